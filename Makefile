@@ -1,0 +1,73 @@
+# A thin door to CMake: what is built and how stands in CMakeLists.txt and CMakePresets.json.
+# `make help` lists the targets. Written for GNU make 3.81 (macOS) and later.
+
+PREFIX ?= /usr/local
+ARGS ?=
+FUZZ_SECONDS ?= 60
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+
+BIN := build/release/whisperengine
+
+.DEFAULT_GOAL := build
+.PHONY: build run test conformance asan tsan fuzz bench install format check-format check-includes lint check clean help
+
+# A preset is configured once; afterwards ninja itself notices changed CMake files and new sources.
+build/%/build.ninja:
+	@cmake --preset $*
+
+build: build/release/build.ninja ## build the command and the library (build/release)
+	@cmake --build build/release
+
+# Once the command exists, ninja only speaks up when something is wrong (--quiet needs ninja 1.11).
+run: ## install what is missing, build, open a chat with the built-in model (ARGS="--model M")
+	@script/bootstrap
+	@test -f build/release/build.ninja || cmake --preset release
+	@quiet=; if test -x $(BIN) && ninja --quiet --version >/dev/null 2>&1; then quiet="-- --quiet"; fi; \
+	cmake --build build/release --target whisperengine $$quiet
+	@exec $(BIN) chat $(ARGS)
+
+test: ## install what is missing, build, run every test
+	@script/bootstrap --test
+	@cmake --preset release -DWE_TESTS=ON >build/release.log 2>&1 || { cat build/release.log; exit 1; }
+	@cmake --build build/release
+	@ctest --preset release -j$(JOBS) $(ARGS)
+
+conformance: build/release/build.ninja ## only the tests against reference results
+	@cmake --build build/release
+	@ctest --preset release -L conformance $(ARGS)
+
+asan tsan: %: build/%/build.ninja ## every test under the address or thread sanitizer
+	@cmake --build build/$@
+	@script/test-sanitized $@ -j$(JOBS) $(ARGS)
+
+fuzz: ## fuzz every parser for FUZZ_SECONDS (60) each, from the kept corpus
+	@script/fuzz $(FUZZ_SECONDS)
+
+bench: build ## speed of the built-in model on this machine
+	@$(BIN) bench --model default $(ARGS)
+
+install: ## install below PREFIX (/usr/local)
+	@script/bootstrap
+	@cmake --preset release -DCMAKE_INSTALL_PREFIX="$(PREFIX)" >/dev/null
+	@cmake --build build/release
+	@cmake --install build/release
+
+format: ## format every C file
+	@script/format
+
+check-format: ## complain about files that `make format` would change
+	@script/format --check
+
+check-includes: ## rooms include only what lies below them; the public header is documented
+	@script/check-includes
+
+lint: build/debug/build.ninja ## clang-tidy over every C file
+	@script/lint
+
+check: check-format check-includes test ## what to run before a commit
+
+clean: ## remove build/
+	@rm -rf build
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,99 @@
+# Tests are found by their place and name:
+#     tests/unit/test_NAME.c            one CMocka program over the static library; CTest: unit_NAME
+#     tests/conformance/test_NAME.c|py  the same, against reference results;        CTest: conformance_NAME
+#     tests/e2e/test_NAME.py            drives the built command;                   CTest: e2e_NAME
+#     tests/fuzz/fuzz_NAME.c            replays tests/fuzz/corpus/NAME;             CTest: fuzz_replay_NAME
+# The first part of the name is also the label: ctest -L unit.
+
+set(we_tests_dir ${PROJECT_SOURCE_DIR}/tests)
+
+# With WE_FUZZ the fuzz targets are libFuzzer programs for script/fuzz; nothing else is built then.
+if(WE_FUZZ)
+    file(GLOB sources CONFIGURE_DEPENDS ${we_tests_dir}/fuzz/fuzz_*.c)
+    foreach(file IN LISTS sources)
+        get_filename_component(name ${file} NAME_WE)
+        add_executable(${name} ${file})
+        target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src)
+        target_link_libraries(${name} PRIVATE we_static)
+        target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    endforeach()
+    return()
+endif()
+if(NOT we_tests_found)
+    return()
+endif()
+enable_testing()
+
+# What every test finds in its environment; the sanitizers stop at the first finding and say where.
+set(we_test_env
+    WHISPERENGINE=${PROJECT_BINARY_DIR}/whisperengine
+    WE_SOURCE_DIR=${PROJECT_SOURCE_DIR}
+    WE_BUILD_DIR=${PROJECT_BINARY_DIR}
+    WE_FIXTURES=${we_tests_dir}/fixtures
+    "WE_SANITIZE=${WE_SANITIZE}"
+    PYTHONDONTWRITEBYTECODE=1
+    ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:allocator_may_return_null=1
+    UBSAN_OPTIONS=print_stacktrace=1
+    TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1)
+set(we_test_timeout 300)
+if(WE_SANITIZE OR CMAKE_CROSSCOMPILING)
+    set(we_test_timeout 900)
+endif()
+
+function(we_test_properties test label)
+    set_tests_properties(${test} PROPERTIES LABELS ${label} TIMEOUT ${we_test_timeout}
+        ENVIRONMENT "${we_test_env}" WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
+endfunction()
+
+function(we_test_program target output)
+    set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/${output})
+    target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src ${we_tests_dir})
+    target_compile_definitions(${target} PRIVATE
+        WE_FIXTURES="${we_tests_dir}/fixtures" WE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+endfunction()
+
+# tests/unit/support.c, where it exists, is linked to every test program.
+set(we_test_support)
+if(EXISTS ${we_tests_dir}/unit/support.c)
+    add_library(we_test_support OBJECT ${we_tests_dir}/unit/support.c)
+    we_test_program(we_test_support unit)
+    target_link_libraries(we_test_support PRIVATE we_static PkgConfig::CMOCKA)
+    set(we_test_support $<TARGET_OBJECTS:we_test_support>)
+endif()
+
+foreach(kind IN ITEMS unit conformance)
+    file(GLOB sources CONFIGURE_DEPENDS ${we_tests_dir}/${kind}/test_*.c)
+    foreach(file IN LISTS sources)
+        get_filename_component(name ${file} NAME_WE)
+        string(REGEX REPLACE "^test" ${kind} test ${name})
+        add_executable(${test} ${file} ${we_test_support})
+        we_test_program(${test} ${kind})
+        target_include_directories(${test} PRIVATE ${we_tests_dir}/unit)
+        target_link_libraries(${test} PRIVATE we_static PkgConfig::CMOCKA Threads::Threads)
+        add_test(NAME ${test} COMMAND ${test})
+        we_test_properties(${test} ${kind})
+    endforeach()
+endforeach()
+
+if(TARGET whisperengine)
+    foreach(kind IN ITEMS conformance e2e)
+        file(GLOB sources CONFIGURE_DEPENDS ${we_tests_dir}/${kind}/test_*.py)
+        foreach(file IN LISTS sources)
+            get_filename_component(name ${file} NAME_WE)
+            string(REGEX REPLACE "^test" ${kind} test ${name})
+            add_test(NAME ${test} COMMAND ${Python3_EXECUTABLE} ${file})
+            we_test_properties(${test} ${kind})
+        endforeach()
+    endforeach()
+endif()
+
+file(GLOB sources CONFIGURE_DEPENDS ${we_tests_dir}/fuzz/fuzz_*.c)
+foreach(file IN LISTS sources)
+    get_filename_component(name ${file} NAME_WE)
+    string(REGEX REPLACE "^fuzz_" "" parser ${name})
+    add_executable(fuzz_replay_${parser} ${file} ${we_tests_dir}/fuzz/replay.c)
+    we_test_program(fuzz_replay_${parser} fuzz)
+    target_link_libraries(fuzz_replay_${parser} PRIVATE we_static)
+    add_test(NAME fuzz_replay_${parser} COMMAND fuzz_replay_${parser} ${we_tests_dir}/fuzz/corpus/${parser})
+    we_test_properties(fuzz_replay_${parser} fuzz)
+endforeach()
