@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * whisperengine.h - the public interface of the WhisperEngine library: load an MLX-format language model, chat with it,
+ * generate from tokens, tokenize, render templates, measure.
+ *
+ * How it hangs together: an *engine* owns the device (threads, kernels); a *model* is weights bound to an engine; a
+ * *session* is one token timeline with its KV cache on a model; a *tokenizer* is a model folder's text side and works
+ * without weights. A handle outlives the handles made from it: close sessions before their model, models before the
+ * engine. Option structs begin with their own size: set it with the WE_*_OPTIONS_INIT macros, so that a program built
+ * against an older header keeps working.
+ *
+ * Every function that can fail returns a we_status and writes a sentence for people into the caller's `we_error`, which
+ * may be NULL. The library never prints and never exits. All text is UTF-8.
+ *
+ * Threads: engines and models may be used from any thread at once; a session and a task belong to one thread at a time,
+ * but for the functions that say otherwise. A we_error belongs to its caller. */
+#ifndef WHISPERENGINE_H
+#define WHISPERENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__) || defined(__clang__)
+#define WE_API __attribute__((visibility("default")))
+#else
+#define WE_API
+#endif
+
+/* ---- Status and errors ------------------------------------------------------------------------------------------ */
+
+/* What went wrong, for programs; we_error.message says it for people. Values are stable across versions. */
+typedef enum we_status {
+    WE_OK = 0,
+    WE_E_ARG = 1,         /* the caller's argument makes no sense */
+    WE_E_RANGE = 2,       /* a number outside its range; a prompt longer than the context */
+    WE_E_NOMEM = 3,       /* memory: weights + KV cache + scratch exceed what is available */
+    WE_E_IO = 4,          /* the operating system refused a file operation */
+    WE_E_NOT_FOUND = 5,   /* no such model, file or name */
+    WE_E_FORMAT = 6,      /* a file's content is broken or contradicts itself */
+    WE_E_UNSUPPORTED = 7, /* well-formed, but not something this build can run */
+    WE_E_TEMPLATE = 8,    /* a chat template is wrong or raised an exception */
+    WE_E_CANCELLED = 9,   /* stopped by we_session_cancel or by a callback */
+    WE_E_BUSY = 10,       /* the handle is in use by a running task */
+    WE_E_DEVICE = 11,     /* the device failed, or a mapped model file was cut short while in use */
+    WE_E_INTERNAL = 12    /* our mistake: please report it */
+} we_status;
+
+typedef struct we_error {
+    we_status status;
+    char message[1024]; /* one sentence or two: the thing, what was found, what was expected, the next step */
+} we_error;
+
+/** The name of a status as written in this header, e.g. "WE_E_NOMEM".
+ * Returns: a static string; "WE_E_?" for a value that is not a status.
+ * Threads: any. Since: 0.1 */
+WE_API const char *we_status_name(we_status status);
+
+/** A status as a short text for people, e.g. "out of memory".
+ * Returns: a static string.
+ * Threads: any. Since: 0.1 */
+WE_API const char *we_status_text(we_status status);
+
+/** The library's version, e.g. "0.1.0".
+ * Returns: a static string.
+ * Threads: any. Since: 0.1 */
+WE_API const char *we_version(void);
+
+/** Free memory that a function of this library handed out and whose comment says "we_free".
+ * p      : NULL is allowed.
+ * Threads: any. Since: 0.1 */
+WE_API void we_free(void *p);
+
+/* ---- Log -------------------------------------------------------------------------------------------------------- */
+
+typedef enum we_log_level { WE_LOG_ERROR, WE_LOG_WARN, WE_LOG_INFO, WE_LOG_DEBUG, WE_LOG_TRACE, WE_LOG_OFF } we_log_level;
+
+/* `module` is the name of a folder below src/ ("model", "tokenizer", ...); both strings are borrowed for the call.
+ * May be called from any thread, several at once; must not call the library. */
+typedef void (*we_log_fn)(void *user, we_log_level level, const char *module, const char *message);
+
+/** Send the library's log to a function; NULL (the default) drops it. One per process.
+ * user   : handed to `fn`.
+ * Threads: call before the other functions, or accept that running calls may use the old one.
+ * Since  : 0.1 */
+WE_API void we_log_set_callback(we_log_fn fn, void *user);
+
+/** Choose how much is logged: "debug", "model=debug", "warn,tokenizer=trace,device=off". Default: "warn".
+ * spec   : levels error, warn, info, debug, trace, off; a level without a module sets all. Read, not kept.
+ * Errors : WE_E_ARG (unknown level or module; nothing changed).
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_log_set_levels(const char *spec, we_error *err);
+
+/* ---- Engine ----------------------------------------------------------------------------------------------------- */
+
+typedef struct we_engine we_engine; /* the device: worker threads and the kernels chosen for this machine */
+
+typedef struct we_engine_options {
+    size_t size;         /* sizeof(we_engine_options) */
+    const char *device;  /* "auto" (NULL) or "cpu" */
+    const char *kernels; /* NULL: the best for this CPU; else "reference", "avx2", "avx512", "neon" */
+    int threads;         /* 0: one for each core that this process may use */
+} we_engine_options;
+#define WE_ENGINE_OPTIONS_INIT { sizeof(we_engine_options), NULL, NULL, 0 }
+
+typedef struct we_engine_info {
+    size_t size;         /* in: sizeof(we_engine_info) */
+    const char *device;  /* "cpu"; strings are borrowed until the engine closes */
+    const char *kernels; /* "avx512" */
+    int threads;
+} we_engine_info;
+
+/** Start the device.
+ * out    : the engine, or NULL on failure; free with we_engine_close.
+ * opt    : NULL for the defaults; read, not kept.
+ * Errors : WE_E_UNSUPPORTED (device or kernels that this machine lacks), WE_E_ARG, WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_engine_open(we_engine **out, const we_engine_options *opt, we_error *err);
+
+/** Stop the device. All its models must be closed.
+ * engine : NULL is allowed.
+ * Threads: when no other call uses it. Since: 0.1 */
+WE_API void we_engine_close(we_engine *engine);
+
+/** Tell which device, kernels and how many threads were chosen.
+ * info   : out; `size` must be set.
+ * Threads: any. Since: 0.1 */
+WE_API void we_engine_get_info(const we_engine *engine, we_engine_info *info);
+
+/* ---- Finding models --------------------------------------------------------------------------------------------- */
+
+/** Where a model's name leads: a path, a name below $LOCAL_MODELS_DIR/mlx (default ./models if it exists, else the user's
+ * data directory), ORG/NAME or NAME in the Hugging Face cache, or "default" for the built-in model.
+ * path   : out, the folder; free with we_free.
+ * Errors : WE_E_NOT_FOUND ("Model path does not exist: ./models/mlx/NAME", and what to do next), WE_E_UNSUPPORTED (a URL of
+ *          another backend), WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_model_find(const char *name, char **path, we_error *err);
+
+typedef struct we_model_entry {
+    const char *name;   /* as --model takes it */
+    const char *path;   /* the folder */
+    const char *source; /* "built-in", "models" or "hugging face cache" */
+    const char *type;   /* config.json's model_type, or "" where that could not be read */
+    uint64_t bytes;     /* of all files in the folder */
+    bool runnable;      /* the engine knows the architecture and the folder is complete */
+} we_model_entry;
+
+/* Called once for each model; `entry` is borrowed for the call. Return false to stop. */
+typedef bool (*we_model_entry_fn)(void *user, const we_model_entry *entry);
+
+/** List the models on this machine, the built-in one first.
+ * Errors : WE_E_NOMEM; an unreadable folder is left out and logged.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_models_list(we_model_entry_fn fn, void *user, we_error *err);
+
+/* ---- Tokenizer and chat template -------------------------------------------------------------------------------- */
+
+typedef struct we_tokenizer we_tokenizer; /* a model folder's tokenizer and chat template; immutable once open */
+
+/** Read the tokenizer of a model folder; weights and config.json need not be there.
+ * out    : the tokenizer, or NULL on failure; free with we_tokenizer_close.
+ * path   : the folder (a name goes through we_model_find first).
+ * Errors : WE_E_NOT_FOUND, WE_E_FORMAT, WE_E_UNSUPPORTED (a component that is not known; it is named), WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_tokenizer_open(we_tokenizer **out, const char *path, we_error *err);
+
+/** Free a tokenizer that we_tokenizer_open gave; NULL is allowed.
+ * Threads: when no other call uses it. Since: 0.1 */
+WE_API void we_tokenizer_close(we_tokenizer *tokenizer);
+
+/** Text to token ids.
+ * text   : [len] bytes, need not end in NUL; may hold NUL.
+ * special: also add what the post-processor adds (BOS and the like).
+ * ids, n : out; free `*ids` with we_free. n may be 0, then *ids may be NULL.
+ * Errors : WE_E_FORMAT (text is not UTF-8), WE_E_NOMEM.
+ * Threads: any, at once. Since: 0.1 */
+WE_API we_status we_tokenize(const we_tokenizer *tokenizer, const char *text, size_t len, bool special, int32_t **ids,
+                             size_t *n, we_error *err);
+
+/** Token ids to text. Ids without a token are dropped.
+ * skip_special: leave special tokens out.
+ * text, len: out; `*text` also ends in a NUL that `len` does not count; free with we_free.
+ * Errors : WE_E_NOMEM.
+ * Threads: any, at once. Since: 0.1 */
+WE_API we_status we_detokenize(const we_tokenizer *tokenizer, const int32_t *ids, size_t n, bool skip_special, char **text,
+                               size_t *len, we_error *err);
+
+typedef struct we_detokenizer we_detokenizer; /* streaming: ids in one at a time, whole characters out */
+
+/** Start a streaming decode; borrows the tokenizer.
+ * Errors : WE_E_NOMEM.
+ * Threads: the detokenizer belongs to one thread at a time. Since: 0.1 */
+WE_API we_status we_detokenizer_open(we_detokenizer **out, const we_tokenizer *tokenizer, bool skip_special, we_error *err);
+
+/** Free a detokenizer; NULL is allowed.
+ * Threads: its own. Since: 0.1 */
+WE_API void we_detokenizer_close(we_detokenizer *detokenizer);
+
+/** Feed one id and take the text that has become certain: never a part of a character, never a changed past.
+ * text, len: out, borrowed until the next call on the detokenizer; len may be 0.
+ * Errors : WE_E_NOMEM.
+ * Threads: its own. Since: 0.1 */
+WE_API we_status we_detokenizer_feed(we_detokenizer *detokenizer, int32_t id, const char **text, size_t *len, we_error *err);
+
+/** Take the text still held back; the detokenizer then begins anew.
+ * text, len: out, borrowed until the next call on the detokenizer.
+ * Errors : WE_E_NOMEM.
+ * Threads: its own. Since: 0.1 */
+WE_API we_status we_detokenizer_flush(we_detokenizer *detokenizer, const char **text, size_t *len, we_error *err);
+
+typedef struct we_message {
+    const char *role;    /* "system", "user", "assistant", "tool" */
+    const char *content; /* UTF-8 */
+} we_message;
+
+/* A conversation as the chat template sees it. Give either `messages` or `messages_json`. */
+typedef struct we_conversation {
+    size_t size; /* sizeof(we_conversation) */
+    const we_message *messages;
+    size_t n_messages;
+    const char *messages_json;  /* OpenAI-shaped messages as a JSON array: for parts, tool calls and other fields */
+    const char *tools_json;     /* a JSON array of tools, or NULL */
+    const char *variables_json; /* a JSON object of extra template variables ("enable_thinking": false), or NULL */
+    bool no_generation_prompt;  /* leave out the head of the assistant's turn */
+    const char *date;           /* "YYYY-MM-DD" for strftime_now; NULL: today */
+} we_conversation;
+#define WE_CONVERSATION_INIT { sizeof(we_conversation), NULL, 0, NULL, NULL, NULL, false, NULL }
+
+/** Render a conversation with the folder's chat template, as transformers' apply_chat_template does.
+ * text, len: out, the prompt; free `*text` with we_free.
+ * Errors : WE_E_TEMPLATE (the template's own message, its line), WE_E_NOT_FOUND (no template), WE_E_ARG (JSON that is none),
+ *          WE_E_NOMEM.
+ * Threads: any, at once. Since: 0.1 */
+WE_API we_status we_template_render(const we_tokenizer *tokenizer, const we_conversation *conversation, char **text,
+                                    size_t *len, we_error *err);
+
+/** Render any chat template on any context.
+ * source, source_len: the Jinja text. context_json: a JSON object with the variables.
+ * date   : "YYYY-MM-DD" for strftime_now; NULL: today.
+ * text, len: out; free `*text` with we_free.
+ * Errors : WE_E_TEMPLATE, WE_E_ARG, WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_template_render_source(const char *source, size_t source_len, const char *context_json, const char *date,
+                                           char **text, size_t *len, we_error *err);
+
+/* ---- Model ------------------------------------------------------------------------------------------------------ */
+
+typedef struct we_model we_model; /* weights bound to a device, and the tokenizer beside them; immutable once open */
+
+/* done and total are bytes; called from the thread that opens, at least once with done == total. False cancels. */
+typedef bool (*we_progress_fn)(void *user, uint64_t done, uint64_t total);
+
+typedef struct we_model_options {
+    size_t size;             /* sizeof(we_model_options) */
+    int context;             /* most tokens of a session; 0: the model's, at most 8192 */
+    int kv_bits;             /* 16 (0 means 16), 8 or 4 bits for each cached key and value */
+    bool precise;            /* float32 throughout: slow, exact */
+    bool allow_paging;       /* load weights that exceed the available memory */
+    we_progress_fn progress; /* NULL: none */
+    void *progress_user;
+} we_model_options;
+#define WE_MODEL_OPTIONS_INIT { sizeof(we_model_options), 0, 0, false, false, NULL, NULL }
+
+typedef struct we_model_info {
+    size_t size;                /* in: sizeof(we_model_info) */
+    const char *path;           /* strings are borrowed until the model closes */
+    const char *model_type;     /* config.json's */
+    const char *quantization;   /* "4-bit affine, group 64", "bfloat16", "mixed: ..." */
+    int vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim;
+    int max_position_embeddings; /* what the model was made for */
+    int context;                 /* what a session of it holds here */
+    uint64_t n_parameters;
+    uint64_t weights_bytes;               /* mapped or unpacked */
+    uint64_t weight_bytes_read_per_token; /* by one decoding step of one sequence */
+    uint64_t kv_bytes_per_token;          /* while no sliding window is full */
+    uint64_t kv_bytes_at_context;         /* of one session whose context is full */
+    uint64_t scratch_bytes;
+    double load_s;
+    bool has_tokenizer, has_chat_template;
+} we_model_info;
+
+/** Load a model folder: config.json, model*.safetensors or weights.npz, tokenizer files if there are any.
+ * Weights are mapped, not copied. The folder's files must not change while the model is open.
+ * out    : the model, or NULL on failure; free with we_model_close.
+ * engine : must outlive the model.
+ * path   : the folder (a name goes through we_model_find first).
+ * opt    : NULL for the defaults; read, not kept.
+ * Errors : WE_E_NOT_FOUND, WE_E_FORMAT, WE_E_UNSUPPORTED, WE_E_RANGE (context), WE_E_CANCELLED (progress said so),
+ *          WE_E_NOMEM ("Out of memory during model loading", with needed and available figures).
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_model_open(we_model **out, we_engine *engine, const char *path, const we_model_options *opt,
+                               we_error *err);
+
+/** Unload. All its sessions must be closed.
+ * model  : NULL is allowed.
+ * Threads: when no other call uses it. Since: 0.1 */
+WE_API void we_model_close(we_model *model);
+
+/** Tell what was loaded.
+ * info   : out; `size` must be set.
+ * Threads: any, at once. Since: 0.1 */
+WE_API void we_model_get_info(const we_model *model, we_model_info *info);
+
+/** The tokenizer beside the weights.
+ * Returns: borrowed until the model closes; NULL where the folder has none.
+ * Threads: any, at once. Since: 0.1 */
+WE_API const we_tokenizer *we_model_tokenizer(const we_model *model);
+
+/** Read what a folder says of itself without loading it: fills all of `info` but load_s and borrows nothing.
+ * path   : the folder (a name goes through we_model_find first).
+ * opt    : context, kv_bits and precise count for the memory figures; NULL for the defaults.
+ * model_type, quantization: out buffers of 64 and 128 bytes that `info` points to.
+ * Errors : as we_model_open's, but never WE_E_NOMEM for lack of room for the weights.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_model_inspect(const char *path, const we_model_options *opt, we_model_info *info, char model_type[64],
+                                  char quantization[128], we_error *err);
+
+/* ---- Sessions: generate and chat -------------------------------------------------------------------------------- */
+
+typedef struct we_session we_session; /* one token timeline and its KV cache; borrows its model */
+
+/* A piece of the answer: whole UTF-8 characters, borrowed for the call, with a NUL after `len`. `token` is the id that
+ * completed it, or -1 for text freed at the end. Runs on the generating thread; false stops the answer. */
+typedef bool (*we_piece_fn)(void *user, const char *text, size_t len, int32_t token);
+
+/* Called between the pieces of a prompt. False stops. */
+typedef bool (*we_prefill_fn)(void *user, size_t done, size_t total);
+
+typedef struct we_generate_options {
+    size_t size;              /* sizeof(we_generate_options) */
+    int max_tokens;           /* most tokens to generate; 0: up to the context's end */
+    float temperature;        /* 0: greedy */
+    float top_p;              /* 0 or 1: off */
+    int top_k;                /* 0: off */
+    float min_p;              /* 0: off */
+    float repetition_penalty; /* 0 or 1: off */
+    int repetition_context;   /* tokens that the penalty looks back on; 0 means 20 */
+    uint64_t seed;            /* same seed, prompt, options and kernels: same answer */
+    const char *const *stop;  /* texts that end the answer and do not appear in it */
+    size_t n_stop;
+    bool ignore_eos; /* go on after an end-of-turn token */
+    we_piece_fn on_piece; /* NULL: none */
+    we_prefill_fn on_prefill;
+    void *user; /* handed to both */
+} we_generate_options;
+#define WE_GENERATE_OPTIONS_INIT { sizeof(we_generate_options), 0, 0.0F, 0.0F, 0, 0.0F, 0.0F, 0, 0, NULL, 0, false, NULL, NULL, NULL }
+
+/** The sampling that the model's makers recommend in generation_config.json, on top of WE_GENERATE_OPTIONS_INIT.
+ * opt    : in and out: temperature, top_p, top_k, min_p and repetition_penalty are set where the file has them.
+ * Threads: any, at once. Since: 0.1 */
+WE_API void we_model_default_sampling(const we_model *model, we_generate_options *opt);
+
+typedef enum we_finish {
+    WE_FINISH_EOS,       /* the model ended its turn */
+    WE_FINISH_STOP,      /* a stop text appeared */
+    WE_FINISH_LENGTH,    /* max_tokens, or the context is full */
+    WE_FINISH_CANCELLED  /* we_session_cancel, or a callback returned false */
+} we_finish;
+
+typedef struct we_result {
+    size_t size;  /* in: sizeof(we_result) */
+    char *text;   /* the whole answer, NUL-terminated; NULL where the model has no tokenizer */
+    size_t len;
+    int32_t *tokens; /* generated ids, without the end-of-turn token */
+    size_t n_tokens;
+    size_t n_prompt_tokens; /* of the whole prompt */
+    size_t n_cached_tokens; /* of them found in the KV cache and not computed again */
+    we_finish finish;
+    double prefill_s, decode_s, first_token_s; /* seconds; first_token_s from the call to the first sampled token */
+} we_result;
+
+/** Free what a we_result holds; the struct itself is the caller's. NULL and zeroed structs are allowed.
+ * Threads: its own. Since: 0.1 */
+WE_API void we_result_deinit(we_result *result);
+
+/** Start a timeline.
+ * out    : the session, or NULL on failure; free with we_session_close.
+ * Errors : WE_E_NOMEM, WE_E_DEVICE.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_session_open(we_session **out, we_model *model, we_error *err);
+
+/** End a timeline and free its cache; NULL is allowed. A running task must have ended.
+ * Threads: its own. Since: 0.1 */
+WE_API void we_session_close(we_session *session);
+
+/** Continue a prompt of token ids, raw: no template. What the cache shares with the prompt's beginning is reused.
+ * tokens : [n] ids in [0, vocab_size), n >= 1; read, not kept.
+ * opt    : NULL for greedy to the context's end.
+ * result : out, may be NULL; `size` must be set; free its insides with we_result_deinit, after an error too (it then holds
+ *          what was generated until there).
+ * Errors : WE_E_RANGE (ids; a prompt that does not fit the context: nothing changed), WE_E_BUSY, WE_E_DEVICE, WE_E_NOMEM.
+ *          Cancelling is no error: WE_OK and WE_FINISH_CANCELLED.
+ * Threads: one at a time per session; sessions of one model take turns step by step. Since: 0.1 */
+WE_API we_status we_session_generate(we_session *session, const int32_t *tokens, size_t n, const we_generate_options *opt,
+                                     we_result *result, we_error *err);
+
+/** Answer a conversation: render the whole of it, tokenize, reuse what the cache shares with it, prefill the rest, answer.
+ * Errors : those of we_template_render and we_session_generate.
+ * Threads: as we_session_generate. Since: 0.1 */
+WE_API we_status we_session_chat(we_session *session, const we_conversation *conversation, const we_generate_options *opt,
+                                 we_result *result, we_error *err);
+
+/** Stop the running generate, chat or eval of a session soon: at the next token or piece of a prompt.
+ * Does nothing where none runs.
+ * Threads: any; safe in a signal handler. Since: 0.1 */
+WE_API void we_session_cancel(we_session *session);
+
+/** Forget all tokens; memory is kept for reuse.
+ * Threads: one at a time per session. Since: 0.1 */
+WE_API void we_session_reset(we_session *session);
+
+typedef struct we_session_info {
+    size_t size;       /* in: sizeof(we_session_info) */
+    size_t n_tokens;   /* in the cache */
+    size_t context;    /* most of them */
+    uint64_t kv_bytes; /* held by the cache now, snapshot included */
+} we_session_info;
+
+/** Tell how full the cache is.
+ * Threads: one at a time per session. Since: 0.1 */
+WE_API void we_session_get_info(const we_session *session, we_session_info *info);
+
+/* Rows of logits in order: `rows` is [n, vocab_size] float32 before softmax, for positions first .. first + n - 1; borrowed
+ * for the call. False stops. */
+typedef bool (*we_logits_fn)(void *user, size_t first, size_t n, const float *rows);
+
+/** The logits of every position of a prompt. The session begins anew with these tokens.
+ * tokens : [n] ids, n >= 1.
+ * Errors : those of we_session_generate; WE_E_CANCELLED where `fn` returned false.
+ * Threads: one at a time per session. Since: 0.1 */
+WE_API we_status we_session_eval(we_session *session, const int32_t *tokens, size_t n, we_logits_fn fn, void *user,
+                                 we_error *err);
+
+typedef struct we_task we_task; /* a chat or generate that runs on a thread of its own */
+
+/** Like we_session_generate, on a thread of its own. Arguments are copied; callbacks run on that thread.
+ * out    : the task, or NULL; free with we_task_close. The session is busy until the task ends.
+ * Errors : WE_E_BUSY, WE_E_NOMEM; what happens later is we_task_wait's answer.
+ * Threads: one at a time per session. Since: 0.1 */
+WE_API we_status we_session_generate_async(we_task **out, we_session *session, const int32_t *tokens, size_t n,
+                                           const we_generate_options *opt, we_error *err);
+
+/** Like we_session_chat, on a thread of its own; see we_session_generate_async.
+ * Errors : WE_E_BUSY, WE_E_NOMEM.
+ * Threads: one at a time per session. Since: 0.1 */
+WE_API we_status we_session_chat_async(we_task **out, we_session *session, const we_conversation *conversation,
+                                       const we_generate_options *opt, we_error *err);
+
+/** Wait for a task's end.
+ * timeout_ms: 0 asks without waiting, negative waits without limit.
+ * done   : out, whether it has ended.
+ * result : out when done, may be NULL; borrowed until we_task_close.
+ * Errors : the task's own, once it has ended.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_task_wait(we_task *task, int timeout_ms, bool *done, const we_result **result, we_error *err);
+
+/** Cancel the task if it runs, wait for its end and free it; NULL is allowed.
+ * Threads: any, once. Since: 0.1 */
+WE_API void we_task_close(we_task *task);
+
+/* ---- Measuring -------------------------------------------------------------------------------------------------- */
+
+typedef struct we_bench_options {
+    size_t size;          /* sizeof(we_bench_options) */
+    int prompt_tokens;    /* 0: leave the test out */
+    int generated_tokens; /* 0: leave the test out */
+    int depth;            /* tokens in the cache before each test, filled untimed */
+    int repetitions;      /* each with a fresh timeline; one untimed warm-up runs before */
+    int batch;            /* sequences decoded together */
+} we_bench_options;
+#define WE_BENCH_OPTIONS_INIT { sizeof(we_bench_options), 512, 128, 0, 5, 1 }
+
+typedef struct we_bench_sample {
+    double prompt_tokens_per_second;     /* 0 where the test was left out */
+    double generation_tokens_per_second; /* of all sequences together */
+    double time_to_first_token_s;        /* of the prompt test's prompt */
+} we_bench_sample;
+
+/** Measure a model's speed on random tokens.
+ * samples: out, [repetitions].
+ * Errors : WE_E_RANGE (depth + tokens exceed the context), WE_E_NOMEM, WE_E_DEVICE.
+ * Threads: any; other sessions of the model disturb the figures. Since: 0.1 */
+WE_API we_status we_bench(we_model *model, const we_bench_options *opt, we_bench_sample *samples, we_error *err);
+
+typedef struct we_perplexity_result {
+    size_t size; /* in: sizeof(we_perplexity_result) */
+    double perplexity;
+    uint64_t n_tokens; /* that were scored */
+    int context;       /* tokens of a window */
+} we_perplexity_result;
+
+/** exp of the mean negative log-likelihood of a text, in windows of `context` tokens, each beginning with BOS where the
+ * model has one, the first half of each as context only.
+ * context: 0 means 512.
+ * Errors : WE_E_RANGE (text shorter than one window), WE_E_UNSUPPORTED (no tokenizer), WE_E_CANCELLED, WE_E_FORMAT, WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_perplexity(we_model *model, const char *text, size_t len, int context, we_progress_fn progress,
+                               void *progress_user, we_perplexity_result *result, we_error *err);
+
+typedef struct we_memory_info {
+    size_t size;               /* in: sizeof(we_memory_info) */
+    uint64_t total_bytes;      /* of the machine, or what the control group allows */
+    uint64_t available_bytes;  /* that could be taken without swapping; the control group counts */
+    uint64_t resident_bytes;   /* of this process, mapped weights included */
+    uint64_t peak_resident_bytes;
+} we_memory_info;
+
+/** Read the machine's and this process's memory figures.
+ * Errors : WE_E_IO (the system does not tell).
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_memory_get_info(we_memory_info *info, we_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * format.h - the weights of a model folder as named tensors: safetensors (one file, or shards by index) and weights.npz.
+ * Everything is checked before it is handed out: header sizes, offsets, overlaps, dtype x shape = size, duplicate names.
+ * What a tensor means is not known here (model/ knows).
+ *
+ * Bytes are mapped, not copied, and may begin at any address: read them with memcpy or unaligned loads only. Deflated or
+ * transposed npz members are unpacked once into memory of our own and counted in `unpacked_bytes`. */
+#ifndef WE_FORMAT_H
+#define WE_FORMAT_H
+
+#include "base/base.h"
+
+typedef enum we_dtype {
+    WE_F32, WE_F16, WE_BF16, WE_F64,
+    WE_I8, WE_U8, WE_I16, WE_U16, WE_I32, WE_U32, WE_I64, WE_U64, WE_BOOL,
+    WE_F8_E4M3, WE_F8_E5M2, WE_F8_E8M0,
+    WE_DTYPE_COUNT
+} we_dtype;
+
+size_t we_dtype_size(we_dtype dtype);      /* bytes of one element */
+const char *we_dtype_name(we_dtype dtype); /* safetensors' spelling: "F32", "BF16", "U8" */
+
+#define WE_MAX_DIMS 8
+
+typedef struct we_weight {
+    const char *name; /* NUL-terminated */
+    we_dtype dtype;
+    int n_dims;
+    int64_t shape[WE_MAX_DIMS]; /* row-major */
+    const uint8_t *data;
+    size_t bytes;
+    const char *file; /* base name of the file it lies in, for messages */
+} we_weight;
+
+typedef struct we_weights we_weights; /* all tensors of a folder; immutable once open */
+
+/** Open a folder's weights: model.safetensors.index.json with its shards, else every model*.safetensors, else weights.npz.
+ * Errors: WE_E_NOT_FOUND (none of them; names what is missing, or the shards that are), WE_E_FORMAT (names file, tensor, what
+ *         was found and expected; a Git LFS pointer is recognised: "... is a Git LFS pointer, not the weights: run
+ *         `git lfs pull` in DIR"), WE_E_IO, WE_E_NOMEM. */
+we_status we_weights_open(we_weights **out, const char *dir, we_error *err);
+void we_weights_close(we_weights *weights); /* NULL is allowed */
+
+size_t we_weights_count(const we_weights *weights);
+const we_weight *we_weights_at(const we_weights *weights, size_t index); /* in order of file, then of offset */
+const we_weight *we_weights_find(const we_weights *weights, const char *name); /* NULL: not there. Hashed. */
+uint64_t we_weights_mapped_bytes(const we_weights *weights);
+uint64_t we_weights_unpacked_bytes(const we_weights *weights);
+/** WE_E_DEVICE when one of the files was cut short since: a few fstats, cheap enough for every step. */
+we_status we_weights_check(const we_weights *weights, we_error *err);
+/** Read all mapped bytes once so that they are in the page cache; progress as whisperengine.h's (NULL: none). */
+we_status we_weights_load(const we_weights *weights, we_progress_fn progress, void *user, we_error *err);
+
+/** True when the bytes begin like a Git LFS pointer file. */
+bool we_is_lfs_pointer(we_str head);
+
+/* The two containers by themselves: parse bytes that are already in memory into tensors (names and shapes live in the arena,
+ * data points into `bytes`). For the fuzzers and for we_weights_open. `file` is for messages. */
+we_status we_safetensors_parse(we_arena *arena, we_str bytes, const char *file, we_weight **out, size_t *n, we_error *err);
+/* Deflated or Fortran-order members are unpacked into the arena; *unpacked grows by their bytes. A member may not unpack to
+ * more than max_unpacked bytes. */
+we_status we_npz_parse(we_arena *arena, we_str bytes, const char *file, size_t max_unpacked, we_weight **out, size_t *n,
+                       size_t *unpacked, we_error *err);
+
+#endif

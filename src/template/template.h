@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * template.h - Jinja2 as chat templates use it: lexer, parser and evaluator of our own. The language is the one that
+ * transformers' apply_chat_template runs: Jinja2 3.1, ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks, loop
+ * controls, `raise_exception`, `strftime_now`, `tojson` as transformers defines it, `generation` blocks.
+ * Templates are untrusted: bounded in depth, steps and output; nothing of this machine is reachable from one.
+ * Source: Jinja2's template designer documentation; behaviour is measured against Jinja2 3.1.6. */
+#ifndef WE_TEMPLATE_H
+#define WE_TEMPLATE_H
+
+#include "base/base.h"
+
+typedef struct we_template we_template; /* a parsed template; immutable; any thread may render it */
+
+typedef struct we_template_limits { /* zeroed fields mean these defaults */
+    size_t max_output_bytes; /* 64 MiB */
+    size_t max_steps;        /* evaluated nodes and loop rounds: 50,000,000 */
+    int max_depth;           /* nesting of expressions, blocks, macro calls: 200 */
+    size_t max_memory_bytes; /* of values made while rendering: 512 MiB */
+} we_template_limits;
+
+/** Parse. `source` is copied. Errors: WE_E_TEMPLATE ("line 12: unexpected '}'"), WE_E_NOMEM. */
+we_status we_template_parse(we_template **out, we_str source, we_error *err);
+void we_template_free(we_template *t); /* NULL is allowed */
+
+/** Render with the members of the JSON object `context` as variables.
+ * date   : "YYYY-MM-DD" seen by strftime_now at 00:00:00; NULL: now.
+ * limits : NULL for the defaults.
+ * Errors : WE_E_TEMPLATE (message of raise_exception as it stands, or "line N: reason"), WE_E_NOMEM. `out` may then hold
+ *          the text until there. */
+we_status we_template_run(const we_template *t, const we_json *context, const char *date, const we_template_limits *limits,
+                       we_buf *out, we_error *err);
+
+/* What transformers does before the template: one conversation -> the template's variables. */
+typedef struct we_chat_input {
+    const we_json *messages;     /* array of OpenAI-shaped messages */
+    const we_json *tools;        /* array, or NULL */
+    const we_json *variables;    /* object of extra variables, or NULL */
+    bool add_generation_prompt;
+} we_chat_input;
+
+/* Special tokens by role ("bos_token" -> "<s>"), as tokenizer_config.json has them. */
+typedef struct we_chat_special {
+    we_str role, content;
+} we_chat_special;
+
+/** Build the JSON object that a chat template is rendered on: messages, tools, special tokens, add_generation_prompt,
+ * variables. Lives in the arena and borrows the input. */
+we_status we_chat_context(we_arena *arena, const we_chat_input *input, const we_chat_special *special, size_t n_special,
+                       const we_json **out, we_error *err);
+
+#endif
