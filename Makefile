@@ -21,12 +21,15 @@ build/%/build.ninja:
 build: build/release/build.ninja ## build the command and the library (build/release)
 	@cmake --build build/release
 
-# Once the command exists, ninja only speaks up when something is wrong (--quiet needs ninja 1.11).
+# Once the command exists, the build only speaks when it has work to do: the chat opens on a clean screen.
 run: ## install what is missing, build, open a chat with the built-in model (ARGS="--model M")
 	@script/bootstrap
 	@test -f build/release/build.ninja || cmake --preset release
-	@quiet=; if test -x $(BIN) && ninja --quiet --version >/dev/null 2>&1; then quiet="-- --quiet"; fi; \
-	cmake --build build/release --target whisperengine $$quiet
+	@if test -x $(BIN); then \
+		{ cmake --build build/release --target whisperengine; echo $$? >build/release/run.status; } | \
+		grep --line-buffered -v -e '^ninja: no work to do' -e 'Re-checking globbed' >&2; \
+		exit "$$(cat build/release/run.status)"; \
+	else cmake --build build/release --target whisperengine; fi
 	@exec $(BIN) chat $(ARGS)
 
 test: ## install what is missing, build, run every test
