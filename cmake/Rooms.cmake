@@ -85,6 +85,7 @@ function(we_programs folder output)
     endif()
     if(folder STREQUAL "app/cli")
         add_executable(whisperengine ${sources})
+        target_include_directories(whisperengine PRIVATE ${PROJECT_SOURCE_DIR}/src)     # base/base.h
         target_link_libraries(whisperengine PRIVATE we_static we_edit)
         set_target_properties(whisperengine PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${output})
         return()
