@@ -10,12 +10,14 @@
 
 #include "base/base.h"
 
+/* clang-format off */
 typedef enum we_dtype {
     WE_F32, WE_F16, WE_BF16, WE_F64,
     WE_I8, WE_U8, WE_I16, WE_U16, WE_I32, WE_U32, WE_I64, WE_U64, WE_BOOL,
     WE_F8_E4M3, WE_F8_E5M2, WE_F8_E8M0,
     WE_DTYPE_COUNT
 } we_dtype;
+/* clang-format on */
 
 size_t we_dtype_size(we_dtype dtype);      /* bytes of one element */
 const char *we_dtype_name(we_dtype dtype); /* safetensors' spelling: "F32", "BF16", "U8" */
@@ -42,8 +44,8 @@ we_status we_weights_open(we_weights **out, const char *dir, we_error *err);
 void we_weights_close(we_weights *weights); /* NULL is allowed */
 
 size_t we_weights_count(const we_weights *weights);
-const we_weight *we_weights_at(const we_weights *weights, size_t index); /* in order of file, then of offset */
-const we_weight *we_weights_find(const we_weights *weights, const char *name); /* NULL: not there. Hashed. */
+const we_weight *we_weights_at(const we_weights *weights, size_t index);       /* in order of file, then of offset */
+const we_weight *we_weights_find(const we_weights *weights, const char *name); /* NULL: not there. Binary search. */
 uint64_t we_weights_mapped_bytes(const we_weights *weights);
 uint64_t we_weights_unpacked_bytes(const we_weights *weights);
 /** WE_E_DEVICE when one of the files was cut short since: a few fstats, cheap enough for every step. */
@@ -56,9 +58,10 @@ bool we_is_lfs_pointer(we_str head);
 
 /* The two containers by themselves: parse bytes that are already in memory into tensors (names and shapes live in the arena,
  * data points into `bytes`). For the fuzzers and for we_weights_open. `file` is for messages. */
-we_status we_safetensors_parse(we_arena *arena, we_str bytes, const char *file, we_weight **out, size_t *n, we_error *err);
-/* Deflated or Fortran-order members are unpacked into the arena; *unpacked grows by their bytes. A member may not unpack to
- * more than max_unpacked bytes. */
+we_status we_safetensors_parse(we_arena *arena, we_str bytes, const char *file, we_weight **out, size_t *n,
+                               we_error *err);
+/* Deflated or Fortran-order members are unpacked into the arena; *unpacked grows by their bytes. All members together may
+ * not unpack to more than max_unpacked bytes. Checksums are checked, so all bytes are read. Text members are left out. */
 we_status we_npz_parse(we_arena *arena, we_str bytes, const char *file, size_t max_unpacked, we_weight **out, size_t *n,
                        size_t *unpacked, we_error *err);
 

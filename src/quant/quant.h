@@ -15,7 +15,14 @@
 
 #include "format/format.h"
 
-typedef enum we_quant_mode { WE_QUANT_NONE, WE_QUANT_AFFINE, WE_QUANT_MXFP4, WE_QUANT_MXFP8, WE_QUANT_NVFP4, WE_QUANT_MODE_COUNT } we_quant_mode;
+typedef enum we_quant_mode {
+    WE_QUANT_NONE,
+    WE_QUANT_AFFINE,
+    WE_QUANT_MXFP4,
+    WE_QUANT_MXFP8,
+    WE_QUANT_NVFP4,
+    WE_QUANT_MODE_COUNT
+} we_quant_mode;
 
 typedef struct we_quant {
     we_quant_mode mode;
@@ -23,7 +30,7 @@ typedef struct we_quant {
     int group_size;
 } we_quant;
 
-const char *we_quant_mode_name(we_quant_mode mode);             /* "affine", as config.json has it */
+const char *we_quant_mode_name(we_quant_mode mode); /* "affine", as config.json has it */
 bool we_quant_mode_parse(we_str name, we_quant_mode *mode);
 bool we_quant_valid(we_quant quant); /* affine: bits 2,3,4,5,6,8 and groups 32,64,128; the others: their one setting */
 

@@ -1,0 +1,570 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * npz.c - weights.npz as a list of tensors: a zip archive with one .npy file for each.
+ *
+ *     +-------+------------+-------+------------+-----+-------------------+----------------+-----+
+ *     | local | NAME.npy   | local | NAME.npy   | ... | central directory | zip64 end and  | end |
+ *     | head  | (data)     | head  | (data)     |     | a record a member | its locator    |     |
+ *     +-------+------------+-------+------------+-----+-------------------+----------------+-----+
+ *
+ *     NAME.npy:  "\x93NUMPY" major minor  length  {'descr': '<f4', 'fortran_order': False, 'shape': (48, 96), }   elements
+ *                6           1     1      2 or 4  (a Python literal, padded with spaces)
+ *
+ * Stored members stay where they are; deflated and transposed ones are unpacked once. Sizes come from the central directory:
+ * MLX writes 0xFFFFFFFF into the local heads. Every member is held against its checksum, which reads the whole file once;
+ * nothing else would notice a flipped bit, and the weights are about to be read anyway.
+ *
+ * Two guards against zip bombs: members may not share bytes, and all of them together unpack to at most max_unpacked.
+ * Source: PKWARE APPNOTE 6.3.10, sections 4.3 and 4.5.3; numpy/lib/format.py. MLX writes bfloat16 as "<V2". */
+#include "format/format_int.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#define ZLIB_CONST /* next_in points to const */
+#include <zlib.h>
+
+enum { END_BYTES = 22, LOCATOR_BYTES = 20, END64_BYTES = 56, CENTRAL_BYTES = 46, LOCAL_BYTES = 30 };
+enum { STORED = 0, DEFLATED = 8 };
+#define END_SIGNATURE 0x06054b50U
+#define LOCATOR_SIGNATURE 0x07064b50U
+#define END64_SIGNATURE 0x06064b50U
+#define CENTRAL_SIGNATURE 0x02014b50U
+#define LOCAL_SIGNATURE 0x04034b50U
+#define FLAG_ENCRYPTED 1U
+#define ZIP64_EXTRA 1U
+#define IN_ZIP64 UINT32_MAX /* in a 32-bit field: the zip64 extra field has the number */
+#define DEFLATE_MOST 1032   /* deflate shrinks by no more than this */
+
+typedef struct archive {
+    const uint8_t *bytes;
+    uint64_t len;
+    const char *file;
+    we_arena *arena;
+    uint64_t directory; /* where the central directory begins, and all members have ended */
+    uint64_t directory_len;
+    uint64_t may_unpack;
+    uint64_t unpacked;
+    we_error *err;
+} archive;
+
+typedef struct member {
+    we_str name;
+    unsigned method;
+    uint32_t crc;
+    uint64_t packed_len, len;  /* in the archive, and unpacked */
+    uint64_t local, data, end; /* its local head, its bytes, what follows */
+} member;
+
+typedef struct member_list {
+    member *items;
+    size_t n;
+} member_list;
+
+static we_status broken(const archive *a, const char *what)
+{
+    return we_fail(a->err, WE_E_FORMAT, "%s: %s: " WE_DAMAGED, a->file, what);
+}
+
+static we_status broken_member(const archive *a, const member *m, const char *what)
+{
+    return we_fail(a->err, WE_E_FORMAT, "%s: \"%.*s\": %s: " WE_DAMAGED, a->file, (int)WE_MIN(m->name.len, 200U),
+                   m->name.ptr, what);
+}
+
+/* ---- The central directory ---- */
+
+static bool fits(const archive *a, uint64_t at, uint64_t len) { return at <= a->len && len <= a->len - at; }
+
+/* The end record lies in the last 22 bytes, or before a comment of at most 65535 that reaches exactly to the end. */
+static bool find_end(const archive *a, uint64_t *at)
+{
+    for (uint64_t comment = 0; comment <= UINT16_MAX && fits(a, 0, END_BYTES + comment); comment++) {
+        const uint8_t *p = a->bytes + (a->len - END_BYTES - comment);
+        if (we_read_u32(p) == END_SIGNATURE && we_read_u16(p + 20) == comment) {
+            *at = a->len - END_BYTES - comment;
+            return true;
+        }
+    }
+    return false;
+}
+
+static we_status find_directory(archive *a)
+{
+    uint64_t end;
+    if (!find_end(a, &end)) return broken(a, "not a zip archive, or cut short: it has no directory at its end");
+    const uint8_t *p = a->bytes + end;
+    a->directory_len = we_read_u32(p + 12);
+    a->directory = we_read_u32(p + 16);
+    if (end >= LOCATOR_BYTES && we_read_u32(p - LOCATOR_BYTES) == LOCATOR_SIGNATURE) {
+        const uint64_t end64 = we_read_u64(p - LOCATOR_BYTES + 8);
+        if (!fits(a, end64, END64_BYTES) || we_read_u32(a->bytes + end64) != END64_SIGNATURE)
+            return broken(a, "its zip64 record is not where its locator says");
+        a->directory_len = we_read_u64(a->bytes + end64 + 40);
+        a->directory = we_read_u64(a->bytes + end64 + 48);
+    }
+    if (a->directory > end || a->directory_len > end - a->directory)
+        return broken(a, "its zip directory reaches beyond the end of the file");
+    return WE_OK;
+}
+
+/* Numbers that did not fit 32 bits, in this order, only those that are marked. */
+static bool read_zip64(const uint8_t *extra, size_t extra_len, uint64_t *fields[], size_t n_fields)
+{
+    size_t n_marked = 0;
+    for (size_t i = 0; i < n_fields; i++) n_marked += *fields[i] == IN_ZIP64;
+    if (n_marked == 0) return true;
+    for (size_t at = 0; extra_len - at >= 4;) {
+        const unsigned id = we_read_u16(extra + at);
+        const size_t len = we_read_u16(extra + at + 2);
+        at += 4;
+        if (len > extra_len - at) return false;
+        if (id == ZIP64_EXTRA) {
+            if (len < 8 * n_marked) return false;
+            for (size_t i = 0; i < n_fields; i++)
+                if (*fields[i] == IN_ZIP64) {
+                    *fields[i] = we_read_u64(extra + at);
+                    at += 8;
+                }
+            return true;
+        }
+        at += len;
+    }
+    return false;
+}
+
+/* Where the member's bytes lie: its local head has a name and extra fields of its own lengths. */
+static we_status read_local(const archive *a, member *m)
+{
+    if (m->local > a->directory || LOCAL_BYTES > a->directory - m->local ||
+        we_read_u32(a->bytes + m->local) != LOCAL_SIGNATURE)
+        return broken_member(a, m, "the zip directory points to a place where no member begins");
+    const uint8_t *p = a->bytes + m->local;
+    const uint64_t name_len = we_read_u16(p + 26), extra_len = we_read_u16(p + 28);
+    m->data = m->local + LOCAL_BYTES + name_len + extra_len;
+    if (m->data > a->directory || m->packed_len > a->directory - m->data)
+        return broken_member(a, m, "reaches beyond the end of the archive's data");
+    if (!we_str_eq((we_str){ (const char *)p + LOCAL_BYTES, (size_t)name_len }, m->name))
+        return broken_member(a, m, "has another name in its own head than in the zip directory");
+    m->end = m->data + m->packed_len;
+    return WE_OK;
+}
+
+/* One record of the central directory; *at moves behind it. */
+static we_status read_central(const archive *a, uint64_t *at, member *m)
+{
+    const uint64_t directory_end = a->directory + a->directory_len;
+    const uint8_t *p = a->bytes + *at;
+    if (CENTRAL_BYTES > directory_end - *at || we_read_u32(p) != CENTRAL_SIGNATURE)
+        return broken(a, "its zip directory is broken");
+    const size_t name_len = we_read_u16(p + 28), extra_len = we_read_u16(p + 30), comment_len = we_read_u16(p + 32);
+    if (name_len + extra_len + comment_len > directory_end - *at - CENTRAL_BYTES)
+        return broken(a, "its zip directory is cut short");
+    *m = (member){
+        .name = { (const char *)p + CENTRAL_BYTES, name_len },
+        .method = we_read_u16(p + 10),
+        .crc = we_read_u32(p + 16),
+        .packed_len = we_read_u32(p + 20),
+        .len = we_read_u32(p + 24),
+        .local = we_read_u32(p + 42),
+    };
+    *at += CENTRAL_BYTES + name_len + extra_len + comment_len;
+    uint64_t *fields[] = { &m->len, &m->packed_len, &m->local };
+    if (!read_zip64(p + CENTRAL_BYTES + name_len, extra_len, fields, WE_COUNT(fields)))
+        return broken_member(a, m, "its zip64 sizes are missing");
+    if (name_len && memchr(m->name.ptr, '\0', name_len)) return broken_member(a, m, "its name holds a NUL");
+    if (we_read_u16(p + 8) & FLAG_ENCRYPTED)
+        return we_fail(a->err, WE_E_UNSUPPORTED, "%s: \"%.*s\" is encrypted", a->file, (int)WE_MIN(name_len, 200U),
+                       m->name.ptr);
+    if (m->method != STORED && m->method != DEFLATED)
+        return we_fail(a->err, WE_E_UNSUPPORTED,
+                       "%s: \"%.*s\" is packed by zip method %u; only stored (0) and deflated (8) can "
+                       "be read: pack it again with numpy.savez",
+                       a->file, (int)WE_MIN(name_len, 200U), m->name.ptr, m->method);
+    if (m->method == STORED && m->len != m->packed_len) return broken_member(a, m, "is stored in two sizes");
+    if (m->len / DEFLATE_MOST > m->packed_len) return broken_member(a, m, "claims to unpack to more than zip can hold");
+    return read_local(a, m);
+}
+
+static int by_local(const void *a, const void *b)
+{
+    const member *x = a, *y = b;
+    return x->local < y->local ? -1 : x->local > y->local;
+}
+
+static we_status read_members(const archive *a, member_list *list)
+{
+    list->items = we_realloc_array(NULL, (size_t)(a->directory_len / CENTRAL_BYTES), sizeof(*list->items));
+    if (!list->items) return we_fail(a->err, WE_E_NOMEM, "%s: no memory for its zip directory", a->file);
+    for (uint64_t at = a->directory; at < a->directory + a->directory_len; list->n++) {
+        we_status st = read_central(a, &at, &list->items[list->n]);
+        if (st) return st;
+    }
+    if (list->n) qsort(list->items, list->n, sizeof(*list->items), by_local);
+    for (size_t i = 1; i < list->n; i++)
+        if (list->items[i].local < list->items[i - 1].end)
+            return broken_member(a, &list->items[i], "shares bytes with another member");
+    return WE_OK;
+}
+
+/* ---- The header of a .npy file ---- */
+
+typedef struct npy {
+    we_str descr;
+    bool fortran_order;
+    int64_t shape[WE_MAX_DIMS];
+    int n_dims;
+    size_t header_len; /* where the elements begin */
+} npy;
+
+typedef struct cursor { /* over the Python literal */
+    const char *p, *end;
+} cursor;
+
+static void skip_space(cursor *c)
+{
+    while (c->p < c->end && (*c->p == ' ' || *c->p == '\n' || *c->p == '\t')) c->p++;
+}
+
+static bool take(cursor *c, char wanted)
+{
+    skip_space(c);
+    if (c->p == c->end || *c->p != wanted) return false;
+    c->p++;
+    return true;
+}
+
+static bool take_word(cursor *c, const char *word)
+{
+    const size_t len = strlen(word);
+    skip_space(c);
+    if ((size_t)(c->end - c->p) < len || memcmp(c->p, word, len) != 0) return false;
+    c->p += len;
+    return true;
+}
+
+static bool take_string(cursor *c, we_str *out)
+{
+    const char quote = take(c, '\'') ? '\'' : take(c, '"') ? '"' : '\0';
+    const char *close = quote ? memchr(c->p, quote, (size_t)(c->end - c->p)) : NULL;
+    if (!close) return false;
+    *out = (we_str){ c->p, (size_t)(close - c->p) };
+    c->p = close + 1;
+    return true;
+}
+
+static bool take_size(cursor *c, int64_t *out)
+{
+    const char *begin = c->p;
+    while (c->p < c->end && *c->p >= '0' && *c->p <= '9') c->p++;
+    if (!we_parse_i64((we_str){ begin, (size_t)(c->p - begin) }, out)) return false;
+    if (c->p < c->end && *c->p == 'L') c->p++; /* Python 2's long */
+    return true;
+}
+
+/* "()", "(3,)", "(48, 96)"; MLX writes "(48, 96, )". */
+static bool take_shape(cursor *c, npy *h)
+{
+    if (!take(c, '(')) return false;
+    while (!take(c, ')')) {
+        if (h->n_dims == WE_MAX_DIMS || !take_size(c, &h->shape[h->n_dims])) return false;
+        h->n_dims++;
+        if (!take(c, ',')) return take(c, ')');
+    }
+    return true;
+}
+
+static bool parse_dict(cursor c, npy *h)
+{
+    bool has_descr = false, has_order = false, has_shape = false;
+    if (!take(&c, '{')) return false;
+    while (!take(&c, '}')) {
+        we_str key;
+        if (!take_string(&c, &key) || !take(&c, ':')) return false;
+        if (we_str_is(key, "descr") && !has_descr) {
+            if (!(has_descr = take_string(&c, &h->descr))) return false;
+        } else if (we_str_is(key, "fortran_order") && !has_order) {
+            has_order = true;
+            h->fortran_order = take_word(&c, "True");
+            if (!h->fortran_order && !take_word(&c, "False")) return false;
+        } else if (we_str_is(key, "shape") && !has_shape) {
+            if (!(has_shape = take_shape(&c, h))) return false;
+        } else {
+            return false;
+        }
+        if (!take(&c, ',')) {
+            if (!take(&c, '}')) return false;
+            break;
+        }
+    }
+    skip_space(&c); /* only padding may follow */
+    return c.p == c.end && has_descr && has_order && has_shape;
+}
+
+static bool parse_npy(const uint8_t *p, uint64_t len, npy *h)
+{
+    *h = (npy){ 0 };
+    if (len < 12 || memcmp(p, "\x93NUMPY", 6) != 0 || p[6] < 1 || p[6] > 3) return false;
+    const size_t start = p[6] == 1 ? 10 : 12;
+    const uint64_t dict_len = p[6] == 1 ? we_read_u16(p + 8) : we_read_u32(p + 8);
+    if (dict_len > len - start) return false;
+    h->header_len = start + (size_t)dict_len;
+    return parse_dict((cursor){ (const char *)p + start, (const char *)p + h->header_len }, h);
+}
+
+/* numpy's type strings: a byte order ('<', '>', or '|' for none), a kind, a size. */
+static const struct {
+    const char *text;
+    we_dtype dtype;
+} descrs[] = {
+    { "f4", WE_F32 }, { "f2", WE_F16 }, { "V2", WE_BF16 }, { "f8", WE_F64 }, { "i1", WE_I8 },
+    { "u1", WE_U8 },  { "i2", WE_I16 }, { "u2", WE_U16 },  { "i4", WE_I32 }, { "u4", WE_U32 },
+    { "i8", WE_I64 }, { "u8", WE_U64 }, { "b1", WE_BOOL },
+};
+
+static we_status read_descr(const archive *a, const member *m, we_str descr, we_dtype *dtype)
+{
+    const char order = descr.len ? descr.ptr[0] : '\0';
+    for (size_t i = 0; descr.len == 3 && i < WE_COUNT(descrs); i++) {
+        if (memcmp(descr.ptr + 1, descrs[i].text, 2) != 0) continue;
+        *dtype = descrs[i].dtype;
+        if (order == '<' || order == '|' || (order == '>' && we_dtype_size(*dtype) == 1)) return WE_OK;
+        if (order == '>')
+            return we_fail(a->err, WE_E_UNSUPPORTED,
+                           "%s: \"%.*s\" is big-endian (%.*s); weights must be little-endian: save it "
+                           "again on a common machine",
+                           a->file, (int)WE_MIN(m->name.len, 200U), m->name.ptr, (int)descr.len, descr.ptr);
+    }
+    return we_fail(a->err, WE_E_UNSUPPORTED, "%s: \"%.*s\" has numpy type '%.*s', which is no type of weights", a->file,
+                   (int)WE_MIN(m->name.len, 200U), m->name.ptr, (int)WE_MIN(descr.len, 40U), descr.ptr);
+}
+
+/* ---- Elements ---- */
+
+static we_status may_unpack(archive *a, const member *m, uint64_t len)
+{
+    if (len > a->may_unpack || len > SIZE_MAX)
+        return we_fail(a->err, WE_E_FORMAT,
+                       "%s: \"%.*s\" unpacks to %" PRIu64 " bytes, more than weights of a file this size "
+                       "can: " WE_DAMAGED,
+                       a->file, (int)WE_MIN(m->name.len, 200U), m->name.ptr, len);
+    a->may_unpack -= len;
+    return WE_OK;
+}
+
+static we_status no_memory(const archive *a, const member *m, uint64_t len)
+{
+    return we_fail(a->err, WE_E_NOMEM, "%s: no memory to unpack \"%.*s\" (%" PRIu64 " bytes)", a->file,
+                   (int)WE_MIN(m->name.len, 200U), m->name.ptr, len);
+}
+
+/* zlib's lengths have 32 bits, and its allocator is ours, so that tests can make it fail. */
+static void *zlib_alloc(void *unused, unsigned n, unsigned size)
+{
+    (void)unused;
+    return we_calloc(n, size);
+}
+static void zlib_free(void *unused, void *p)
+{
+    (void)unused;
+    we_free(p);
+}
+static unsigned zlib_len(uint64_t len) { return (unsigned)WE_MIN(len, (uint64_t)1 << 30); }
+
+/* Exactly m->len bytes come out of exactly m->packed_len, or it is broken. */
+static we_status inflate_member(const archive *a, const member *m, uint8_t *out)
+{
+    z_stream z = { .zalloc = zlib_alloc, .zfree = zlib_free };
+    if (inflateInit2(&z, -MAX_WBITS) != Z_OK) return no_memory(a, m, m->len);
+    uint8_t none;
+    z.next_in = a->bytes + m->data;
+    z.next_out = m->len ? out : &none;
+    uint64_t in_left = m->packed_len, out_left = m->len;
+    int result = Z_OK;
+    while (result == Z_OK) {
+        const unsigned in = zlib_len(in_left), room = zlib_len(out_left);
+        z.avail_in = in;
+        z.avail_out = room;
+        result = inflate(&z, Z_NO_FLUSH);
+        in_left -= in - z.avail_in;
+        out_left -= room - z.avail_out;
+    }
+    inflateEnd(&z);
+    if (result == Z_MEM_ERROR) return no_memory(a, m, m->len);
+    if (result != Z_STREAM_END || in_left || out_left)
+        return broken_member(a, m, "does not unpack to its declared size");
+    return WE_OK;
+}
+
+static uint32_t checksum(const uint8_t *p, uint64_t len)
+{
+    uLong crc = crc32(0, NULL, 0);
+    while (len) {
+        const unsigned n = zlib_len(len);
+        crc = crc32(crc, p, n);
+        p += n;
+        len -= n;
+    }
+    return (uint32_t)crc;
+}
+
+/* One plane of the transpose, out[i][j] = in[j][i], in tiles that stay in the cache. Strides are in elements. */
+typedef struct plane {
+    uint8_t *out;
+    const uint8_t *in;
+    size_t out_stride, in_stride;
+    size_t n_i, n_j;
+} plane;
+
+static inline void transpose_sized(const plane *t, size_t size)
+{
+    enum { TILE = 32 };
+    for (size_t i0 = 0; i0 < t->n_i; i0 += TILE)
+        for (size_t j0 = 0; j0 < t->n_j; j0 += TILE)
+            for (size_t i = i0; i < WE_MIN(i0 + TILE, t->n_i); i++)
+                for (size_t j = j0; j < WE_MIN(j0 + TILE, t->n_j); j++)
+                    memcpy(t->out + (i * t->out_stride + j) * size, t->in + (j * t->in_stride + i) * size, size);
+}
+
+static void transpose_plane(const plane *t, size_t size)
+{
+    switch (size) { /* a constant size makes memcpy a load and a store */
+    case 1: transpose_sized(t, 1); break;
+    case 2: transpose_sized(t, 2); break;
+    case 4: transpose_sized(t, 4); break;
+    default: transpose_sized(t, size); break;
+    }
+}
+
+/* Fortran order to C order: out[i][...][j] = in[j][...][i], the axes between reversed as well. */
+static void transpose(uint8_t *out, const uint8_t *in, const int64_t *shape, int n_dims, size_t size)
+{
+    const size_t n_first = (size_t)shape[0], n_last = (size_t)shape[n_dims - 1];
+    size_t n_planes = 1;
+    for (int d = 1; d < n_dims - 1; d++) n_planes *= (size_t)shape[d];
+    for (size_t p = 0; p < n_planes; p++) {
+        /* p counts the axes between in C order; in_p is the same place counted in Fortran order. */
+        size_t in_p = 0, rest = p, step = n_planes;
+        for (int d = n_dims - 2; d >= 1; d--) {
+            step /= (size_t)shape[d];
+            in_p += rest % (size_t)shape[d] * step;
+            rest /= (size_t)shape[d];
+        }
+        const plane t = {
+            out + p * n_last * size, in + in_p * n_first * size, n_planes * n_last, n_planes * n_first, n_first, n_last
+        };
+        transpose_plane(&t, size);
+    }
+}
+
+/* With at most one axis longer than 1 the two orders are the same; MLX then writes either. */
+static bool is_transposed(const npy *h, uint64_t n_bytes)
+{
+    int n_long = 0;
+    for (int d = 0; d < h->n_dims; d++) n_long += h->shape[d] > 1;
+    return h->fortran_order && n_long > 1 && n_bytes > 0;
+}
+
+/* Dtype, shape and size, from the unpacked member's bytes. *skip: text, which is no weight. */
+static we_status read_npy(archive *a, const member *m, const uint8_t *bytes, npy *h, we_weight *w, bool *skip)
+{
+    if (!parse_npy(bytes, m->len, h)) return broken_member(a, m, "its .npy header is broken");
+    *skip = h->descr.len > 1 && (h->descr.ptr[1] == 'U' || h->descr.ptr[1] == 'S');
+    if (*skip) return WE_OK;
+    we_status st = read_descr(a, m, h->descr, &w->dtype);
+    if (st) return st;
+    w->n_dims = h->n_dims;
+    memcpy(w->shape, h->shape, sizeof(w->shape));
+    char shape[WE_SHAPE_TEXT];
+    uint64_t expected;
+    if (!we_shape_bytes(w->dtype, w->shape, w->n_dims, &expected) || expected != m->len - h->header_len)
+        return we_fail(a->err, WE_E_FORMAT,
+                       "%s: \"%.*s\" holds %" PRIu64 " bytes of elements, which is not the size of %s %s: " WE_DAMAGED,
+                       a->file, (int)WE_MIN(m->name.len, 200U), m->name.ptr, m->len - h->header_len,
+                       we_dtype_name(w->dtype), we_shape_text(shape, w->shape, w->n_dims));
+    w->bytes = (size_t)expected;
+    w->data = bytes + h->header_len;
+    return WE_OK;
+}
+
+static we_status read_stored(archive *a, const member *m, we_weight *w, bool *skip)
+{
+    const uint8_t *bytes = a->bytes + m->data;
+    if (checksum(bytes, m->len) != m->crc) return broken_member(a, m, "its checksum is wrong");
+    npy h;
+    we_status st = read_npy(a, m, bytes, &h, w, skip);
+    if (st || *skip || !is_transposed(&h, w->bytes)) return st;
+    if ((st = may_unpack(a, m, w->bytes))) return st;
+    uint8_t *out = we_arena_alloc(a->arena, w->bytes);
+    if (!out) return no_memory(a, m, w->bytes);
+    transpose(out, w->data, w->shape, w->n_dims, we_dtype_size(w->dtype));
+    w->data = out;
+    a->unpacked += w->bytes;
+    return WE_OK;
+}
+
+/* The arena keeps the elements in C order only: unpacked bytes that are transposed next, or skipped, are freed at once. */
+static we_status read_deflated(archive *a, const member *m, we_weight *w, bool *skip)
+{
+    we_status st = may_unpack(a, m, m->len);
+    if (st) return st;
+    uint8_t *bytes = we_malloc((size_t)m->len);
+    if (!bytes) return no_memory(a, m, m->len);
+    npy h;
+    st = inflate_member(a, m, bytes);
+    if (!st && checksum(bytes, m->len) != m->crc) st = broken_member(a, m, "its checksum is wrong");
+    if (!st) st = read_npy(a, m, bytes, &h, w, skip);
+    if (!st && !*skip) {
+        uint8_t *out = we_arena_alloc(a->arena, w->bytes);
+        if (!out)
+            st = no_memory(a, m, w->bytes);
+        else if (is_transposed(&h, w->bytes))
+            transpose(out, w->data, w->shape, w->n_dims, we_dtype_size(w->dtype));
+        else if (w->bytes)
+            memcpy(out, w->data, w->bytes);
+        w->data = out;
+        a->unpacked += w->bytes;
+    }
+    we_free(bytes);
+    return st;
+}
+
+static we_status read_weights(archive *a, const member_list *members, we_weight_list *list)
+{
+    for (size_t i = 0; i < members->n; i++) {
+        const member *m = &members->items[i];
+        const we_str suffix = WE_STR(".npy");
+        if (!we_str_ends_with(m->name, suffix)) continue; /* someone's note, or a folder */
+        we_weight w = { .file = a->file };
+        bool skip = false;
+        we_status st = m->method == STORED ? read_stored(a, m, &w, &skip) : read_deflated(a, m, &w, &skip);
+        if (st) return st;
+        if (skip) continue;
+        we_weight *added = we_weight_list_add(list);
+        w.name = we_arena_strndup(a->arena, m->name.ptr, m->name.len - suffix.len);
+        if (!added || !w.name) return we_fail(a->err, WE_E_NOMEM, "%s: no memory for its tensors' names", a->file);
+        *added = w;
+    }
+    return WE_OK;
+}
+
+we_status we_npz_parse(we_arena *arena, we_str bytes, const char *file, size_t max_unpacked, we_weight **out, size_t *n,
+                       size_t *unpacked, we_error *err)
+{
+    *out = NULL;
+    *n = 0;
+    archive a = { .bytes = (const uint8_t *)bytes.ptr,
+                  .len = bytes.len,
+                  .file = file,
+                  .arena = arena,
+                  .may_unpack = max_unpacked,
+                  .err = err };
+    member_list members = { 0 };
+    we_weight_list list = { 0 };
+    we_status st = find_directory(&a);
+    if (!st) st = read_members(&a, &members);
+    if (!st) st = read_weights(&a, &members, &list);
+    if (!st) st = we_weight_list_finish(&list, arena, file, out, n, err);
+    if (!st) *unpacked += (size_t)a.unpacked;
+    we_weight_list_deinit(&list);
+    we_free(members.items);
+    return st;
+}

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * weights.c - the weights of a folder: which files they lie in, those files mapped and parsed, every tensor by its name.
+ * The containers themselves: safetensors.c, npz.c.
+ *
+ * mlx-lm reads every model*.safetensors and never looks at the index. We read the index first, since only it can tell that a
+ * shard is missing; an index none of whose shards is there is stale (left over from the model that was converted), and then
+ * the files that are there count, as for mlx-lm. Which tensor the index says lies in which shard is not checked: the shards
+ * themselves say what they hold, and model/ names what it misses.
+ *
+ * Symbolic links are followed (Hugging Face's cache consists of them), but a name in the index stays in the folder. */
+#include "format/format_int.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define INDEX_NAME "model.safetensors.index.json"
+#define MAX_INDEX_BYTES ((size_t)256 << 20)
+#define LOAD_STEP ((size_t)16 << 20) /* bytes between two calls of progress */
+#define PAGE 4096                    /* or less than the machine's: only touched more often */
+
+typedef struct source {
+    const char *name;
+    we_map *map;
+    we_weight *weights;
+    size_t n;
+} source;
+
+struct we_weights {
+    we_arena arena;
+    source *sources;
+    size_t n_sources;
+    we_weight *all; /* in order of source, then of offset */
+    size_t n;
+    const we_weight **by_name; /* sorted: a hostile file could make hashes collide */
+    uint64_t mapped_bytes;
+    size_t unpacked_bytes;
+};
+
+/* ---- Names of files ---- */
+
+typedef struct name_list {
+    we_arena *arena;
+    const char **names;
+    size_t n, capacity;
+    bool failed;                 /* out of memory */
+    const char *prefix, *suffix; /* add_matching takes names between them */
+} name_list;
+
+static bool add_name(name_list *list, we_str name)
+{
+    if (list->n == list->capacity) {
+        const size_t capacity = list->capacity ? list->capacity * 2 : 16;
+        const char **names = we_realloc_array(list->names, capacity, sizeof(*names));
+        if (!names) return !(list->failed = true);
+        list->names = names;
+        list->capacity = capacity;
+    }
+    const char *copy = we_arena_strndup(list->arena, name.ptr, name.len);
+    if (!copy) return !(list->failed = true);
+    list->names[list->n++] = copy;
+    return true;
+}
+
+static bool add_matching(void *user, const char *name)
+{
+    name_list *list = user;
+    const we_str s = we_str_from(name), prefix = we_str_from(list->prefix), suffix = we_str_from(list->suffix);
+    if (s.len < prefix.len + suffix.len || !we_str_starts_with(s, prefix) || !we_str_ends_with(s, suffix)) return true;
+    return add_name(list, s);
+}
+
+static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+static void sort_unique(name_list *list)
+{
+    if (list->n == 0) return;
+    qsort(list->names, list->n, sizeof(*list->names), by_text);
+    size_t kept = 1;
+    for (size_t i = 1; i < list->n; i++)
+        if (strcmp(list->names[i], list->names[kept - 1]) != 0) list->names[kept++] = list->names[i];
+    list->n = kept;
+}
+
+static bool exists_in(const char *dir, const char *name)
+{
+    char *path = we_path_join(dir, name);
+    const bool exists = path && we_path_exists(path);
+    we_free(path);
+    return exists;
+}
+
+/* ---- The index ---- */
+
+/* Shards lie beside their index. */
+static bool is_plain_name(we_str name)
+{
+    return name.len && !memchr(name.ptr, '/', name.len) && !memchr(name.ptr, '\\', name.len) &&
+           !memchr(name.ptr, '\0', name.len) && !we_str_is(name, ".") && !we_str_is(name, "..");
+}
+
+/* {"metadata": ..., "weight_map": {"TENSOR": "FILE", ...}}: the files. */
+static we_status parse_index(we_json_reader *json, name_list *list, we_error *err)
+{
+    if (we_json_next(json) != WE_JSON_EV_BEGIN_OBJECT) goto broken;
+    bool has_map = false;
+    we_json_event event;
+    while ((event = we_json_next(json)) == WE_JSON_EV_KEY) {
+        if (!we_str_is(json->text, "weight_map")) {
+            if (!we_json_skip(json)) goto broken;
+            continue;
+        }
+        has_map = true;
+        if (we_json_next(json) != WE_JSON_EV_BEGIN_OBJECT) goto broken;
+        while ((event = we_json_next(json)) == WE_JSON_EV_KEY) {
+            if (we_json_next(json) != WE_JSON_EV_VALUE || json->type != WE_JSON_STRING) goto broken;
+            const we_str name = json->text;
+            if (!is_plain_name(name))
+                return we_fail(err, WE_E_FORMAT,
+                               "%s: names the file \"%.*s\"; shards must lie beside it: download it again", INDEX_NAME,
+                               (int)WE_MIN(name.len, 200U), name.ptr);
+            const bool repeated = list->n && we_str_is(name, list->names[list->n - 1]); /* nearly always */
+            if (!repeated && !add_name(list, name))
+                return we_fail(err, WE_E_NOMEM, "%s: no memory for its shards", INDEX_NAME);
+        }
+        if (event != WE_JSON_EV_END_OBJECT) goto broken;
+    }
+    if (event == WE_JSON_EV_END_OBJECT && we_json_next(json) == WE_JSON_EV_END && has_map && list->n) return WE_OK;
+broken:
+    if (json->error.status == WE_E_NOMEM) return we_fail(err, WE_E_NOMEM, "%s: no memory to read it", INDEX_NAME);
+    return we_fail(err, WE_E_FORMAT, "%s: expected a \"weight_map\" from tensors to file names%s%s: download it again",
+                   INDEX_NAME, json->error.status ? "; " : "", json->error.status ? json->error.message : "");
+}
+
+static we_status report_missing(const name_list *list, const char *dir, size_t n_missing, we_error *err)
+{
+    enum { NAMED = 4 };
+    we_buf names = { 0 };
+    size_t n_named = 0;
+    for (size_t i = 0; i < list->n && n_named < NAMED; i++)
+        if (!exists_in(dir, list->names[i])) we_buf_printf(&names, "%s%.100s", n_named++ ? ", " : "", list->names[i]);
+    if (n_missing > n_named) we_buf_printf(&names, " and %zu more", n_missing - n_named);
+    const we_status st = we_fail(err, WE_E_NOT_FOUND,
+                                 "%s: %zu of the %zu files that %s names are missing: %s. The download is "
+                                 "incomplete: download the model again",
+                                 dir, n_missing, list->n, INDEX_NAME, names.ptr ? names.ptr : "");
+    we_buf_deinit(&names);
+    return st;
+}
+
+/* Leaves the list empty where there is no index, or a stale one. */
+static we_status list_by_index(name_list *list, const char *dir, we_error *err)
+{
+    if (!exists_in(dir, INDEX_NAME)) return WE_OK;
+    char *path = we_path_join(dir, INDEX_NAME);
+    if (!path) return we_fail(err, WE_E_NOMEM, "%s: no memory to read its index", dir);
+    char *text = NULL;
+    size_t len = 0;
+    we_status st = we_file_read(path, MAX_INDEX_BYTES, &text, &len, err);
+    we_free(path);
+    if (st) return st;
+    if (we_is_lfs_pointer((we_str){ text, len })) {
+        st = we_fail(err, WE_E_FORMAT, "%s is a Git LFS pointer, not the index itself: run `git lfs pull` in %s",
+                     INDEX_NAME, dir);
+    } else {
+        we_json_reader json;
+        we_json_reader_init(&json, (we_str){ text, len });
+        st = parse_index(&json, list, err);
+        we_json_reader_deinit(&json);
+    }
+    we_free(text);
+    if (st) return st;
+
+    sort_unique(list);
+    size_t n_missing = 0;
+    for (size_t i = 0; i < list->n; i++) n_missing += !exists_in(dir, list->names[i]);
+    if (n_missing == list->n && exists_in(dir, "model.safetensors")) {
+        we_log(format, WARN, "%s: none of the files that %s names is there: reading model*.safetensors", dir,
+               INDEX_NAME);
+        list->n = 0;
+        return WE_OK;
+    }
+    return n_missing ? report_missing(list, dir, n_missing, err) : WE_OK;
+}
+
+/* What mlx-lm has looked for over time, newest first. */
+static const struct {
+    const char *prefix, *suffix;
+} patterns[] = { { "model", ".safetensors" }, { "weight", ".safetensors" }, { "weights", ".npz" } };
+
+static we_status list_files(name_list *list, const char *dir, we_error *err)
+{
+    if (!we_path_is_dir(dir))
+        return we_fail(err, WE_E_NOT_FOUND, "%s is %s: expected a model's folder", dir,
+                       we_path_exists(dir) ? "not a folder" : "not there");
+    we_status st = list_by_index(list, dir, err);
+    for (size_t i = 0; !st && list->n == 0 && !list->failed && i < WE_COUNT(patterns); i++) {
+        list->prefix = patterns[i].prefix;
+        list->suffix = patterns[i].suffix;
+        st = we_dir_each(dir, add_matching, list, err);
+    }
+    if (st) return st;
+    if (list->failed) return we_fail(err, WE_E_NOMEM, "%s: no memory for the names of its files", dir);
+    if (list->n == 0)
+        return we_fail(err, WE_E_NOT_FOUND,
+                       "%s has no weights: expected model.safetensors, shards with %s, or weights.npz. Weights "
+                       "of other kinds (.gguf, .bin) are converted with `whisperengine convert`",
+                       dir, INDEX_NAME);
+    return WE_OK;
+}
+
+/* ---- Files ---- */
+
+bool we_is_lfs_pointer(we_str head)
+{
+    return we_str_starts_with(head, WE_STR("version https://git-lfs.github.com/spec/"));
+}
+
+/* Weights hardly shrink when deflated; zeros do, hence the second term for small files. */
+static size_t most_unpacked(size_t file_len)
+{
+    const size_t floor = (size_t)64 << 20;
+    return file_len > (SIZE_MAX - floor) / 16 ? SIZE_MAX : file_len * 16 + floor;
+}
+
+static we_status open_source(we_weights *w, source *s, const char *dir, we_error *err)
+{
+    char *path = we_path_join(dir, s->name);
+    if (!path) return we_fail(err, WE_E_NOMEM, "%s: no memory to open it", s->name);
+    we_status st = we_map_open(&s->map, path, err);
+    we_free(path);
+    if (st) return st;
+    const we_str bytes = { (const char *)we_map_data(s->map), we_map_len(s->map) };
+    w->mapped_bytes += bytes.len;
+    if (bytes.len == 0) return we_fail(err, WE_E_FORMAT, "%s in %s is empty: download it again", s->name, dir);
+    if (we_is_lfs_pointer(bytes))
+        return we_fail(err, WE_E_FORMAT, "%s is a Git LFS pointer, not the weights: run `git lfs pull` in %s", s->name,
+                       dir);
+    if (we_str_ends_with(we_str_from(s->name), WE_STR(".npz")))
+        return we_npz_parse(&w->arena, bytes, s->name, most_unpacked(bytes.len), &s->weights, &s->n, &w->unpacked_bytes,
+                            err);
+    return we_safetensors_parse(&w->arena, bytes, s->name, &s->weights, &s->n, err);
+}
+
+static we_status open_sources(we_weights *w, const name_list *list, const char *dir, we_error *err)
+{
+    w->sources = we_arena_calloc(&w->arena, list->n, sizeof(*w->sources));
+    if (!w->sources) return we_fail(err, WE_E_NOMEM, "%s: no memory for the list of its files", dir);
+    w->n_sources = list->n;
+    for (size_t i = 0; i < list->n; i++) {
+        w->sources[i].name = list->names[i];
+        const we_status st = open_source(w, &w->sources[i], dir, err);
+        if (st) return st;
+        w->n += w->sources[i].n;
+    }
+    if (w->n == 0) return we_fail(err, WE_E_FORMAT, "%s: %s holds no tensors: download it again", dir, list->names[0]);
+    return WE_OK;
+}
+
+/* ---- Tensors by name ---- */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(const we_weight *const *)a)->name, (*(const we_weight *const *)b)->name);
+}
+
+static we_status index_names(we_weights *w, const char *dir, we_error *err)
+{
+    w->all = we_arena_calloc(&w->arena, w->n, sizeof(*w->all));
+    w->by_name = we_arena_calloc(&w->arena, w->n, sizeof(*w->by_name));
+    if (!w->all || !w->by_name) return we_fail(err, WE_E_NOMEM, "%s: no memory for a table of %zu tensors", dir, w->n);
+    size_t at = 0;
+    for (size_t s = 0; s < w->n_sources; s++)
+        for (size_t i = 0; i < w->sources[s].n; i++, at++) {
+            w->all[at] = w->sources[s].weights[i];
+            w->by_name[at] = &w->all[at];
+        }
+    qsort(w->by_name, w->n, sizeof(*w->by_name), by_name);
+    for (size_t i = 1; i < w->n; i++) {
+        const we_weight *a = w->by_name[i - 1], *b = w->by_name[i];
+        if (strcmp(a->name, b->name) != 0) continue;
+        if (a->file == b->file)
+            return we_fail(err, WE_E_FORMAT, "%s: has tensor \"%s\" twice: " WE_DAMAGED, a->file, a->name);
+        return we_fail(err, WE_E_FORMAT,
+                       "%s: tensor \"%s\" is both in %s and in %s: remove the file that does not belong to this "
+                       "model",
+                       dir, a->name, a->file, b->file);
+    }
+    return WE_OK;
+}
+
+/* ---- The module's door ---- */
+
+we_status we_weights_open(we_weights **out, const char *dir, we_error *err)
+{
+    *out = NULL;
+    we_weights *w = we_calloc(1, sizeof(*w));
+    if (!w) return we_fail(err, WE_E_NOMEM, "%s: no memory to open it", dir);
+    name_list list = { .arena = &w->arena };
+    we_status st = list_files(&list, dir, err);
+    if (!st) st = open_sources(w, &list, dir, err);
+    if (!st) st = index_names(w, dir, err);
+    we_free(list.names);
+    if (st) {
+        we_weights_close(w);
+        return st;
+    }
+    we_log(format, DEBUG, "%s: %zu tensors in %zu files, %" PRIu64 " bytes mapped, %zu unpacked", dir, w->n,
+           w->n_sources, w->mapped_bytes, w->unpacked_bytes);
+    *out = w;
+    return WE_OK;
+}
+
+void we_weights_close(we_weights *weights)
+{
+    if (!weights) return;
+    for (size_t i = 0; i < weights->n_sources; i++) we_map_close(weights->sources[i].map);
+    we_arena_deinit(&weights->arena);
+    we_free(weights);
+}
+
+size_t we_weights_count(const we_weights *weights) { return weights->n; }
+
+const we_weight *we_weights_at(const we_weights *weights, size_t index)
+{
+    return index < weights->n ? &weights->all[index] : NULL;
+}
+
+const we_weight *we_weights_find(const we_weights *weights, const char *name)
+{
+    size_t low = 0, high = weights->n;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const int order = strcmp(name, weights->by_name[middle]->name);
+        if (order == 0) return weights->by_name[middle];
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return NULL;
+}
+
+uint64_t we_weights_mapped_bytes(const we_weights *weights) { return weights->mapped_bytes; }
+
+uint64_t we_weights_unpacked_bytes(const we_weights *weights) { return weights->unpacked_bytes; }
+
+we_status we_weights_check(const we_weights *weights, we_error *err)
+{
+    for (size_t i = 0; i < weights->n_sources; i++) {
+        const we_status st = we_map_check(weights->sources[i].map, err);
+        if (st) return st;
+    }
+    return WE_OK;
+}
+
+/* One byte of every page: enough to bring it in. */
+static void touch(const uint8_t *p, size_t len)
+{
+    volatile uint8_t seen;
+    for (size_t at = 0; at < len; at += PAGE) seen = p[at];
+    (void)seen;
+}
+
+we_status we_weights_load(const we_weights *weights, we_progress_fn progress, void *user, we_error *err)
+{
+    const uint64_t total = weights->mapped_bytes;
+    uint64_t done = 0;
+    for (size_t i = 0; i < weights->n_sources; i++) {
+        const we_map *map = weights->sources[i].map;
+        const size_t len = we_map_len(map);
+        we_map_will_need(map);
+        for (size_t at = 0; at < len; at += LOAD_STEP) {
+            const size_t step = WE_MIN(LOAD_STEP, len - at);
+            touch(we_map_data(map) + at, step);
+            done += step;
+            if (progress && !progress(user, done, total)) return we_fail(err, WE_E_CANCELLED, "Loading was cancelled");
+        }
+    }
+    return we_weights_check(weights, err);
+}
