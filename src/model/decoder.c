@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * decoder.c - opening and closing a decoder: read the configuration, map and bind the weights, count what it will need and
+ * refuse before taking it, make the scratch of a step. The forward pass is run.c. */
+#include "model/model_int.h"
+#include <stdio.h>
+
+#define DEFAULT_CONTEXT 8192
+
+static we_status choose_context(we_decoder *m, const char *dir, we_error *err)
+{
+    const int64_t most = m->config.max_position_embeddings ? m->config.max_position_embeddings : INT32_MAX;
+    const int64_t want = m->options.context ? m->options.context : WE_MIN(most, DEFAULT_CONTEXT);
+    if (want < 1 || want > most)
+        return we_fail(err, WE_E_RANGE, "%s: a context of %lld tokens is out of range: this model has 1 to %lld (max_position_embeddings)", dir,
+                       (long long)want, (long long)most);
+    m->info.context = (int)want;
+    return WE_OK;
+}
+
+/* The caches' shape; the caller frees spec->layers. */
+static we_status kv_spec(const we_decoder *m, we_kv_spec *spec, we_error *err)
+{
+    const we_config *c = &m->config;
+    we_kv_layer *layers = we_calloc((size_t)c->num_hidden_layers, sizeof *layers);
+    if (!layers) return we_fail(err, WE_E_NOMEM, "no memory for the description of the KV cache");
+    for (int64_t i = 0; i < c->num_hidden_layers; i++)
+        layers[i] = (we_kv_layer){ (int)c->num_key_value_heads, (int)c->head_dim, c->layer_windows[i] };
+    *spec = (we_kv_spec){ layers, (int)c->num_hidden_layers, m->options.precise ? 32 : m->options.kv_bits ? m->options.kv_bits : 16 };
+    return WE_OK;
+}
+
+we_status we_decoder_kv_new(const we_decoder *m, we_kv **out, we_error *err)
+{
+    we_kv_spec spec;
+    we_status st = kv_spec(m, &spec, err);
+    if (st) return st;
+    st = m->device->ops->kv_new(m->device, &spec, out, err);
+    we_free((void *)spec.layers);
+    return st;
+}
+
+/* Scratch tensors: member of we_step, width. One table, so that counting and making agree. */
+typedef struct scratch {
+    size_t field;
+    int64_t rows, cols; /* cols 0: token ids */
+} scratch;
+#define N_SCRATCH 12
+
+static void list_scratch(const we_decoder *m, scratch out[N_SCRATCH])
+{
+    const we_config *c = &m->config;
+    const int64_t n = WE_STEP_ROWS, q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    const scratch all[N_SCRATCH] = {
+        { offsetof(we_step, ids), n, 0 },
+        { offsetof(we_step, x), n, c->hidden_size },
+        { offsetof(we_step, h), n, c->hidden_size },
+        { offsetof(we_step, q), n, q },
+        { offsetof(we_step, k), n, kv },
+        { offsetof(we_step, v), n, kv },
+        { offsetof(we_step, a), n, q },
+        { offsetof(we_step, gate), n, c->intermediate_size },
+        { offsetof(we_step, up), n, c->intermediate_size },
+        { offsetof(we_step, picked), WE_LOGIT_ROWS, c->hidden_size },
+        { offsetof(we_step, logits), WE_LOGIT_ROWS, c->vocab_size },
+        { offsetof(we_step, sampled), WE_LOGIT_ROWS, 0 },
+    };
+    memcpy(out, all, sizeof all);
+}
+
+static we_status make_scratch(we_decoder *m, we_error *err)
+{
+    scratch list[N_SCRATCH];
+    list_scratch(m, list);
+    we_device *d = m->device;
+    m->step.d = d;
+    m->step.c = &m->config;
+    we_status st = WE_OK;
+    for (size_t i = 0; i < N_SCRATCH && !st; i++) {
+        we_tensor **t = (we_tensor **)((char *)&m->step + list[i].field);
+        st = list[i].cols ? d->ops->tensor_new(d, list[i].rows, list[i].cols, t, err) : d->ops->ids_new(d, list[i].rows, t, err);
+    }
+    return st;
+}
+
+static void free_scratch(we_decoder *m)
+{
+    scratch list[N_SCRATCH];
+    list_scratch(m, list);
+    for (size_t i = 0; i < N_SCRATCH; i++) m->device->ops->tensor_free(m->device, *(we_tensor **)((char *)&m->step + list[i].field));
+}
+
+static we_status count_memory(we_decoder *m, we_error *err)
+{
+    we_kv_spec spec;
+    we_status st = kv_spec(m, &spec, err);
+    if (st) return st;
+    const int bytes_x2 = spec.bits * 2 / 8; /* two numbers, a key's and a value's */
+    m->info.kv_bytes_per_token = (uint64_t)m->config.num_hidden_layers * (uint64_t)(m->config.num_key_value_heads * m->config.head_dim) * (uint64_t)bytes_x2;
+    m->info.kv_bytes_at_context = m->device->ops->kv_bytes_needed(m->device, &spec, m->info.context);
+    we_free((void *)spec.layers);
+    scratch list[N_SCRATCH];
+    list_scratch(m, list);
+    for (size_t i = 0; i < N_SCRATCH; i++) m->info.scratch_bytes += (uint64_t)(list[i].rows * WE_MAX(list[i].cols, 1)) * sizeof(float);
+    return WE_OK;
+}
+
+static we_status check_memory(const we_decoder *m, const char *dir, we_error *err)
+{
+    we_memory_info memory = { sizeof memory, 0, 0, 0, 0 };
+    if (we_system_memory(&memory, NULL)) return WE_OK; /* the system does not tell: try */
+    const we_decoder_info *i = &m->info;
+    const uint64_t unpacked = we_weights_unpacked_bytes(m->weights); /* taken already: no longer in `available` */
+    const uint64_t own = i->kv_bytes_at_context + i->scratch_bytes, all = own + i->weights_bytes - WE_MIN(unpacked, i->weights_bytes);
+    if ((m->options.allow_paging ? own : all) <= memory.available_bytes) return WE_OK;
+    char needed[24], weights[24], kv[24], scratch_text[24], available[24];
+    return we_fail(err, WE_E_NOMEM,
+                   "Out of memory during model loading: %s needs %s (weights %s + KV cache at a context of %d tokens %s + scratch %s), "
+                   "available are %s. Use a smaller --context or --kv-bits, a smaller model%s.",
+                   dir, we_format_bytes(needed, own + i->weights_bytes), we_format_bytes(weights, i->weights_bytes), i->context,
+                   we_format_bytes(kv, i->kv_bytes_at_context), we_format_bytes(scratch_text, i->scratch_bytes),
+                   we_format_bytes(available, memory.available_bytes),
+                   own <= memory.available_bytes ? ", or --allow-paging (slow: weights are read from disk again and again)" : "");
+}
+
+static void fill_info(we_decoder *m)
+{
+    const we_config *c = &m->config;
+    we_decoder_info *i = &m->info;
+    snprintf(i->model_type, sizeof i->model_type, "%s", c->model_type);
+    i->vocab_size = (int)c->vocab_size;
+    i->hidden_size = (int)c->hidden_size;
+    i->n_layers = (int)c->num_hidden_layers;
+    i->n_heads = (int)c->num_attention_heads;
+    i->n_kv_heads = (int)c->num_key_value_heads;
+    i->head_dim = (int)c->head_dim;
+    i->max_position_embeddings = (int)c->max_position_embeddings;
+    i->rewinds = true;
+    for (int64_t l = 0; l < c->num_hidden_layers; l++) i->rewinds &= c->layer_windows[l] == 0;
+}
+
+static we_status open_all(we_decoder *m, const char *dir, we_error *err)
+{
+    we_status st;
+    if ((st = we_config_read(&m->config, &m->arch, &m->arena, dir, err)) || (st = we_weights_open(&m->weights, dir, err)) ||
+        (st = choose_context(m, dir, err)))
+        return st;
+    fill_info(m);
+    if ((st = we_bind_weights(m, dir, err)) || (st = count_memory(m, err)) || m->options.bind_only) return st;
+    if ((st = check_memory(m, dir, err)) || (st = we_bind_ropes(m, 0, err)) || (st = make_scratch(m, err))) return st;
+    if (m->options.allow_paging) return WE_OK; /* reading all of it would only push it out again */
+    return we_weights_load(m->weights, m->options.progress, m->options.progress_user, err);
+}
+
+we_status we_decoder_open(we_decoder **out, we_device *device, const char *dir, const we_decoder_options *options, we_error *err)
+{
+    *out = NULL;
+    we_decoder *m = we_calloc(1, sizeof *m);
+    if (!m) return we_fail(err, WE_E_NOMEM, "%s: no memory for the model's tables", dir);
+    m->device = device;
+    m->options = options ? *options : (we_decoder_options){ 0 };
+    pthread_mutex_init(&m->lock, NULL);
+    const we_status st = open_all(m, dir, err);
+    if (st) {
+        we_decoder_close(m);
+        return st;
+    }
+    we_log(model, INFO, "%s: %s, %s, %d layers, context %d", dir, m->info.model_type, m->info.quantization, m->info.n_layers, m->info.context);
+    *out = m;
+    return WE_OK;
+}
+
+void we_decoder_close(we_decoder *m)
+{
+    if (!m) return;
+    for (size_t i = 0; i < m->n_tensors; i++) m->device->ops->tensor_free(m->device, m->tensors[i]);
+    we_free(m->tensors);
+    free_scratch(m);
+    m->device->ops->rope_free(m->device, m->rope);
+    m->device->ops->rope_free(m->device, m->local_rope);
+    we_weights_close(m->weights);
+    we_arena_deinit(&m->arena);
+    pthread_mutex_destroy(&m->lock);
+    we_free(m);
+}
+
+const we_decoder_info *we_decoder_get_info(const we_decoder *m) { return &m->info; }
+
+we_device *we_decoder_device(const we_decoder *m) { return m->device; }

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * model.h - a decoder: hyperparameters from config.json, weights bound to a device, and the forward pass over the device's
+ * ops. One page per architecture in arch/; what they share in blocks.c. Kernels are not known here (device/), nor who calls
+ * for which sequence (runtime/), nor text (tokenizer/). */
+#ifndef WE_MODEL_H
+#define WE_MODEL_H
+
+#include "device/device.h"
+
+/* Rows of a step at most: what the scratch tensors are made for. A longer prompt goes in pieces. More rows would read the
+ * weights less often per prompt, but a piece is also what an answer's cancelling waits for. */
+#define WE_STEP_ROWS 128
+/* Rows of logits that scratch holds at once: 16 x 128256 float32 are 8 MB. */
+#define WE_LOGIT_ROWS 16
+
+typedef struct we_decoder we_decoder; /* immutable but for its scratch, which a lock guards */
+
+typedef struct we_decoder_options {
+    int context;             /* 0: the model's, at most 8192 */
+    int kv_bits;             /* 0 means 16; 32 whenever precise */
+    bool precise;
+    bool allow_paging;
+    bool bind_only;          /* look at names and shapes, read nothing, make no scratch: for we_model_inspect */
+    we_progress_fn progress; /* NULL: none */
+    void *progress_user;
+} we_decoder_options;
+
+typedef struct we_decoder_info {
+    char model_type[64];
+    char quantization[128];
+    int vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim;
+    int max_position_embeddings; /* 0: config.json does not say */
+    int context;
+    bool rewinds; /* any earlier position can be gone back to: no sliding windows, no recurrent state */
+    uint64_t n_parameters, weights_bytes, weight_bytes_read_per_token;
+    uint64_t kv_bytes_per_token, kv_bytes_at_context, scratch_bytes;
+} we_decoder_info;
+
+/** Load a folder's config.json and weights onto a device.
+ * Errors: see we_model_open in whisperengine.h. */
+we_status we_decoder_open(we_decoder **out, we_device *device, const char *dir, const we_decoder_options *options,
+                          we_error *err);
+void we_decoder_close(we_decoder *decoder); /* NULL is allowed */
+const we_decoder_info *we_decoder_get_info(const we_decoder *decoder);
+
+/* The caches of sequences; sizes and lengths are the caller's business (runtime/). */
+we_status we_decoder_kv_new(const we_decoder *decoder, we_kv **out, we_error *err);
+we_device *we_decoder_device(const we_decoder *decoder);
+
+/* One step: rows of tokens in, logits or sampled tokens of chosen rows out. */
+typedef struct we_step_request {
+    const we_span *spans; /* [n_spans]; room must be reserved in their caches */
+    int n_spans, n_rows;  /* n_rows <= WE_STEP_ROWS */
+    const int32_t *ids;   /* [n_rows] */
+    const int32_t *out_rows;     /* [n_out] rows whose logits are wanted; only for these is the output matrix read */
+    int n_out;                   /* 0: fill the caches only */
+    const we_sample_spec *specs; /* [n_out], or NULL: no token is drawn */
+    int32_t *sampled;            /* out, [n_out], where specs are given */
+    we_logits_fn on_logits;      /* gets the logits of out_rows in order, WE_LOGIT_ROWS at a time (`first` counts from 0 in
+                                    out_rows), or NULL; must not call the decoder; false ends the step with WE_E_CANCELLED */
+    void *user;
+} we_step_request;
+
+/** Run it. Threads: any; steps of one decoder take turns.
+ * Errors: WE_E_RANGE (an id beyond the vocabulary), WE_E_DEVICE (also: a weight file was cut short while mapped). */
+we_status we_decoder_step(we_decoder *decoder, const we_step_request *request, we_error *err);
+
+/** The model types that this build runs, for messages and `list`: index from 0, NULL at the end. */
+const char *we_model_type_at(size_t index);
+bool we_model_type_known(we_str model_type);
+
+#endif

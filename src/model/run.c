@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * run.c - the forward pass: embeddings, the layers of the architecture's page, the output matrix for the rows that are asked
+ * for. One step at a time per decoder; the layers' ops run between the device's begin and end. */
+#include "model/model_int.h"
+#include <assert.h>
+
+static we_status check_request(const we_decoder *m, const we_step_request *r, we_error *err)
+{
+    assert(r->n_rows >= 1 && r->n_rows <= WE_STEP_ROWS);
+    for (int i = 0; i < r->n_rows; i++)
+        if (r->ids[i] < 0 || r->ids[i] >= m->info.vocab_size)
+            return we_fail(err, WE_E_RANGE, "token id %d is out of range: this model's vocabulary has the ids 0 to %d", (int)r->ids[i],
+                           m->info.vocab_size - 1);
+    return WE_OK;
+}
+
+static we_status update_dynamic_rope(we_decoder *m, const we_step_request *r, we_error *err)
+{
+    if (m->config.rope_scaling.kind != WE_ROPE_DYNAMIC) return WE_OK;
+    int64_t length = m->config.max_position_embeddings;
+    for (int i = 0; i < r->n_spans; i++) length = WE_MAX(length, (int64_t)r->spans[i].position + r->spans[i].n);
+    if (length == m->rope_length) return WE_OK;
+    const we_status st = we_bind_ropes(m, length, err);
+    if (!st) m->rope_length = length;
+    return st;
+}
+
+static void run_layers(we_decoder *m)
+{
+    we_step *s = &m->step;
+    const we_arch *page = m->arch;
+    while (!page->layer) page = page->parent;
+    s->d->ops->embed(s->d, s->x, m->embed_tokens, s->ids, m->config.embed_scale);
+    for (int64_t i = 0; i < m->config.num_hidden_layers; i++) page->layer(s, &m->layers[i]);
+}
+
+/* Logits of out_rows[first .. first + n), and tokens drawn from them. */
+static void run_head(we_decoder *m, const we_step_request *r, int first, int n)
+{
+    we_step *s = &m->step;
+    s->d->ops->take_rows(s->d, s->picked, s->x, r->out_rows + first, n);
+    we_norm(s, s->picked, s->picked, m->norm);
+    we_project(s, s->logits, s->picked, &m->lm_head);
+    if (r->specs) s->d->ops->sample(s->d, s->sampled, s->logits, r->specs + first);
+}
+
+static we_status read_results(we_decoder *m, const we_step_request *r, int first, int n, we_error *err)
+{
+    we_device *d = m->device;
+    if (r->specs) memcpy(r->sampled + first, d->ops->read(d, m->step.sampled), (size_t)n * sizeof(int32_t));
+    if (r->on_logits && !r->on_logits(r->user, (size_t)first, (size_t)n, d->ops->read(d, m->step.logits)))
+        return we_fail(err, WE_E_CANCELLED, "stopped by the caller");
+    return WE_OK;
+}
+
+/* The layers and the first piece of the head are one step of the device; further pieces of the head (there are some only
+ * where all logits of a prompt are wanted) one each, so that scratch holds few rows of vocab_size. */
+static we_status run_locked(we_decoder *m, const we_step_request *r, we_error *err)
+{
+    we_device *d = m->device;
+    const we_batch batch = { r->spans, r->n_spans, r->n_rows, m->options.precise };
+    we_status st = update_dynamic_rope(m, r, err);
+    if (st) return st;
+    d->ops->write_ids(d, m->step.ids, r->ids, r->n_rows);
+    for (int first = 0; first == 0 || first < r->n_out; first += WE_LOGIT_ROWS) {
+        const int n = WE_MIN(WE_LOGIT_ROWS, r->n_out - first);
+        d->ops->begin(d, &batch);
+        if (first == 0) run_layers(m);
+        if (n > 0) run_head(m, r, first, n);
+        if ((st = d->ops->end(d, err))) return st;
+        if (n > 0 && (st = read_results(m, r, first, n, err))) return st;
+    }
+    return we_weights_check(m->weights, err); /* a file cut short gave zeros: what was computed is worthless */
+}
+
+we_status we_decoder_step(we_decoder *m, const we_step_request *r, we_error *err)
+{
+    we_status st = check_request(m, r, err);
+    if (st) return st;
+    pthread_mutex_lock(&m->lock);
+    st = run_locked(m, r, err);
+    pthread_mutex_unlock(&m->lock);
+    return st;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * generate.c - the generation loop: reuse, prefill in pieces, then token by token: draw, end-of-turn check, text, stop
+ * texts, callback. */
+#include "runtime/seq_int.h"
+
+typedef struct writer { /* from tokens to the text that the caller sees */
+    const we_generation *request;
+    we_tok_stream stream;
+    we_stop stop;
+    we_buf text;     /* the whole answer so far */
+    bool refused;    /* on_piece returned false */
+} writer;
+
+static we_status emit(writer *w, we_str piece, int32_t token, we_error *err)
+{
+    if (!piece.len) return WE_OK;
+    we_buf_append_str(&w->text, piece);
+    const we_status st = we_buf_status(&w->text, err, "the answer");
+    if (st || !w->request->on_piece) return st;
+    const char *shown = w->text.ptr + (w->text.len - piece.len); /* the buffer keeps a NUL behind it */
+    if (!w->request->on_piece(w->request->user, shown, piece.len, token)) w->refused = true;
+    return WE_OK;
+}
+
+static we_status write_token(writer *w, int32_t token, we_error *err)
+{
+    we_str piece, safe;
+    we_status st;
+    if (!w->request->tok) return WE_OK;
+    if ((st = we_tok_stream_feed(&w->stream, token, &piece, err)) || (st = we_stop_feed(&w->stop, piece, &safe, err))) return st;
+    return emit(w, safe, token, err);
+}
+
+/* What was held back: half characters, beginnings of stop texts. */
+static we_status write_rest(writer *w, we_error *err)
+{
+    we_str piece, safe;
+    we_status st;
+    if (!w->request->tok || w->stop.stopped) return WE_OK;
+    if ((st = we_tok_stream_flush(&w->stream, &piece, err)) || (st = we_stop_feed(&w->stop, piece, &safe, err)) ||
+        (st = emit(w, safe, -1, err)) || w->stop.stopped)
+        return st;
+    if ((st = we_stop_flush(&w->stop, &safe, err))) return st;
+    return emit(w, safe, -1, err);
+}
+
+static bool is_eos(const we_generation *r, int32_t token)
+{
+    for (size_t i = 0; i < r->n_eos && !r->ignore_eos; i++)
+        if (r->eos[i] == token) return true;
+    return false;
+}
+
+static bool cancelled(we_seq *s) { return atomic_load_explicit(&s->cancelled, memory_order_relaxed); }
+
+/* Compute what the cache lacks of the prompt; the last piece draws the first token. False in *go_on: stopped. */
+static we_status prefill(we_seq *s, const we_generation *r, we_result *result, int32_t *token, bool *go_on, we_error *err)
+{
+    size_t at;
+    we_status st = we_seq_rewind(s, r->tokens, r->n_tokens, &at, err);
+    if (st) return st;
+    result->n_cached_tokens = at;
+    *go_on = true;
+    while (at < r->n_tokens) {
+        if (cancelled(s) || (r->on_prefill && !r->on_prefill(r->user, at, r->n_tokens))) *go_on = false;
+        if (!*go_on) return WE_OK;
+        size_t piece = WE_MIN(r->n_tokens - at, WE_STEP_ROWS);
+        if (at < r->mark && r->mark < at + piece) piece = r->mark - at; /* a snapshot is taken between pieces */
+        const bool last = at + piece == r->n_tokens;
+        if ((st = we_seq_feed(s, r->tokens + at, piece, last ? &r->sampling : NULL, 0, token, NULL, NULL, err))) return st;
+        at += piece;
+        if (at == r->mark && (st = we_seq_keep(s, err))) return st;
+    }
+    if (r->on_prefill && !r->on_prefill(r->user, at, r->n_tokens)) *go_on = false;
+    return WE_OK;
+}
+
+static we_status decode(we_seq *s, const we_generation *r, writer *w, we_ids *out, int32_t token, we_finish *finish, we_error *err)
+{
+    for (;;) {
+        we_status st;
+        if (is_eos(r, token)) {
+            *finish = WE_FINISH_EOS;
+            return WE_OK;
+        }
+        if ((st = we_ids_push(out, token, err)) || (st = write_token(w, token, err))) return st;
+        const bool full = s->tokens.n >= (size_t)s->info->context || (r->max_tokens > 0 && out->n >= (size_t)r->max_tokens);
+        if (w->stop.stopped) *finish = WE_FINISH_STOP;
+        else if (w->refused || cancelled(s)) *finish = WE_FINISH_CANCELLED;
+        else if (full) *finish = WE_FINISH_LENGTH;
+        else {
+            if ((st = we_seq_feed(s, &token, 1, &r->sampling, out->n, &token, NULL, NULL, err))) return st;
+            continue;
+        }
+        return WE_OK;
+    }
+}
+
+we_status we_seq_generate(we_seq *s, const we_generation *r, we_result *result, we_error *err)
+{
+    const double start = we_now_s();
+    writer w = { .request = r };
+    we_ids out = { 0 };
+    we_status st;
+    if ((st = we_seq_check_length(s, r->n_tokens, err)) || (st = we_sampling_check(&r->sampling, s->info->vocab_size, err)) ||
+        (st = we_stop_init(&w.stop, r->stop, r->n_stop, err)))
+        return st;
+    if (r->tok) we_tok_stream_init(&w.stream, r->tok, true);
+
+    int32_t token = 0;
+    bool go_on = false;
+    result->n_prompt_tokens = r->n_tokens;
+    result->finish = WE_FINISH_CANCELLED;
+    st = prefill(s, r, result, &token, &go_on, err);
+    const double first = we_now_s();
+    result->prefill_s = first - start;
+    if (!st && go_on) {
+        result->first_token_s = first - start;
+        st = decode(s, r, &w, &out, token, &result->finish, err);
+        const we_status rest = write_rest(&w, st ? NULL : err);
+        if (!st) st = rest;
+        if (!st && w.stop.stopped) result->finish = WE_FINISH_STOP;
+        result->decode_s = we_now_s() - first;
+    }
+    result->tokens = out.ids;
+    result->n_tokens = out.n;
+    if (r->tok) {
+        result->text = we_buf_take(&w.text, &result->len);
+        we_tok_stream_deinit(&w.stream);
+    }
+    we_stop_deinit(&w.stop);
+    we_buf_deinit(&w.text);
+    return st;
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * measure.c - speed and quality of a decoder on this machine: the bench's tests on random tokens, and perplexity. */
+#include "runtime/seq_int.h"
+#include <assert.h>
+#include <math.h>
+
+/* ---- Bench ---- */
+
+typedef struct bench {
+    we_decoder *decoder;
+    const we_bench_options *options;
+    we_seq **seqs; /* [batch] */
+    uint64_t random;
+} bench;
+
+static int32_t random_token(bench *b)
+{
+    const int vocab = we_decoder_get_info(b->decoder)->vocab_size;
+    return (int32_t)(we_uniform(42, b->random++) * vocab);
+}
+
+static we_status fill(bench *b, we_seq *s, size_t n, we_error *err)
+{
+    int32_t ids[WE_STEP_ROWS];
+    we_status st = WE_OK;
+    while (n && !st) {
+        const size_t piece = WE_MIN(n, WE_STEP_ROWS);
+        for (size_t i = 0; i < piece; i++) ids[i] = random_token(b);
+        n -= piece;
+        st = we_seq_feed(s, ids, piece, NULL, 0, NULL, NULL, NULL, err);
+    }
+    return st;
+}
+
+/* All sequences at `depth`. */
+static we_status to_depth(bench *b, we_error *err)
+{
+    we_status st = WE_OK;
+    for (int i = 0; i < b->options->batch && !st; i++) {
+        we_seq_reset(b->seqs[i]);
+        st = fill(b, b->seqs[i], (size_t)b->options->depth, err);
+    }
+    return st;
+}
+
+/* One token of every sequence in one step. */
+static we_status step_all(bench *b, int32_t *ids, we_error *err)
+{
+    we_span spans[WE_LOGIT_ROWS];
+    we_sample_spec specs[WE_LOGIT_ROWS] = { 0 };
+    int32_t rows[WE_LOGIT_ROWS];
+    const int n = b->options->batch;
+    we_status st = WE_OK;
+    for (int i = 0; i < n && !st; i++) {
+        we_seq *s = b->seqs[i];
+        const int64_t at = (int64_t)s->tokens.n;
+        spans[i] = (we_span){ s->kv, i, 1, (int32_t)at };
+        rows[i] = i;
+        st = s->device->ops->kv_reserve(s->device, s->kv, at, at + 1, err);
+        if (!st) st = we_ids_push(&s->tokens, ids[i], err);
+    }
+    const we_step_request request = { .spans = spans, .n_spans = n, .n_rows = n, .ids = ids, .out_rows = rows, .n_out = n, .specs = specs, .sampled = ids };
+    return st ? st : we_decoder_step(b->decoder, &request, err);
+}
+
+static we_status prompt_test(bench *b, we_bench_sample *sample, we_error *err)
+{
+    const we_sampling greedy = { .temperature = 0 };
+    const int n = b->options->prompt_tokens;
+    we_status st = to_depth(b, err);
+    const double start = we_now_s();
+    for (int i = 0; i < b->options->batch && !st; i++) {
+        int32_t ids[1] = { random_token(b) }, sampled;
+        st = fill(b, b->seqs[i], (size_t)n - 1, err);
+        if (!st) st = we_seq_feed(b->seqs[i], ids, 1, &greedy, 0, &sampled, NULL, NULL, err);
+        if (i == 0) sample->time_to_first_token_s = we_now_s() - start;
+    }
+    sample->prompt_tokens_per_second = (double)n * b->options->batch / (we_now_s() - start);
+    return st;
+}
+
+static we_status generation_test(bench *b, we_bench_sample *sample, we_error *err)
+{
+    int32_t ids[WE_LOGIT_ROWS];
+    for (int i = 0; i < b->options->batch; i++) ids[i] = random_token(b);
+    we_status st = to_depth(b, err);
+    const double start = we_now_s();
+    for (int i = 0; i < b->options->generated_tokens && !st; i++) st = step_all(b, ids, err);
+    sample->generation_tokens_per_second = (double)b->options->generated_tokens * b->options->batch / (we_now_s() - start);
+    return st;
+}
+
+static we_status check_bench(const we_decoder *decoder, const we_bench_options *o, we_error *err)
+{
+    const int context = we_decoder_get_info(decoder)->context;
+    if (o->prompt_tokens < 0 || o->generated_tokens < 0 || o->depth < 0 || o->prompt_tokens + o->generated_tokens == 0)
+        return we_fail(err, WE_E_RANGE, "bench: prompt and generated tokens are %d and %d at depth %d; at least one token is needed", o->prompt_tokens,
+                       o->generated_tokens, o->depth);
+    if (o->repetitions < 1 || o->repetitions > 10000) return we_fail(err, WE_E_RANGE, "bench: repetitions are %d, expected 1 to 10000", o->repetitions);
+    if (o->batch < 1 || o->batch > WE_LOGIT_ROWS)
+        return we_fail(err, WE_E_RANGE, "bench: batch is %d, expected 1 to %d", o->batch, WE_LOGIT_ROWS);
+    if ((int64_t)o->depth + WE_MAX(o->prompt_tokens, o->generated_tokens) > context)
+        return we_fail(err, WE_E_RANGE, "bench: depth %d + %d tokens exceed the context of %d: raise --context", o->depth,
+                       WE_MAX(o->prompt_tokens, o->generated_tokens), context);
+    return WE_OK;
+}
+
+/* A repetition is a prompt test and a generation test; the first, untimed one warms caches, pages and clocks. */
+static we_status run_bench(bench *b, we_bench_sample *samples, we_error *err)
+{
+    we_status st = WE_OK;
+    for (int i = -1; i < b->options->repetitions && !st; i++) {
+        we_bench_sample warm_up, *sample = i < 0 ? &warm_up : &samples[i];
+        *sample = (we_bench_sample){ 0 };
+        if (b->options->prompt_tokens) st = prompt_test(b, sample, err);
+        if (b->options->generated_tokens && !st) st = generation_test(b, sample, err);
+    }
+    return st;
+}
+
+we_status we_decoder_bench(we_decoder *decoder, const we_bench_options *options, we_bench_sample *samples, we_error *err)
+{
+    we_status st = check_bench(decoder, options, err);
+    if (st) return st;
+    bench b = { .decoder = decoder, .options = options, .seqs = we_calloc((size_t)options->batch, sizeof(we_seq *)) };
+    if (!b.seqs) return we_fail(err, WE_E_NOMEM, "no memory for %d sessions", options->batch);
+    for (int i = 0; i < options->batch && !st; i++) st = we_seq_open(&b.seqs[i], decoder, err);
+    if (!st) st = run_bench(&b, samples, err);
+    for (int i = 0; i < options->batch; i++) we_seq_close(b.seqs[i]);
+    we_free(b.seqs);
+    return st;
+}
+
+/* ---- Perplexity ---- */
+
+typedef struct scoring {
+    const int32_t *window; /* [context] */
+    size_t context, first_scored;
+    int vocab_size;
+    double nll;
+    uint64_t n;
+} scoring;
+
+static double log_softmax_at(const float *row, int n, int32_t id)
+{
+    float max = row[0];
+    double sum = 0;
+    for (int i = 1; i < n; i++) max = WE_MAX(max, row[i]);
+    for (int i = 0; i < n; i++) sum += exp((double)(row[i] - max));
+    return (double)(row[id] - max) - log(sum);
+}
+
+/* The logits of position i score token i + 1. */
+static bool score_rows(void *user, size_t first, size_t n, const float *rows)
+{
+    scoring *s = user;
+    for (size_t i = 0; i < n; i++) {
+        const size_t next = first + i + 1;
+        if (next < s->first_scored || next >= s->context) continue;
+        s->nll -= log_softmax_at(rows + i * (size_t)s->vocab_size, s->vocab_size, s->window[next]);
+        s->n++;
+    }
+    return true;
+}
+
+we_status we_decoder_perplexity(we_decoder *decoder, const int32_t *tokens, size_t n, int32_t bos, int context, we_progress_fn progress,
+                                void *user, we_perplexity_result *result, we_error *err)
+{
+    const we_decoder_info *info = we_decoder_get_info(decoder);
+    if (context < 4 || context > info->context)
+        return we_fail(err, WE_E_RANGE, "perplexity: a context of %d tokens is out of range: 4 to %d", context, info->context);
+    const size_t taken = (size_t)context - (bos >= 0); /* of the text by each window */
+    const size_t n_windows = n / taken;
+    if (n_windows == 0)
+        return we_fail(err, WE_E_RANGE, "perplexity: the text has %zu tokens, fewer than one window of %zu", n, taken);
+    int32_t *window = we_calloc((size_t)context, sizeof *window);
+    if (!window) return we_fail(err, WE_E_NOMEM, "no memory for a window of %d tokens", context);
+    we_seq *seq = NULL;
+    we_status st = we_seq_open(&seq, decoder, err);
+    scoring s = { window, (size_t)context, (size_t)context / 2, info->vocab_size, 0, 0 };
+    for (size_t i = 0; i < n_windows && !st; i++) {
+        if (bos >= 0) window[0] = bos;
+        memcpy(window + (bos >= 0), tokens + i * taken, taken * sizeof *window);
+        st = we_seq_eval(seq, window, (size_t)context, score_rows, &s, err);
+        if (!st && progress && !progress(user, i + 1, n_windows)) st = we_fail(err, WE_E_CANCELLED, "stopped by the caller");
+    }
+    we_seq_close(seq);
+    we_free(window);
+    if (st) return st;
+    result->perplexity = exp(s.nll / (double)s.n);
+    result->n_tokens = s.n;
+    result->context = context;
+    return WE_OK;
+}

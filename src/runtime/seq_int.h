@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * seq_int.h - the inside of a sequence, for the files of runtime/. */
+#ifndef WE_SEQ_INT_H
+#define WE_SEQ_INT_H
+
+#include "runtime/runtime.h"
+
+struct we_seq {
+    we_decoder *decoder;
+    we_device *device;
+    const we_decoder_info *info;
+    we_kv *kv;
+    we_ids tokens; /* what the cache holds, in order */
+    we_kv *snapshot;
+    we_ids snapshot_tokens; /* what the snapshot holds */
+    atomic_bool cancelled;
+};
+
+/** Run the next n tokens (n <= WE_STEP_ROWS) through the decoder; they are in `tokens` afterwards, or not on failure.
+ * spec: NULL, or draw the token that follows into *sampled. on_logits: NULL, or gets the logits of all n rows. */
+we_status we_seq_feed(we_seq *seq, const int32_t *ids, size_t n, const we_sampling *sampling, uint64_t n_generated, int32_t *sampled,
+                      we_logits_fn on_logits, void *user, we_error *err);
+
+/** Make the cache hold a beginning of tokens[0, n - 1) as long as it can, and tell its length: the last token is always left
+ * to compute, since its logits are wanted. */
+we_status we_seq_rewind(we_seq *seq, const int32_t *tokens, size_t n, size_t *reused, we_error *err);
+
+/** Keep a snapshot of the cache as it is now, where it could not be gone back to otherwise. */
+we_status we_seq_keep(we_seq *seq, we_error *err);
+
+/** WE_E_RANGE where a prompt of n tokens does not fit the context. */
+we_status we_seq_check_length(const we_seq *seq, size_t n, we_error *err);
+
+#endif
