@@ -16,10 +16,7 @@
 
 static atomic_long allocations_left = -1; /* negative: no limit */
 
-void we_alloc_fail_after(long n)
-{
-    atomic_store(&allocations_left, n);
-}
+void we_alloc_fail_after(long n) { atomic_store(&allocations_left, n); }
 
 static bool may_allocate(void)
 {
@@ -66,10 +63,7 @@ char *we_strndup(const char *text, size_t len)
     return copy;
 }
 
-char *we_strdup(const char *text)
-{
-    return we_strndup(text, strlen(text));
-}
+char *we_strdup(const char *text) { return we_strndup(text, strlen(text)); }
 
 void *we_malloc_aligned(size_t alignment, size_t size)
 {
@@ -80,10 +74,7 @@ void *we_malloc_aligned(size_t alignment, size_t size)
     return bytes_of(1, size, &bytes) && may_allocate() && posix_memalign(&p, alignment, bytes) == 0 ? p : NULL;
 }
 
-void we_free(void *p)
-{
-    free(p);
-}
+void we_free(void *p) { free(p); }
 
 /* ---- Arenas ---- */
 

@@ -27,26 +27,17 @@ static const struct {
 };
 static_assert(sizeof(statuses) / sizeof(statuses[0]) == WE_E_INTERNAL + 1, "every status has its texts");
 
-static bool is_status(we_status status)
-{
-    return (size_t)status < sizeof(statuses) / sizeof(statuses[0]);
-}
+static bool is_status(we_status status) { return (size_t)status < sizeof(statuses) / sizeof(statuses[0]); }
 
-const char *we_status_name(we_status status)
-{
-    return is_status(status) ? statuses[status].name : "WE_E_?";
-}
+const char *we_status_name(we_status status) { return is_status(status) ? statuses[status].name : "WE_E_?"; }
 
-const char *we_status_text(we_status status)
-{
-    return is_status(status) ? statuses[status].text : "unknown status";
-}
+const char *we_status_text(we_status status) { return is_status(status) ? statuses[status].text : "unknown status"; }
 
 /* Formats beside the message, since an argument may well be err->message itself. */
-static we_str format_cut(char *out, size_t size, const char *format, va_list args)
+WE_PRINTF(3, 0) static we_str format_cut(char *out, size_t size, const char *format, va_list args)
 {
     const int n = vsnprintf(out, size, format, args);
-    if (n < 0) return we_str_from(format); /* an argument that the locale can't encode: the bare sentence beats none */
+    if (n < 0) return (we_str){ format, strlen(format) }; /* not encodable: the bare sentence beats none */
     we_str text = { out, (size_t)n < size ? (size_t)n : size - 1 };
     if ((size_t)n >= size) text.len -= we_utf8_incomplete_tail(text);
     return text;

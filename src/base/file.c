@@ -255,7 +255,8 @@ we_status we_dir_each(const char *path, we_dir_fn fn, void *user, we_error *err)
     closedir(dir); /* before the calls, which may look into folders of their own */
     if (!st && list.n) {
         qsort(list.names, list.n, sizeof(list.names[0]), compare_names);
-        for (size_t i = 0; i < list.n && fn(user, list.names[i]); i++) {}
+        for (size_t i = 0; i < list.n; i++)
+            if (!fn(user, list.names[i])) break;
     }
     we_free(list.names);
     we_arena_deinit(&list.arena);

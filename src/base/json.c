@@ -11,7 +11,8 @@
 
 /* ---- Reader: state and errors ---- */
 
-enum { /* what may come next; reader->state */
+/* What may come next: reader->state. */
+enum next {
     WANT_VALUE,
     WANT_VALUE_OR_END, /* behind '[' */
     WANT_KEY,          /* behind a comma */
@@ -27,18 +28,17 @@ void we_json_reader_init(we_json_reader *reader, we_str input)
     if (we_str_starts_with(input, WE_STR("\xEF\xBB\xBF"))) reader->pos = 3;
 }
 
-void we_json_reader_deinit(we_json_reader *reader)
-{
-    we_buf_deinit(&reader->scratch);
-}
+void we_json_reader_deinit(we_json_reader *reader) { we_buf_deinit(&reader->scratch); }
 
 const char *we_json_where(const we_json_reader *reader, char out[48])
 {
     size_t line = 1, column = 1; /* columns count characters, as editors do */
     for (size_t i = 0; i < reader->pos && i < reader->input.len; i++) {
         const unsigned char c = (unsigned char)reader->input.ptr[i];
-        if (c == '\n') line++, column = 1;
-        else if ((c & 0xC0) != 0x80) column++;
+        if (c == '\n')
+            line++, column = 1;
+        else if ((c & 0xC0) != 0x80)
+            column++;
     }
     snprintf(out, 48, "line %zu, column %zu", line, column);
     return out;
@@ -125,9 +125,12 @@ static bool hex4(we_str s, size_t i, uint32_t *out)
     for (size_t k = i; k < i + 4; k++) {
         const char c = s.ptr[k];
         const char lower = (char)(c | 0x20);
-        if (c >= '0' && c <= '9') *out = *out * 16 + (uint32_t)(c - '0');
-        else if (lower >= 'a' && lower <= 'f') *out = *out * 16 + (uint32_t)(lower - 'a' + 10);
-        else return false;
+        if (c >= '0' && c <= '9')
+            *out = *out * 16 + (uint32_t)(c - '0');
+        else if (lower >= 'a' && lower <= 'f')
+            *out = *out * 16 + (uint32_t)(lower - 'a' + 10);
+        else
+            return false;
     }
     return true;
 }
@@ -263,17 +266,16 @@ static we_json_event begin_container(we_json_reader *r, bool object)
     if (r->depth == WE_JSON_MAX_DEPTH) return fail_with(r, WE_E_FORMAT, "arrays and objects are nested too deep");
     const int d = r->depth++;
     const uint64_t bit = (uint64_t)1 << (d % 64);
-    if (object) r->stack[d / 64] |= bit;
-    else r->stack[d / 64] &= ~bit;
+    if (object)
+        r->stack[d / 64] |= bit;
+    else
+        r->stack[d / 64] &= ~bit;
     r->pos++;
     r->state = object ? WANT_KEY_OR_END : WANT_VALUE_OR_END;
     return object ? WE_JSON_EV_BEGIN_OBJECT : WE_JSON_EV_BEGIN_ARRAY;
 }
 
-static int state_behind_value(const we_json_reader *r)
-{
-    return r->depth ? WANT_COMMA_OR_END : WANT_NOTHING;
-}
+static int state_behind_value(const we_json_reader *r) { return r->depth ? WANT_COMMA_OR_END : WANT_NOTHING; }
 
 static we_json_event end_container(we_json_reader *r)
 {
@@ -368,8 +370,10 @@ static bool keep_text(const we_json_reader *r, we_arena *arena, we_str *out)
 
 static void add_child(frame *parent, we_json *node)
 {
-    if (parent->last) parent->last->next = node;
-    else parent->node->first = node;
+    if (parent->last)
+        parent->last->next = node;
+    else
+        parent->node->first = node;
     parent->last = node;
     parent->node->n++;
 }
@@ -404,7 +408,8 @@ static const we_json *build(we_json_reader *r, we_arena *arena)
         if (depth) add_child(&frames[depth - 1], node);
         if (event == WE_JSON_EV_VALUE) {
             node->type = r->type;
-            if ((r->type == WE_JSON_STRING || r->type == WE_JSON_NUMBER) && !keep_text(r, arena, &node->text)) return NULL;
+            if ((r->type == WE_JSON_STRING || r->type == WE_JSON_NUMBER) && !keep_text(r, arena, &node->text))
+                return NULL;
             if (depth == 0) return node;
         } else {
             node->type = event == WE_JSON_EV_BEGIN_OBJECT ? WE_JSON_OBJECT : WE_JSON_ARRAY;
@@ -456,17 +461,14 @@ const we_json *we_json_at(const we_json *array, size_t index)
 const char *we_json_type_name(const we_json *v)
 {
     static const char *const names[] = {
-        [WE_JSON_NULL] = "null",       [WE_JSON_FALSE] = "false",     [WE_JSON_TRUE] = "true",
-        [WE_JSON_NUMBER] = "a number", [WE_JSON_STRING] = "a string", [WE_JSON_ARRAY] = "an array",
+        [WE_JSON_NULL] = "null",        [WE_JSON_FALSE] = "false",     [WE_JSON_TRUE] = "true",
+        [WE_JSON_NUMBER] = "a number",  [WE_JSON_STRING] = "a string", [WE_JSON_ARRAY] = "an array",
         [WE_JSON_OBJECT] = "an object",
     };
     return v ? names[v->type] : "nothing";
 }
 
-bool we_json_f64(const we_json *v, double *out)
-{
-    return we_json_is(v, WE_JSON_NUMBER) && we_parse_f64(v->text, out);
-}
+bool we_json_f64(const we_json *v, double *out) { return we_json_is(v, WE_JSON_NUMBER) && we_parse_f64(v->text, out); }
 
 bool we_json_i64(const we_json *v, int64_t *out)
 {

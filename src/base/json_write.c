@@ -33,25 +33,13 @@ static void end_container(we_json_writer *w, char close)
     w->need_comma = true;
 }
 
-void we_json_begin_object(we_json_writer *w)
-{
-    begin_container(w, '{');
-}
+void we_json_begin_object(we_json_writer *w) { begin_container(w, '{'); }
 
-void we_json_end_object(we_json_writer *w)
-{
-    end_container(w, '}');
-}
+void we_json_end_object(we_json_writer *w) { end_container(w, '}'); }
 
-void we_json_begin_array(we_json_writer *w)
-{
-    begin_container(w, '[');
-}
+void we_json_begin_array(we_json_writer *w) { begin_container(w, '['); }
 
-void we_json_end_array(we_json_writer *w)
-{
-    end_container(w, ']');
-}
+void we_json_end_array(we_json_writer *w) { end_container(w, ']'); }
 
 static bool must_escape(const we_json_writer *w, uint32_t rune)
 {
@@ -98,10 +86,7 @@ void we_json_write_key(we_json_writer *w, we_str key)
     w->after_key = true;
 }
 
-void we_json_key(we_json_writer *w, const char *key)
-{
-    we_json_write_key(w, we_str_from(key));
-}
+void we_json_key(we_json_writer *w, const char *key) { we_json_write_key(w, we_str_from(key)); }
 
 void we_json_write_raw(we_json_writer *w, we_str json)
 {
@@ -124,19 +109,15 @@ void we_json_write_i64(we_json_writer *w, int64_t v)
 void we_json_write_f64(we_json_writer *w, double v)
 {
     char text[32];
-    if (isfinite(v)) we_json_write_raw(w, (we_str){ text, we_format_f64(text, v) });
-    else we_json_write_null(w);
+    if (isfinite(v))
+        we_json_write_raw(w, (we_str){ text, we_format_f64(text, v) });
+    else
+        we_json_write_null(w);
 }
 
-void we_json_write_bool(we_json_writer *w, bool v)
-{
-    we_json_write_raw(w, v ? WE_STR("true") : WE_STR("false"));
-}
+void we_json_write_bool(we_json_writer *w, bool v) { we_json_write_raw(w, v ? WE_STR("true") : WE_STR("false")); }
 
-void we_json_write_null(we_json_writer *w)
-{
-    we_json_write_raw(w, WE_STR("null"));
-}
+void we_json_write_null(we_json_writer *w) { we_json_write_raw(w, WE_STR("null")); }
 
 void we_json_write_tree(we_json_writer *w, const we_json *v)
 {

@@ -91,7 +91,8 @@ static we_status apply_part(int table[WE_LOG_MODULE_COUNT], we_str part, we_erro
     if (equals) {
         const int module = find_name(module_names, WE_LOG_MODULE_COUNT, name);
         if (module < 0)
-            return we_fail(err, WE_E_ARG, "log module \"%.*s\" is unknown: it should be a folder below src/, like model",
+            return we_fail(err, WE_E_ARG,
+                           "log module \"%.*s\" is unknown: it should be a folder below src/, like model",
                            (int)name.len, name.ptr);
         table[module] = level;
     } else {

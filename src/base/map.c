@@ -156,7 +156,8 @@ static we_status map_fd(we_map *m, we_error *err)
 {
     struct stat info;
     if (fstat(m->fd, &info) != 0) return we_fail_errno(err, m->path, "cannot be read", errno);
-    if (!S_ISREG(info.st_mode)) return we_fail(err, WE_E_IO, "%s: is not a regular file, so it cannot be mapped", m->path);
+    if (!S_ISREG(info.st_mode))
+        return we_fail(err, WE_E_IO, "%s: is not a regular file, so it cannot be mapped", m->path);
     if ((uint64_t)info.st_size > PTRDIFF_MAX) return we_fail(err, WE_E_IO, "%s: too large to be mapped", m->path);
     if (info.st_size == 0) return WE_OK;
     const size_t len = (size_t)info.st_size;
@@ -196,20 +197,11 @@ void we_map_close(we_map *map)
     we_free(map);
 }
 
-const uint8_t *we_map_data(const we_map *map)
-{
-    return map->data ? map->data : (const uint8_t *)"";
-}
+const uint8_t *we_map_data(const we_map *map) { return map->data ? map->data : (const uint8_t *)""; }
 
-size_t we_map_len(const we_map *map)
-{
-    return map->len;
-}
+size_t we_map_len(const we_map *map) { return map->len; }
 
-const char *we_map_path(const we_map *map)
-{
-    return map->path;
-}
+const char *we_map_path(const we_map *map) { return map->path; }
 
 we_status we_map_check(const we_map *map, we_error *err)
 {
@@ -217,8 +209,9 @@ we_status we_map_check(const we_map *map, we_error *err)
     struct stat info;
     const bool known = fstat(map->fd, &info) == 0;
     if (known && (uint64_t)info.st_size < map->len)
-        return we_fail(err, WE_E_DEVICE, "%s was cut short while in use (%zu bytes before, %lld now): load the model again",
-                       map->path, map->len, (long long)info.st_size);
+        return we_fail(err, WE_E_DEVICE,
+                       "%s was cut short while in use (%zu bytes before, %lld now): load the model again", map->path,
+                       map->len, (long long)info.st_size);
     if (!known || atomic_load(&map->slot->torn)) /* torn but long enough: grown again, or the disk failed to read */
         return we_fail(err, WE_E_DEVICE, "%s could not be read while in use: check its disk and load the model again",
                        map->path);

@@ -23,8 +23,7 @@ bool we_str_starts_with(we_str s, we_str prefix)
 
 bool we_str_ends_with(we_str s, we_str suffix)
 {
-    return s.len >= suffix.len &&
-           (suffix.len == 0 || memcmp(s.ptr + s.len - suffix.len, suffix.ptr, suffix.len) == 0);
+    return s.len >= suffix.len && (suffix.len == 0 || memcmp(s.ptr + s.len - suffix.len, suffix.ptr, suffix.len) == 0);
 }
 
 static uint64_t load64(const char *p)
@@ -110,10 +109,7 @@ void we_buf_append(we_buf *buf, const void *bytes, size_t len)
     buf->ptr[buf->len] = '\0';
 }
 
-void we_buf_append_str(we_buf *buf, we_str s)
-{
-    we_buf_append(buf, s.ptr, s.len);
-}
+void we_buf_append_str(we_buf *buf, we_str s) { we_buf_append(buf, s.ptr, s.len); }
 
 void we_buf_append_char(we_buf *buf, char c)
 {
@@ -182,8 +178,8 @@ we_status we_buf_status(const we_buf *buf, we_error *err, const char *what)
  *     F0      90..BF  80..BF  80..BF    (below: overlong)
  *     F1..F4  80..BF  80..BF  80..BF    but F4 80..8F (above: past U+10FFFF) */
 
-typedef struct lead { /* what a first byte announces */
-    int n_more;       /* bytes that follow; -1: can't begin a character */
+typedef struct lead {        /* what a first byte announces */
+    int n_more;              /* bytes that follow; -1: can't begin a character */
     unsigned char low, high; /* range of the second byte */
 } lead;
 
@@ -268,10 +264,7 @@ size_t we_utf8_incomplete_tail(we_str s)
 
 /* ---- Numbers as text ---- */
 
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 bool we_parse_i64(we_str s, int64_t *out)
 {
@@ -321,10 +314,7 @@ static bool is_decimal(we_str s)
 /* The program's locale may write 0,5. "C" is a constant of the C library, so this can't run out of memory in practice. */
 static locale_t c_locale;
 
-static void make_c_locale(void)
-{
-    c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-}
+static void make_c_locale(void) { c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0); }
 
 static locale_t get_c_locale(void)
 {

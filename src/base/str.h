@@ -55,7 +55,7 @@ size_t we_utf8_incomplete_tail(we_str s);
 /** A number from text, all of it, no space around. False (out untouched) when it is none or overflows. */
 bool we_parse_i64(we_str s, int64_t *out);
 bool we_parse_f64(we_str s, double *out); /* C locale's, whatever the program's locale; no hex, no inf/nan */
-/** The shortest text that reads back as the same finite number, e.g. "0.1", "1", "1e+22": C locale's. Gives its length. */
+/** A finite number as text that reads back the same, in 15 to 17 digits: "0.1", "1", "1e+22". C locale's. Gives its length. */
 size_t we_format_f64(char out[32], double value);
 
 /** Bytes for people: "512 B", "14.2 MB", "1.50 GB" (powers of 1000) in a caller's buffer, which is returned. */

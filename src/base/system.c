@@ -13,10 +13,7 @@ uint64_t we_now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
 }
 
-double we_now_s(void)
-{
-    return (double)we_now_ns() * 1e-9;
-}
+double we_now_s(void) { return (double)we_now_ns() * 1e-9; }
 
 void we_memory_info_set(we_memory_info *info, const we_memory_info *read)
 {

@@ -229,15 +229,13 @@ we_status we_system_memory_at(const char *root, we_memory_info *info, we_error *
     we_free(meminfo);
     we_free(status);
     we_free(groups);
-    if (!read.total_bytes) return we_fail(err, WE_E_IO, "%s/proc/meminfo does not tell MemTotal: is /proc mounted?", root);
+    if (!read.total_bytes)
+        return we_fail(err, WE_E_IO, "%s/proc/meminfo does not tell MemTotal: is /proc mounted?", root);
     we_memory_info_set(info, &read);
     return WE_OK;
 }
 
-we_status we_system_memory(we_memory_info *info, we_error *err)
-{
-    return we_system_memory_at("", info, err);
-}
+we_status we_system_memory(we_memory_info *info, we_error *err) { return we_system_memory_at("", info, err); }
 
 char *we_executable_dir(void)
 {

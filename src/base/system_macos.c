@@ -46,13 +46,15 @@ we_status we_system_memory(we_memory_info *info, we_error *err)
     if (task_info(mach_task_self(), MACH_TASK_BASIC_INFO, (task_info_t)&task, &n) != KERN_SUCCESS)
         return we_fail(err, WE_E_IO, "task_info does not tell this process's memory");
 
-    const uint64_t free_pages = (uint64_t)vm.free_count + vm.inactive_count + vm.purgeable_count; /* speculative is in free */
-    we_memory_info_set(info, &(we_memory_info){
+    /* Inactive and purgeable pages are given up before anything is swapped; speculative ones are in free_count. */
+    const uint64_t free_pages = (uint64_t)vm.free_count + vm.inactive_count + vm.purgeable_count;
+    const we_memory_info read = {
         .total_bytes = total,
         .available_bytes = free_pages * page_bytes,
         .resident_bytes = task.resident_size,
         .peak_resident_bytes = task.resident_size_max,
-    });
+    };
+    we_memory_info_set(info, &read);
     return WE_OK;
 }
 

@@ -15,9 +15,9 @@
 #include <stdatomic.h>
 
 #define MAX_THREADS 1024
-#define SPIN_NS 50000       /* longer than the gap between two ops, shorter than the one between two tokens */
-#define PAUSES_PER_LOOK 32  /* between looks at the clock, which cost about as much */
-#define CACHE_LINE 128      /* two lines: x86 fetches them in pairs; Apple's are this long */
+#define SPIN_NS 50000                 /* longer than the gap between two ops, shorter than the one between two tokens */
+#define PAUSES_PER_LOOK 32            /* between looks at the clock, which cost about as much */
+#define CACHE_LINE 128                /* two lines: x86 fetches them in pairs; Apple's are this long */
 #define STACK_BYTES (2 * 1024 * 1024) /* macOS gives threads 512 KiB, too little for kernels' panels */
 
 struct we_pool {
@@ -46,10 +46,7 @@ static inline void cpu_pause(void)
 #endif
 }
 
-static bool is_new_round(we_pool *pool, unsigned seen)
-{
-    return atomic_load(&pool->round) != seen;
-}
+static bool is_new_round(we_pool *pool, unsigned seen) { return atomic_load(&pool->round) != seen; }
 
 static bool is_done(we_pool *pool, unsigned unused)
 {
@@ -131,10 +128,7 @@ void we_pool_run(we_pool *pool, we_pool_fn fn, void *arg)
     if (pool->n_threads > 1) wait_for_workers(pool);
 }
 
-int we_pool_threads(const we_pool *pool)
-{
-    return pool->n_threads;
-}
+int we_pool_threads(const we_pool *pool) { return pool->n_threads; }
 
 /* Signals meant for the program (Ctrl-C) go to its own threads. Faults stay ours: blocked, they would end the process
  * before the handler for torn maps (map.c) could run. */
@@ -188,7 +182,8 @@ we_status we_pool_open(we_pool **out, int n_threads, we_error *err)
     const size_t size = sizeof(we_pool) + (size_t)(n_threads - 1) * sizeof(struct worker);
     we_pool *pool = we_malloc_aligned(CACHE_LINE, size);
     if (!pool) return we_fail(err, WE_E_NOMEM, "no memory for a pool of %d threads", n_threads);
-    *pool = (we_pool){ .n_threads = n_threads, .may_spin = n_threads <= n_cores }; /* else who spins keeps a core from work */
+    const bool may_spin = n_threads <= n_cores; /* else who spins keeps a core from who works */
+    *pool = (we_pool){ .n_threads = n_threads, .may_spin = may_spin };
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->done, NULL);
