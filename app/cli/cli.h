@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * cli.h - what the commands share: the table of commands, the way from options to a loaded model, answers and their
+ * figures, standard input, Ctrl-C.
+ *
+ * Invariant: a function that gives an exit status has already printed why, where it is not CLI_OK. */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include "base/base.h"
+#include "options.h"
+#include "terminal.h"
+
+extern const cli_command cli_command_chat, cli_command_run, cli_command_list, cli_command_info, cli_command_bench,
+    cli_command_perplexity, cli_command_tokenize, cli_command_detokenize, cli_command_template, cli_command_logits,
+    cli_command_generate;
+
+/* ---- From options to a model (model.c) ---- */
+
+/** What --model, LLM_CHAT_API_URL, MLX_MODEL_NAME or the default say, the first that is there.
+ * origin : out, "--model" or the variable's name, for messages; NULL where it is the default. Returns: borrowed. */
+const char *cli_model_name(const cli_options *options, const char **origin);
+
+/** The folder of that model; `*path` is freed with we_free. */
+int cli_model_path(const cli_options *options, char **path);
+
+typedef struct cli_model { /* an open model with all it stands on; zeroed is closed */
+    const char *name;      /* as the user says it; borrowed from options or environment */
+    char *path;
+    we_engine *engine;
+    we_model *model;
+    we_session *session;
+    we_model_info info;
+    we_engine_info engine_info;
+} cli_model;
+
+/** Find and load the model that the options name, and start a session on it where asked.
+ * context: of its sessions; 0: what --context says, else the library's choice. */
+int cli_model_open(cli_model *m, const cli_options *options, int context, bool with_session);
+void cli_model_close(cli_model *m);
+
+/** Options of a tokenizer without weights. */
+int cli_tokenizer_open(we_tokenizer **out, const cli_options *options);
+
+/** Where a flag is missing, take MLX_MAX_TOKENS, MLX_TEMPERATURE and MLX_TOP_P. */
+int cli_environment_apply(cli_options *options);
+/** Lay the sampling flags over `out`, which holds the defaults. Without --seed the seed is random. */
+void cli_sampling_apply(const cli_options *options, we_generate_options *out);
+
+/** The --template-arg options as a JSON object; NULL in *json where there are none. Free with we_free. */
+int cli_template_variables(const cli_options *options, char **json);
+
+/* ---- Answers (model.c) ---- */
+
+const char *cli_finish_name(we_finish finish);
+double cli_prompt_speed(const we_result *result); /* tokens a second; 0 where unknown */
+double cli_generation_speed(const we_result *result);
+/** The members that every answer's JSON object has: text, tokens, counts, timings, finish reason. */
+void cli_json_result(cli_json *json, const char *model, const we_result *result, uint64_t seed);
+/** The same as a line on standard error, for -v. */
+void cli_note_result(const we_result *result);
+
+/* ---- Standard input (input.c) ---- */
+
+/** All of a stream, bytes as they are. `name` is for the message. */
+int cli_read_all(FILE *stream, const char *name, we_buf *out);
+/** All of a file; "-" is standard input. */
+int cli_read_file(const char *path, we_buf *out);
+
+/* Called for each line of standard input, without its '\n' and with a NUL behind; another status than CLI_OK ends the reading. */
+typedef int (*cli_line_fn)(void *user, we_str line, size_t number);
+/** Lines end at '\n' only. Output is flushed after each. */
+int cli_each_line(cli_line_fn fn, void *user);
+
+/* ---- Ctrl-C (interrupt.c) ---- */
+
+/** Take over SIGINT, and have SIGTERM and SIGHUP put the terminal back as it was before they end the program.
+ * stay   : Ctrl-C never ends the program by itself; else it does where no session runs. */
+void cli_interrupt_install(bool stay);
+/** Ctrl-C cancels this session from now on, and an earlier Ctrl-C is forgotten; NULL: it cancels none any more. */
+void cli_interrupt_target(we_session *session);
+/** Has Ctrl-C been pressed since a target was set or cli_interrupt_clear was called? */
+bool cli_interrupted(void);
+void cli_interrupt_clear(void);
+/** Set by SIGWINCH and SIGCONT; each call takes the flag. */
+bool cli_take_resized(void);
+bool cli_take_continued(void);
+/** Between an answer's begin and end, typed characters are not shown (Ctrl-C still works). Both do nothing where standard
+ * input is no terminal. */
+void cli_echo_off(void);
+void cli_echo_restore(void);
+/** Have the terminal mark pasted text (xterm's mode 2004), or stop it. Ending by a signal stops it too. */
+void cli_paste_mode(int fd, bool on);
+
+#endif

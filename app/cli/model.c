@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * model.c - from the options to a loaded model, and from an answer to its figures. Which name is taken: --model, else
+ * LLM_CHAT_API_URL, else MLX_MODEL_NAME, else the built-in model; where a name leads is the library's knowledge. */
+#include "cli.h"
+
+#include <stdlib.h>
+#include <sys/random.h>
+
+static const char *environment(const char *name)
+{
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
+const char *cli_model_name(const cli_options *options, const char **origin)
+{
+    static const char *const variables[] = { "LLM_CHAT_API_URL", "MLX_MODEL_NAME" };
+    if (options->model) return *origin = "--model", options->model;
+    for (size_t i = 0; i < WE_COUNT(variables); i++)
+        if ((*origin = variables[i], environment(variables[i])) != NULL) return environment(variables[i]);
+    return *origin = NULL, "default";
+}
+
+int cli_model_path(const cli_options *options, char **path)
+{
+    we_error err;
+    const char *origin, *name = cli_model_name(options, &origin);
+    *path = NULL;
+    if (!we_model_find(name, path, &err)) return CLI_OK;
+    if (origin && !options->model) we_fail_in(&err, err.status, "%s=%s: ", origin, name);
+    return cli_fail(&err);
+}
+
+int cli_tokenizer_open(we_tokenizer **out, const cli_options *options)
+{
+    char *path;
+    we_error err;
+    *out = NULL;
+    int status = cli_model_path(options, &path);
+    if (!status && we_tokenizer_open(out, path, &err)) status = cli_fail(&err);
+    we_free(path);
+    return status;
+}
+
+/* ---- Loading ---- */
+
+static int engine_open(cli_model *m, const cli_options *options)
+{
+    we_error err;
+    we_engine_options engine = WE_ENGINE_OPTIONS_INIT;
+    engine.device = options->device;
+    engine.kernels = options->kernels;
+    if (options->threads.set) engine.threads = (int)options->threads.value;
+    const we_status st = we_engine_open(&m->engine, &engine, &err);
+    if (st == WE_E_ARG) return cli_usage_error(options->command, "%s", err.message);
+    if (st) return cli_fail(&err);
+    m->engine_info.size = sizeof m->engine_info;
+    we_engine_get_info(m->engine, &m->engine_info);
+    return CLI_OK;
+}
+
+static int weights_open(cli_model *m, const cli_options *options, int context)
+{
+    we_error err;
+    cli_progress progress = cli_progress_begin("Loading", true);
+    we_model_options model = WE_MODEL_OPTIONS_INIT;
+    model.context = context || !options->context.set ? context : (int)options->context.value;
+    model.kv_bits = options->kv_bits.set ? (int)options->kv_bits.value : 0;
+    model.precise = options->precise;
+    model.allow_paging = options->allow_paging;
+    model.progress = cli_progress_step;
+    model.progress_user = &progress;
+    const we_status st = we_model_open(&m->model, m->engine, m->path, &model, &err);
+    cli_progress_end();
+    if (st) return cli_fail(&err);
+    m->info.size = sizeof m->info;
+    we_model_get_info(m->model, &m->info);
+    return CLI_OK;
+}
+
+static void note_model(const cli_model *m)
+{
+    char weights[24], kv[24], scratch[24];
+    cli_note("%s: %s, %s, %.1f M parameters, loaded in %.2f s", m->path, m->info.model_type, m->info.quantization,
+             (double)m->info.n_parameters / 1e6, m->info.load_s);
+    cli_note("memory: weights %s, KV cache %s at a context of %d tokens, scratch %s",
+             we_format_bytes(weights, m->info.weights_bytes), we_format_bytes(kv, m->info.kv_bytes_at_context),
+             m->info.context, we_format_bytes(scratch, m->info.scratch_bytes));
+    cli_note("device: %s, kernels %s, %d threads", m->engine_info.device, m->engine_info.kernels,
+             m->engine_info.threads);
+}
+
+int cli_model_open(cli_model *m, const cli_options *options, int context, bool with_session)
+{
+    const char *origin;
+    we_error err;
+    *m = (cli_model){ .name = cli_model_name(options, &origin) };
+    int status;
+    if ((status = cli_model_path(options, &m->path)) || (status = engine_open(m, options)) ||
+        (status = weights_open(m, options, context))) {
+        cli_model_close(m);
+        return status;
+    }
+    if (with_session && we_session_open(&m->session, m->model, &err)) {
+        cli_model_close(m);
+        return cli_fail(&err);
+    }
+    if (options->verbose) note_model(m);
+    return CLI_OK;
+}
+
+void cli_model_close(cli_model *m)
+{
+    we_session_close(m->session);
+    we_model_close(m->model);
+    we_engine_close(m->engine);
+    we_free(m->path);
+    *m = (cli_model){ 0 };
+}
+
+/* ---- Sampling ---- */
+
+int cli_environment_apply(cli_options *o)
+{
+    const struct {
+        const char *name;
+        cli_int *i;
+        cli_real *r;
+        double min, max;
+    } rows[] = {
+        { "MLX_MAX_TOKENS", &o->max_tokens, NULL, CLI_MAX_TOKENS_MIN, CLI_MAX_TOKENS_MAX },
+        { "MLX_TEMPERATURE", NULL, &o->temperature, 0, CLI_TEMPERATURE_MAX },
+        { "MLX_TOP_P", NULL, &o->top_p, 0, 1 },
+    };
+    for (size_t k = 0; k < WE_COUNT(rows); k++) {
+        const char *value = environment(rows[k].name);
+        if (!value || (rows[k].i ? rows[k].i->set : rows[k].r->set)) continue;
+        const int status = rows[k].i
+                               ? cli_int_parse(o->command, rows[k].name, value, rows[k].min, rows[k].max, rows[k].i)
+                               : cli_real_parse(o->command, rows[k].name, value, rows[k].min, rows[k].max, rows[k].r);
+        if (status) return status;
+    }
+    return CLI_OK;
+}
+
+/* 53 bits, so that every reader of the JSON answer keeps the number exactly. */
+static uint64_t random_seed(void)
+{
+    uint64_t seed;
+    if (getentropy(&seed, sizeof seed) != 0) seed = we_now_ns();
+    return seed & ((UINT64_C(1) << 53) - 1);
+}
+
+void cli_sampling_apply(const cli_options *o, we_generate_options *out)
+{
+    if (o->max_tokens.set) out->max_tokens = (int)o->max_tokens.value;
+    if (o->temperature.set) out->temperature = (float)o->temperature.value;
+    if (o->top_p.set) out->top_p = (float)o->top_p.value;
+    if (o->top_k.set) out->top_k = (int)o->top_k.value;
+    if (o->min_p.set) out->min_p = (float)o->min_p.value;
+    if (o->repetition_penalty.set) out->repetition_penalty = (float)o->repetition_penalty.value;
+    if (o->repetition_context.set) out->repetition_context = (int)o->repetition_context.value;
+    out->seed = o->seed.set ? o->seed.value : random_seed();
+    out->stop = o->stop.items;
+    out->n_stop = o->stop.n;
+    out->ignore_eos = o->ignore_eos;
+}
+
+/* ---- Template variables ---- */
+
+int cli_template_variables(const cli_options *options, char **json)
+{
+    *json = NULL;
+    if (options->template_args.n == 0) return CLI_OK;
+    we_arena arena = { 0 };
+    we_buf buf = { 0 };
+    we_json_writer w = { .buf = &buf };
+    we_json_begin_object(&w);
+    for (size_t i = 0; i < options->template_args.n; i++) {
+        const char *pair = options->template_args.items[i];
+        const size_t name = strcspn(pair, "=");
+        const we_str value = we_str_from(pair + name + 1);
+        const we_json *tree;
+        we_json_write_key(&w, (we_str){ pair, name });
+        if (we_json_parse(&arena, value, &tree, NULL))
+            we_json_write_str(&w, value);
+        else
+            we_json_write_tree(&w, tree);
+    }
+    we_json_end_object(&w);
+    we_arena_deinit(&arena);
+    *json = we_buf_take(&buf, NULL);
+    we_buf_deinit(&buf);
+    if (*json) return CLI_OK;
+    cli_error("no memory for the template's variables");
+    return CLI_FAILED;
+}
+
+/* ---- Answers ---- */
+
+const char *cli_finish_name(we_finish finish)
+{
+    static const char *const names[] = { [WE_FINISH_EOS] = "eos",
+                                         [WE_FINISH_STOP] = "stop",
+                                         [WE_FINISH_LENGTH] = "length",
+                                         [WE_FINISH_CANCELLED] = "cancelled" };
+    return (size_t)finish < WE_COUNT(names) ? names[finish] : "unknown";
+}
+
+double cli_prompt_speed(const we_result *r)
+{
+    const double n = (double)(r->n_prompt_tokens - r->n_cached_tokens);
+    return r->prefill_s > 0 ? n / r->prefill_s : 0;
+}
+
+double cli_generation_speed(const we_result *r) { return r->decode_s > 0 ? (double)r->n_tokens / r->decode_s : 0; }
+
+void cli_json_result(cli_json *json, const char *model, const we_result *r, uint64_t seed)
+{
+    cli_json_text(json, "model", model);
+    we_json_key(&json->w, "text");
+    if (r->text)
+        we_json_write_str(&json->w, (we_str){ r->text, r->len });
+    else
+        we_json_write_null(&json->w);
+    cli_json_text(json, "finish_reason", cli_finish_name(r->finish));
+    cli_json_i64(json, "prompt_tokens", r->n_prompt_tokens);
+    cli_json_i64(json, "cached_tokens", r->n_cached_tokens);
+    cli_json_i64(json, "generated_tokens", r->n_tokens);
+    cli_json_ids(json, "tokens", r->tokens, r->n_tokens);
+    char number[24];
+    snprintf(number, sizeof number, "%llu", (unsigned long long)seed);
+    we_json_key(&json->w, "seed");
+    we_json_write_raw(&json->w, we_str_from(number));
+    cli_json_f64(json, "prefill_s", r->prefill_s);
+    cli_json_f64(json, "decode_s", r->decode_s);
+    cli_json_f64(json, "time_to_first_token_s", r->first_token_s);
+    cli_json_f64(json, "prompt_tokens_per_second", cli_prompt_speed(r));
+    cli_json_f64(json, "generation_tokens_per_second", cli_generation_speed(r));
+}
+
+void cli_note_result(const we_result *r)
+{
+    cli_note(
+        "prompt: %zu tokens (%zu cached), %.1f tokens/s; answer: %zu tokens, %.1f tokens/s; first token after %.3f s; %s",
+        r->n_prompt_tokens, r->n_cached_tokens, cli_prompt_speed(r), r->n_tokens, cli_generation_speed(r),
+        r->first_token_s, cli_finish_name(r->finish));
+}
