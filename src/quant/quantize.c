@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * quantize.c - a row of floats to codes and scales, bit for bit as mx.quantize on a CPU. The way back: quant.c.
+ *
+ * affine: the edge of a group (its end farther from zero) becomes a multiple of the scale, so that it and zero are exact:
+ *
+ *     scale = (max - min) / (2^bits - 1), negative where max is the edge       q0 = round(edge / scale)
+ *     scale = edge / q0, bias = edge          (q0 = 0: the scale stays, bias = 0)
+ *     q = round((w - bias) / scale), cut to [0, 2^bits - 1]
+ *
+ * in float32, and q with this scale and bias, not with those that are stored after rounding to the model's type.
+ *
+ * mxfp4, mxfp8, nvfp4: the scale brings the group's largest value to the code's largest, 6 or 448, and is then rounded: up
+ * to a power of two (mx), to the nearest e4m3 (nvfp4). Each operation is rounded to the weights' own type, since mx.quantize
+ * computes there. On a GPU it differs in ties of e2m1 (to even codes; here towards zero) and in the scale of an empty group.
+ *
+ * Source: MLX 0.32.4, mlx/backend/cpu/quantized.cpp (affine) and fp_quantize in mlx/ops.cpp (the others; up to 0.32.2 the
+ * power of two was the nearest one, so that half of all groups lost their largest values: ml-explore/mlx#4353). */
+#include "quant/quant.h"
+
+#include <assert.h>
+#include <math.h>
+
+#define MAX_GROUP 128
+#define E2M1_MAX 6.0F
+#define E4M3_MAX 448.0F
+
+/* The nearest value of a dtype: where MLX keeps intermediate results in the weights' type. */
+static float round_to(we_dtype dtype, float f)
+{
+    switch (dtype) {
+    case WE_F16: return we_f16_to_f32(we_f32_to_f16(f));
+    case WE_BF16: return we_bf16_to_f32(we_f32_to_bf16(f));
+    default: return f;
+    }
+}
+
+static void store(we_dtype dtype, float f, uint8_t *out)
+{
+    if (dtype == WE_F32) {
+        memcpy(out, &f, sizeof f);
+        return;
+    }
+    const uint16_t half = dtype == WE_F16 ? we_f32_to_f16(f) : we_f32_to_bf16(f);
+    memcpy(out, &half, sizeof half);
+}
+
+/* ---- affine ---- */
+
+static void affine_group(int bits, const float *w, int n, float *scale, float *bias, uint8_t *codes)
+{
+    const float n_bins = (float)((1 << bits) - 1), least = 1e-7F;
+    float low = INFINITY, high = -INFINITY;
+    for (int i = 0; i < n; i++) { /* not fminf: a NaN is passed over */
+        if (w[i] > high) high = w[i];
+        if (w[i] < low) low = w[i];
+    }
+    const bool low_is_edge = fabsf(low) > fabsf(high);
+    const float step = (high - low) / n_bins;
+    *scale = step > least ? step : least;
+    if (!low_is_edge) *scale = -*scale;
+    *bias = 0;
+    const float edge = low_is_edge ? low : high;
+    const float q0 = rintf(edge / *scale);
+    if (q0 != 0) {
+        *scale = edge / q0;
+        *bias = edge;
+    }
+    for (int i = 0; i < n; i++) {
+        const float q = rintf((w[i] - *bias) / *scale);
+        codes[i] = (uint8_t)(!(q > 0) ? 0 : q < n_bins ? q : n_bins); /* NaN: 0 */
+    }
+}
+
+/* ---- mxfp4, mxfp8, nvfp4 ---- */
+
+/* To nearest, ties to even; beyond 448, infinity and NaN: 448. */
+static uint8_t e4m3_of(float f)
+{
+    const uint8_t sign = signbit(f) ? 0x80 : 0;
+    const float magnitude = fabsf(f);
+    if (!(magnitude < E4M3_MAX)) return sign | 0x7E;
+    int exponent;
+    frexpf(magnitude, &exponent); /* magnitude < 2^exponent */
+    const int step =
+        magnitude < 0x1p-6F ? -9 : exponent - 4; /* subnormals count 2^-9, others have 3 bits behind the first */
+    const int count = (int)rintf(ldexpf(magnitude, -step)); /* 0 to 16 of them */
+    /* Codes go on evenly from one exponent to the next: 8 steps each. */
+    return (uint8_t)(sign | (step == -9 ? count : (step + 9) * 8 + count));
+}
+
+/* The nearest of the sixteen, the first of them where two are equally near; 0 for a NaN. */
+static uint8_t e2m1_of(float f, we_dtype dtype)
+{
+    uint8_t nearest = 0;
+    float least = fabsf(round_to(dtype, f - we_e2m1_values[0]));
+    for (uint8_t code = 1; code < 16; code++) {
+        const float distance = fabsf(round_to(dtype, f - we_e2m1_values[code]));
+        if (distance < least) {
+            least = distance;
+            nearest = code;
+        }
+    }
+    return nearest;
+}
+
+/* The least power of two that is not below the scale, as its e8m0 code. A scale of 0 counts as 1. */
+static uint8_t e8m0_of(float scale)
+{
+    if (!isfinite(scale)) return 255;
+    if (scale == 0) return 127;
+    int exponent;
+    const float fraction = frexpf(scale, &exponent); /* scale = fraction * 2^exponent, fraction in [0.5, 1) */
+    if (fraction == 0.5F) exponent--;
+    return (uint8_t)(exponent < -127 ? 0 : exponent + 127); /* at most 2^126 comes here */
+}
+
+static uint8_t float_group(we_quant_mode mode, we_dtype dtype, const float *w, int n, uint8_t *codes)
+{
+    float largest = 0;
+    for (int i = 0; i < n; i++)
+        if (fabsf(w[i]) > largest) largest = fabsf(w[i]);
+    const float scale = round_to(dtype, largest / (mode == WE_QUANT_MXFP8 ? E4M3_MAX : E2M1_MAX));
+    const uint8_t code = mode == WE_QUANT_NVFP4 ? e4m3_of(scale) : e8m0_of(scale);
+    const float stored = round_to(dtype, mode == WE_QUANT_NVFP4 ? we_e4m3_to_f32(code) : we_e8m0_to_f32(code));
+    for (int i = 0; i < n; i++) {
+        const float x = round_to(dtype, w[i] / stored); /* 0 / 0 in an empty nvfp4 group, which becomes code 0 */
+        codes[i] = mode == WE_QUANT_MXFP8 ? e4m3_of(x) : e2m1_of(x, dtype);
+    }
+    return code;
+}
+
+/* ---- A row ---- */
+
+void we_quant_row(we_quant quant, we_dtype dtype, const float *values, int64_t cols, uint8_t *data, uint8_t *scales,
+                  uint8_t *biases)
+{
+    const int n = quant.group_size;
+    assert(we_quant_valid(quant) && cols % n == 0);
+    assert(dtype == WE_F32 || dtype == WE_F16 || dtype == WE_BF16);
+    const size_t group_bytes = (size_t)(n * quant.bits / 8), float_bytes = we_dtype_size(dtype);
+    uint8_t codes[MAX_GROUP];
+    for (int64_t g = 0; g < cols / n; g++) {
+        if (quant.mode == WE_QUANT_AFFINE) {
+            float scale, bias;
+            affine_group(quant.bits, values + g * n, n, &scale, &bias, codes);
+            store(dtype, scale, scales + (size_t)g * float_bytes);
+            store(dtype, bias, biases + (size_t)g * float_bytes);
+        } else {
+            scales[g] = float_group(quant.mode, dtype, values + g * n, n, codes);
+        }
+        we_quant_pack_row(quant.bits, codes, n, data + (size_t)g * group_bytes);
+    }
+}
