@@ -37,7 +37,7 @@ const char *we_status_text(we_status status) { return is_status(status) ? status
 WE_PRINTF(3, 0) static we_str format_cut(char *out, size_t size, const char *format, va_list args)
 {
     const int n = vsnprintf(out, size, format, args);
-    if (n < 0) return (we_str){ format, strlen(format) }; /* not encodable: the bare sentence beats none */
+    if (n < 0) return WE_STR("(a message that this locale cannot encode)");
     we_str text = { out, (size_t)n < size ? (size_t)n : size - 1 };
     if ((size_t)n >= size) text.len -= we_utf8_incomplete_tail(text);
     return text;
