@@ -1,52 +1,90 @@
 /* SPDX-License-Identifier: Apache-2.0
  * kernels.h - the table of functions that an instruction set fills: ref.c (plain C, what each one means), avx2.c, avx512.c,
  * neon.c. A NULL entry falls back to the next simpler table. Chosen once, in cpu.c; no other file asks which instruction
- * set it runs on. Kernels are leaves: one thread, no allocation, no knowledge of tensors, threads or caches. */
+ * set it runs on. Kernels are leaves: one thread, no allocation, no knowledge of tensors, threads or caches. Pointers may
+ * be unaligned; a weight's bytes are never read beyond its end, since a file's map may end there. */
 #ifndef WE_CPU_KERNELS_H
 #define WE_CPU_KERNELS_H
 
 #include "quant/quant.h"
 
-/* Activations rounded to int8, one scale for each group of WE_Q8_GROUP neighbours of a row; row-major. `values` may be
- * permuted within blocks of 64 as the weight's packing likes it (see q8_order); sums are over the stored int8 values. */
+/* ---- Activations rounded to int8 ----
+ *
+ * One scale for each WE_Q8_GROUP neighbours of a row: value = scale * code, codes in [-127, 127] and in the order of the
+ * columns. A row is padded with zero codes and scales to WE_Q8_PAD columns, so that kernels may go in large steps. A group
+ * that holds an infinity or a NaN has the scale NaN: the result says that something went wrong, whatever the weights. */
 #define WE_Q8_GROUP 32
+#define WE_Q8_PAD 512 /* 16 groups: a vector of scales */
+
 typedef struct we_q8 {
-    int8_t *values; /* [rows, cols padded to 64] */
-    float *scales;  /* [rows, groups] */
-    float *sums;    /* [rows, groups]: scale * sum of the group's values, for the bias term of affine weights */
-    int64_t cols, stride, groups; /* stride: bytes of a row of values */
+    int8_t *values;       /* [rows, stride], aligned to 64 */
+    float *scales;        /* [rows, stride / WE_Q8_GROUP] */
+    float *sums;          /* the same: scale * sum of the group's codes, for the bias term of affine weights */
+    int64_t cols, stride; /* stride: cols padded */
 } we_q8;
+
+static inline int64_t we_q8_stride(int64_t cols) { return (cols + WE_Q8_PAD - 1) / WE_Q8_PAD * WE_Q8_PAD; }
+
+/* Packings whose codes are integers (e2m1: halves) and which linear_q8 therefore takes. */
+static inline bool we_q8_takes(we_quant quant)
+{
+    return quant.mode == WE_QUANT_AFFINE || quant.mode == WE_QUANT_MXFP4 || quant.mode == WE_QUANT_NVFP4;
+}
+
+/* Bytes that linear_f32 and linear_q8 may use behind their scratch pointer, which is aligned to 64: 32 rows, unpacked to a
+ * byte an element, with a float32 scale and bias for each group of 16 (8 rows as float32 fit as well). */
+#define WE_PANEL_ROWS 32
+static inline size_t we_kernel_scratch_bytes(int64_t cols)
+{
+    return (size_t)we_q8_stride(cols) * (WE_PANEL_ROWS + WE_PANEL_ROWS * 8 / 16) + 8192;
+}
+
+/* ---- The table ---- */
 
 typedef struct we_cpu_kernels {
     const char *name;
     bool (*supported)(void); /* by this CPU and operating system */
 
-    /* The exact path. y[t * y_stride + r] = sum_c x[t * x_stride + c] * W[first + r][c] for r < n_rows, t < n; float32 activations, any weight
-     * format, float32 accumulation. `scratch` has cols floats (a dequantized row). */
-    void (*linear_f32)(const we_matrix *w, int64_t first, int64_t n_rows, const float *x, int64_t x_stride, int64_t n, float *y,
-                       int64_t y_stride, float *scratch);
+    /* out[cols] = a row of any matrix. */
+    void (*row_f32)(const we_matrix *w, int64_t row, float *out);
 
-    /* The fast path for packed weights: int8 activations. NULL result of q8_supports: not for this packing. */
-    bool (*q8_supports)(const we_matrix *w);
-    /* Round `n` rows of x to int8 in the order that linear_q8 wants for weights of `quant`. */
-    void (*q8_quantize)(we_quant quant, const float *x, int64_t x_stride, int64_t n, we_q8 *out);
-    void (*linear_q8)(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y, int64_t y_stride);
+    /* y[t * y_stride + r] = sum over c of x[t * x_stride + c] * W[first + r][c] for r < n_rows, t < n; += when `add`.
+     * The exact path: float32 activations and accumulation, any weight format. */
+    void (*linear_f32)(const we_matrix *w, int64_t first, int64_t n_rows, const float *x, int64_t x_stride, int64_t n,
+                       float *y, int64_t y_stride, bool add, void *scratch);
+    /* The fast path for weights that we_q8_takes: int8 activations, exact integers within a group. */
+    void (*linear_q8)(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
+                      int64_t y_stride, bool add, void *scratch);
+    /* Round one row: its values, scales and sums, padding included. All tables give the same bits. */
+    void (*q8_quantize)(const float *x, int64_t cols, int8_t *values, float *scales, float *sums);
 
-    /* Vectors. */
-    float (*dot_f32)(const float *a, const float *b, int64_t n);
-    float (*dot_f16)(const float *a, const uint16_t *b, int64_t n);          /* b: IEEE half */
-    void (*axpy_f32)(float *y, float a, const float *x, int64_t n);          /* y += a x */
-    void (*axpy_f16)(float *y, float a, const uint16_t *x, int64_t n);
-    void (*to_f16)(const float *x, uint16_t *out, int64_t n);                /* round to nearest even; finite overflow saturates to +-65504 */
+    /* C[m, n] = A[m, k] B[k, n], += when `add`; rows lda, ldb, ldc elements apart. For attention: queries times a page of
+     * keys (which lie transposed), weights times a page of values. */
+    void (*mul_f32)(const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
+                    int64_t n, int64_t k, bool add);
+    void (*mul_f16)(const float *a, int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
+                    int64_t n, int64_t k, bool add); /* B: IEEE half */
+
+    /* Vectors of n >= 0 elements. */
+    void (*to_f16)(const float *x, uint16_t *out,
+                   int64_t n);                          /* to nearest even; finite overflow saturates to +-65504 */
+    float (*max)(const float *x, int64_t n);            /* -INFINITY for none; NaNs don't count */
+    float (*exp_sum)(float *x, float shift, int64_t n); /* x = exp(x - shift); gives the sum */
+    void (*scale)(float *x, float factor, int64_t n);
+    void (*add)(float *x, const float *y, int64_t n);
     void (*rms_norm)(float *out, const float *x, const float *weight, int64_t n, float eps, float offset);
-    void (*silu_mul)(float *gate, const float *up, int64_t n);               /* gate = gate / (1 + exp(-gate)) * up */
-    void (*gelu_tanh_mul)(float *gate, const float *up, int64_t n);
-    void (*softmax)(float *x, int64_t n);                                    /* in place, max subtracted */
+    void (*silu_mul)(float *gate, const float *up, int64_t n);      /* gate = gate / (1 + exp(-gate)) * up */
+    void (*gelu_tanh_mul)(float *gate, const float *up, int64_t n); /* the tanh form of GELU */
+    void (*gelu_mul)(float *gate, const float *up, int64_t n);      /* the exact one */
 } we_cpu_kernels;
 
 /* The tables of this build, best first; NULL-terminated; the last is the reference. kernels_x86.c, kernels_arm.c or
  * kernels_none.c. */
 extern const we_cpu_kernels *const we_cpu_kernel_tables[];
 extern const we_cpu_kernels we_cpu_kernels_reference;
+
+/** The best table by that name (NULL: of all) that this CPU can run, its missing entries taken from the simpler ones.
+ * False: there is none of that name here. */
+bool we_cpu_kernels_choose(const char *name, we_cpu_kernels *out);
 
 #endif

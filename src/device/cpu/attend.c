@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * attend.c - causal attention over the pages of a cache, in one pass with a running softmax: scores never leave the first
+ * cache. Where keys and values lie: kv.c. Source: Dao et al. 2022, arXiv:2205.14135 (FlashAttention); splitting the context:
+ * Dao et al. 2023, "Flash-Decoding for long-context inference".
+ *
+ * The work is cut into units: one KV head x some rows of a sequence x (for few rows and many threads) a part of its context.
+ * A unit's `m` query vectors are those rows times the query heads that share the KV head, so the cache is read once for all
+ * of them. Parts of one context are joined at the end. */
+#include "device/cpu/cpu_int.h"
+
+#include <assert.h>
+#include <math.h>
+
+#define BLOCK_QUERIES 64 /* query vectors of a unit, if a row has fewer */
+#define MAX_GROUP 256    /* query heads for one KV head */
+#define SPLIT_ROWS 4     /* a span of more rows has units enough */
+#define SPLIT_MIN 256    /* positions of a part */
+
+typedef struct work {
+    we_cpu *d;
+    const we_attend *a;
+    const float *q;
+    float *out;
+    int64_t cols;
+    int group; /* query heads of a KV head */
+    int block_rows;
+    int n_parts; /* of each context */
+} work;
+
+typedef struct unit {
+    const we_span *span;
+    int head;           /* KV head */
+    int row, n_rows;    /* within the span */
+    int64_t begin, end; /* positions looked at */
+    int part;
+} unit;
+
+/* What a thread works with; pieces of its scratch. m = n_rows * group vectors. */
+typedef struct desk {
+    float *q;      /* [m, head_dim], scaled */
+    float *acc;    /* [m, head_dim] */
+    float *scores; /* [m, WE_KV_PAGE] */
+    float *most;   /* [m] largest score so far */
+    float *sum;    /* [m] of exp(score - most) */
+    float *page;   /* [WE_KV_PAGE * head_dim], unpacked keys or values */
+} desk;
+
+/* ---- Scratch ---- */
+
+static int64_t most_queries(int group) { return WE_MAX(BLOCK_QUERIES, group); }
+
+size_t we_cpu_attend_scratch_bytes(const we_cpu *d)
+{
+    const int64_t dim = atomic_load(&d->max_head_dim), cols = atomic_load(&d->max_cols);
+    const int64_t vectors =
+        WE_MAX(BLOCK_QUERIES * dim, cols + dim); /* m * head_dim: a row of query heads is a weight's input */
+    return (size_t)(2 * vectors + MAX_GROUP * (WE_KV_PAGE + 2) + WE_KV_PAGE * dim) * sizeof(float) + 6 * 64;
+}
+
+static float *take(float **at, int64_t n)
+{
+    float *p = *at;
+    *at += (n + 15) / 16 * 16;
+    return p;
+}
+
+static desk desk_of(const work *w, int thread)
+{
+    float *at = we_cpu_scratch(w->d, thread);
+    const int64_t m = most_queries(w->group), dim = w->a->head_dim;
+    desk k;
+    k.q = take(&at, m * dim);
+    k.acc = take(&at, m * dim);
+    k.scores = take(&at, m * WE_KV_PAGE);
+    k.most = take(&at, m);
+    k.sum = take(&at, m);
+    k.page = take(&at, WE_KV_PAGE * dim);
+    assert((size_t)(at - (float *)we_cpu_scratch(w->d, thread)) * sizeof(float) <= w->d->thread_scratch_bytes);
+    return k;
+}
+
+/* ---- Units ---- */
+
+static int blocks_of(const work *w, const we_span *span) { return (span->n + w->block_rows - 1) / w->block_rows; }
+static int parts_of(const work *w, const we_span *span) { return span->n <= SPLIT_ROWS ? w->n_parts : 1; }
+static int64_t units_of(const work *w, const we_span *span)
+{
+    return (int64_t)w->a->n_kv_heads * blocks_of(w, span) * parts_of(w, span);
+}
+
+static unit unit_at(const work *w, int64_t index)
+{
+    const we_span *span = w->d->batch->spans;
+    for (; index >= units_of(w, span); span++) index -= units_of(w, span);
+    const int parts = parts_of(w, span), blocks = blocks_of(w, span);
+    unit u = { .span = span, .part = (int)(index % parts), .head = (int)(index / parts % w->a->n_kv_heads) };
+    u.row = (blocks - 1 - (int)(index / parts / w->a->n_kv_heads)) *
+            w->block_rows; /* the last rows see most: they go first */
+    u.n_rows = WE_MIN(w->block_rows, span->n - u.row);
+    const int64_t first = span->position + u.row, last = first + u.n_rows - 1;
+    const int64_t lo = w->a->window ? WE_MAX(first - w->a->window + 1, 0) : 0, hi = last + 1;
+    int64_t each = (hi - lo + parts - 1) / parts;
+    each = (each + WE_KV_PAGE - 1) / WE_KV_PAGE * WE_KV_PAGE;
+    u.begin = WE_MIN(lo + u.part * each, hi);
+    u.end = WE_MIN(u.begin + each, hi);
+    return u;
+}
+
+/* ---- One unit ---- */
+
+static void gather_queries(const work *w, const unit *u, desk *k)
+{
+    const int64_t dim = w->a->head_dim;
+    for (int i = 0; i < u->n_rows * w->group; i++) {
+        const int64_t row = u->span->first + u->row + i / w->group, head = u->head * w->group + i % w->group;
+        const float *from = w->q + row * w->cols + head * dim;
+        for (int64_t j = 0; j < dim; j++) k->q[i * dim + j] = from[j] * w->a->scale;
+        for (int64_t j = 0; j < dim; j++) k->acc[i * dim + j] = 0;
+        k->most[i] = -INFINITY;
+        k->sum[i] = 0;
+    }
+}
+
+/* C (+)= A B with B a block of keys [dim, page] or values [page, dim], positions first .. first + n of the page. */
+static void product(const work *w, const unit *u, desk *k, int64_t page, int first, int n, bool values)
+{
+    const we_cpu_kernels *kernels = &w->d->k;
+    const we_kv *kv = u->span->kv;
+    const int64_t m = u->n_rows * w->group, dim = w->a->head_dim;
+    const void *block = we_kv_block(kv, w->a->layer, page, u->head, values);
+    if (kv->bits < 16) {
+        we_kv_unpack(kv, w->a->layer, block, values, first, n, k->page);
+        block = k->page;
+    }
+    if (kv->bits == 16) {
+        const uint16_t *b = block;
+        if (values)
+            kernels->mul_f16(k->scores + first, WE_KV_PAGE, b + first * dim, dim, k->acc, dim, m, dim, n, true);
+        else
+            kernels->mul_f16(k->q, dim, b + first, WE_KV_PAGE, k->scores + first, WE_KV_PAGE, m, n, dim, false);
+    } else {
+        const float *b = block;
+        if (values)
+            kernels->mul_f32(k->scores + first, WE_KV_PAGE, b + first * dim, dim, k->acc, dim, m, dim, n, true);
+        else
+            kernels->mul_f32(k->q, dim, b + first, WE_KV_PAGE, k->scores + first, WE_KV_PAGE, m, n, dim, false);
+    }
+}
+
+/* Scores of one page to weights: masked ones become 0, what was summed before is brought to the new maximum. */
+static void soften(const work *w, const unit *u, desk *k, int64_t base, int first, int n)
+{
+    const we_cpu_kernels *kernels = &w->d->k;
+    for (int i = 0; i < u->n_rows * w->group; i++) {
+        const int64_t position = u->span->position + u->row + i / w->group;
+        const int64_t oldest = w->a->window ? position - w->a->window + 1 : 0;
+        const int lo = (int)WE_MAX(oldest - base, first), hi = (int)WE_MIN(position + 1 - base, first + n);
+        float *s = k->scores + i * WE_KV_PAGE;
+        for (int j = first; j < WE_MIN(lo, first + n); j++) s[j] = 0;
+        for (int j = WE_MAX(hi, first); j < first + n; j++) s[j] = 0;
+        if (lo >= hi) continue;
+        const float most = kernels->max(s + lo, hi - lo);
+        if (most > k->most[i]) {
+            const float factor = expf(k->most[i] - most);
+            kernels->scale(k->acc + (int64_t)i * w->a->head_dim, factor, w->a->head_dim);
+            k->sum[i] *= factor;
+            k->most[i] = most;
+        }
+        k->sum[i] += kernels->exp_sum(s + lo, k->most[i], hi - lo);
+    }
+}
+
+static void finish_whole(const work *w, const unit *u, desk *k)
+{
+    const int64_t dim = w->a->head_dim;
+    for (int i = 0; i < u->n_rows * w->group; i++) {
+        const int64_t row = u->span->first + u->row + i / w->group, head = u->head * w->group + i % w->group;
+        float *out = w->out + row * w->cols + head * dim;
+        memcpy(out, k->acc + i * dim, (size_t)dim * sizeof(float));
+        w->d->k.scale(out, 1.0f / k->sum[i], dim);
+    }
+}
+
+/* A part's result: [rows of the span's batch][query heads][parts] of head_dim sums, the maximum, the sum of weights. */
+static float *partial_at(const work *w, int64_t row, int64_t head, int part)
+{
+    return w->d->partials + ((row * w->a->n_heads + head) * w->n_parts + part) * (w->a->head_dim + 2);
+}
+
+static void finish_part(const work *w, const unit *u, desk *k)
+{
+    const int64_t dim = w->a->head_dim;
+    for (int i = 0; i < u->n_rows * w->group; i++) {
+        const int64_t row = u->span->first + u->row + i / w->group, head = u->head * w->group + i % w->group;
+        float *p = partial_at(w, row, head, u->part);
+        memcpy(p, k->acc + i * dim, (size_t)dim * sizeof(float));
+        p[dim] = k->most[i];
+        p[dim + 1] = k->sum[i];
+    }
+}
+
+static void attend_units(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const work *w = arg;
+    desk k = desk_of(w, thread);
+    for (int64_t index = begin; index < end; index++) {
+        const unit u = unit_at(w, index);
+        gather_queries(w, &u, &k);
+        for (int64_t at = u.begin; at < u.end;) {
+            const int64_t page = at / WE_KV_PAGE, base = page * WE_KV_PAGE;
+            const int first = (int)(at - base), n = (int)(WE_MIN(u.end, base + WE_KV_PAGE) - at);
+            product(w, &u, &k, page, first, n, false);
+            soften(w, &u, &k, base, first, n);
+            product(w, &u, &k, page, first, n, true);
+            at += n;
+        }
+        if (parts_of(w, u.span) > 1)
+            finish_part(w, &u, &k);
+        else
+            finish_whole(w, &u, &k);
+    }
+}
+
+/* ---- Joining parts ---- */
+
+static void join(const work *w, int64_t row, int64_t head)
+{
+    const int64_t dim = w->a->head_dim;
+    float *out = w->out + row * w->cols + head * dim, most = -INFINITY, sum = 0;
+    for (int p = 0; p < w->n_parts; p++) most = WE_MAX(most, partial_at(w, row, head, p)[dim]);
+    for (int64_t j = 0; j < dim; j++) out[j] = 0;
+    for (int p = 0; p < w->n_parts; p++) {
+        const float *part = partial_at(w, row, head, p);
+        if (part[dim + 1] == 0.0f) continue; /* an empty part */
+        const float factor = expf(part[dim] - most);
+        sum += factor * part[dim + 1];
+        for (int64_t j = 0; j < dim; j++) out[j] += factor * part[j];
+    }
+    w->d->k.scale(out, 1.0f / sum, dim);
+}
+
+static void join_all(const work *w)
+{
+    for (int s = 0; s < w->d->batch->n_spans; s++) {
+        const we_span *span = &w->d->batch->spans[s];
+        if (parts_of(w, span) == 1) continue;
+        for (int r = 0; r < span->n; r++)
+            for (int h = 0; h < w->a->n_heads; h++) join(w, span->first + r, h);
+    }
+}
+
+/* ---- The op ---- */
+
+size_t we_cpu_attend_partials_bytes(const we_cpu *d)
+{
+    const int64_t cols = atomic_load(&d->max_cols);
+    return (size_t)(cols * 2) * sizeof(float) * (size_t)(4 * d->base.n_threads) * SPLIT_ROWS;
+}
+
+/* How many parts make enough units for all threads. */
+static int choose_parts(const work *w)
+{
+    const we_batch *batch = w->d->batch;
+    int64_t units = 0, longest = 0;
+    for (int s = 0; s < batch->n_spans; s++) {
+        units += (int64_t)w->a->n_kv_heads * blocks_of(w, &batch->spans[s]);
+        longest = WE_MAX(longest, batch->spans[s].position + batch->spans[s].n);
+    }
+    if (w->a->window) longest = WE_MIN(longest, w->a->window);
+    const int64_t wanted = WE_MIN(4 * w->d->base.n_threads / units, longest / SPLIT_MIN);
+    const size_t each = (size_t)batch->n_rows * (size_t)w->a->n_heads * (size_t)(w->a->head_dim + 2) * sizeof(float);
+    return (int)WE_MAX(WE_MIN(wanted, (int64_t)(w->d->partials_bytes / each)), 1);
+}
+
+static bool valid(we_cpu *d, const we_tensor *out, const we_tensor *q, const we_attend *a)
+{
+    bool ok = a->n_kv_heads > 0 && a->n_heads > 0 && a->n_heads % a->n_kv_heads == 0 &&
+              a->n_heads / a->n_kv_heads <= MAX_GROUP && q->cols == (int64_t)a->n_heads * a->head_dim &&
+              q->cols <= atomic_load(&d->max_cols) + a->head_dim && q->rows == d->batch->n_rows &&
+              out->cols == q->cols && q->rows <= out->max_rows && out != q;
+    for (int s = 0; s < d->batch->n_spans && ok; s++) {
+        const we_span *span = &d->batch->spans[s];
+        const int64_t lo = a->window ? WE_MAX(span->position - a->window + 1, 0) : 0;
+        ok = span->kv && we_kv_has(span->kv, a->layer, lo, (int64_t)span->position + span->n) &&
+             span->kv->layers[a->layer].shape.n_kv_heads == a->n_kv_heads &&
+             span->kv->layers[a->layer].shape.head_dim == a->head_dim;
+    }
+    if (!ok)
+        we_cpu_fail(d, WE_E_INTERNAL, "attend: layer %d with %d heads (%d of keys) of %d does not fit its cache",
+                    a->layer, a->n_heads, a->n_kv_heads, a->head_dim);
+    return ok;
+}
+
+void we_cpu_attend(we_device *device, we_tensor *out, const we_tensor *q, const we_attend *a)
+{
+    we_cpu *d = we_cpu_of(device);
+    if (we_cpu_failed(d) || !valid(d, out, q, a)) return;
+    out->rows = q->rows;
+    work w = { .d = d, .a = a, .q = q->f, .out = out->f, .cols = q->cols, .group = a->n_heads / a->n_kv_heads };
+    w.block_rows = WE_MAX(BLOCK_QUERIES / w.group, 1);
+    w.n_parts = choose_parts(&w);
+    int64_t n_units = 0;
+    for (int s = 0; s < d->batch->n_spans; s++) n_units += units_of(&w, &d->batch->spans[s]);
+    const int64_t context = d->batch->spans[0].position + d->batch->n_rows;
+    const bool tiny = d->batch->n_rows * q->cols * context < 65536; /* not worth waking the others */
+    we_cpu_for(d, n_units, tiny ? n_units : 1, attend_units, &w);
+    if (w.n_parts > 1) join_all(&w);
+}

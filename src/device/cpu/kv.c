@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * kv.c - where keys and values lie: pages of WE_KV_PAGE positions, counted references, one table of pages for each layer.
+ * Who may see which position is attend.c's business; how long a sequence is, the runtime's.
+ *
+ *     page = header | head 0: keys, values | head 1: keys, values | ...
+ *
+ * Invariants: a page that is referenced twice is never written (kv_reserve gives the writer a copy of its own first).
+ * Pages before `first` of a sliding layer are gone. Failure to allocate changes nothing.
+ *
+ * Numbers in a row of head_dim:  32 bit: float32. 16 bit: IEEE half. 8 bit: groups of 32, one code a byte, w = scale * code.
+ * 4 bit: groups of 32, w = scale * code + low, even elements in the low nibble. Codes come first, then one half (scale) or
+ * two (scale, low) for each group. */
+#include "device/cpu/cpu_int.h"
+
+#include <assert.h>
+#include <math.h>
+
+#define GROUP 32
+#define ALIGNMENT 64
+
+struct we_kv_page {
+    _Alignas(ALIGNMENT) atomic_int refs;
+    we_kv_page *next; /* while in a list of new pages */
+    _Alignas(ALIGNMENT) uint8_t bytes[];
+};
+
+/* ---- Sizes ---- */
+
+static int64_t n_groups(int head_dim) { return (head_dim + GROUP - 1) / GROUP; }
+static int64_t pages_of(int64_t n_positions) { return (n_positions + WE_KV_PAGE - 1) / WE_KV_PAGE; }
+
+static size_t row_bytes_of(int bits, int head_dim)
+{
+    switch (bits) {
+    case 32: return 4 * (size_t)head_dim;
+    case 16: return 2 * (size_t)head_dim;
+    case 8: return (size_t)head_dim + 2 * (size_t)n_groups(head_dim);
+    default: return ((size_t)head_dim + 1) / 2 + 4 * (size_t)n_groups(head_dim);
+    }
+}
+
+static size_t block_bytes_of(int bits, int head_dim) /* padded so that every block begins at an aligned address */
+{
+    const size_t bytes = WE_KV_PAGE * row_bytes_of(bits, head_dim);
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static bool spec_valid(const we_kv_spec *spec)
+{
+    const int bits = spec->bits;
+    if (spec->n_layers < 0 || spec->n_layers > 65536) return false;
+    if (bits != 32 && bits != 16 && bits != 8 && bits != 4) return false;
+    for (int i = 0; i < spec->n_layers; i++) {
+        const we_kv_layer *l = &spec->layers[i];
+        if (l->n_kv_heads < 1 || l->n_kv_heads > 65536 || l->head_dim < 1 || l->head_dim > 65536 || l->window < 0)
+            return false;
+    }
+    return true;
+}
+
+static size_t page_bytes_of(const we_kv_layer *l, int bits) /* at most 2^16 * 2^25: no overflow */
+{
+    return sizeof(we_kv_page) + 2 * (size_t)l->n_kv_heads * block_bytes_of(bits, l->head_dim);
+}
+
+/* ---- Pages ---- */
+
+static we_kv_page *page_new(size_t bytes)
+{
+    we_kv_page *page = we_malloc_aligned(ALIGNMENT, bytes);
+    if (!page) return NULL;
+    memset(page, 0, bytes); /* products run over whole blocks: what was never written must be a number */
+    atomic_init(&page->refs, 1);
+    return page;
+}
+
+static void page_unref(we_kv_page *page)
+{
+    if (page && atomic_fetch_sub(&page->refs, 1) == 1) we_free(page);
+}
+
+static bool page_shared(we_kv_page *page) { return atomic_load(&page->refs) > 1; }
+
+static void pages_free(we_kv_page *list)
+{
+    for (we_kv_page *next; list; list = next) {
+        next = list->next;
+        page_unref(list);
+    }
+}
+
+/* ---- A cache ---- */
+
+we_status we_cpu_kv_new(we_device *device, const we_kv_spec *spec, we_kv **out, we_error *err)
+{
+    *out = NULL;
+    if (!spec_valid(spec))
+        return we_fail(err, WE_E_ARG, "a KV cache of %d bits and %d layers can't be laid out", spec->bits,
+                       spec->n_layers);
+    we_kv *kv = we_calloc(1, sizeof(*kv) + (size_t)spec->n_layers * sizeof(we_kv_store));
+    if (!kv) return we_fail(err, WE_E_NOMEM, "no memory for a KV cache");
+    kv->bits = spec->bits;
+    kv->n_layers = spec->n_layers;
+    we_cpu *d = we_cpu_of(device);
+    for (int i = 0; i < spec->n_layers; i++) {
+        const we_kv_layer *shape = &spec->layers[i];
+        kv->layers[i].shape = *shape;
+        kv->layers[i].row_bytes = row_bytes_of(spec->bits, shape->head_dim);
+        kv->layers[i].page_bytes = page_bytes_of(shape, spec->bits);
+        we_cpu_raise(&d->max_head_dim, shape->head_dim);
+    }
+    *out = kv;
+    return WE_OK;
+}
+
+void we_cpu_kv_free(we_device *d, we_kv *kv)
+{
+    (void)d;
+    if (!kv) return;
+    for (int i = 0; i < kv->n_layers; i++) {
+        for (int64_t p = 0; p < kv->layers[i].capacity; p++) page_unref(kv->layers[i].pages[p]);
+        we_free(kv->layers[i].pages);
+    }
+    we_free(kv);
+}
+
+we_status we_cpu_kv_copy(we_device *d, const we_kv *kv, we_kv **out, we_error *err)
+{
+    *out = NULL;
+    const size_t bytes = sizeof(*kv) + (size_t)kv->n_layers * sizeof(we_kv_store);
+    we_kv *copy = we_malloc(bytes);
+    if (!copy) return we_fail(err, WE_E_NOMEM, "no memory for a copy of a KV cache");
+    memcpy(copy, kv, bytes);
+    for (int i = 0; i < copy->n_layers; i++) copy->layers[i].pages = NULL, copy->layers[i].capacity = 0;
+    for (int i = 0; i < copy->n_layers; i++) {
+        const we_kv_store *from = &kv->layers[i];
+        we_kv_store *to = &copy->layers[i];
+        if (from->capacity == 0) continue;
+        to->pages = we_calloc((size_t)from->capacity, sizeof(*to->pages));
+        if (!to->pages) {
+            we_cpu_kv_free(d, copy);
+            return we_fail(err, WE_E_NOMEM, "no memory for a copy of a KV cache");
+        }
+        to->capacity = from->capacity;
+        for (int64_t p = 0; p < from->capacity; p++) {
+            to->pages[p] = from->pages[p];
+            if (to->pages[p]) atomic_fetch_add(&to->pages[p]->refs, 1);
+        }
+    }
+    *out = copy;
+    return WE_OK;
+}
+
+/* ---- Growing: all memory is taken first, then nothing can fail ---- */
+
+static bool table_grow(we_kv_store *s, int64_t n_pages)
+{
+    if (n_pages <= s->capacity) return true;
+    const int64_t capacity = WE_MAX(n_pages, s->capacity * 2);
+    we_kv_page **pages = we_realloc_array(s->pages, (size_t)capacity, sizeof(*pages));
+    if (!pages) return false;
+    for (int64_t p = s->capacity; p < capacity; p++) pages[p] = NULL;
+    s->pages = pages;
+    s->capacity = capacity;
+    return true;
+}
+
+static bool needs_page(const we_kv_store *s, int64_t p) { return !s->pages[p] || page_shared(s->pages[p]); }
+
+/* New pages for positions [length, n), as a list; false when memory is out. */
+static bool take_pages(const we_kv_store *s, int64_t length, int64_t n, we_kv_page ***tail)
+{
+    for (int64_t p = length / WE_KV_PAGE; p < pages_of(n); p++) {
+        if (!needs_page(s, p)) continue;
+        we_kv_page *page = page_new(s->page_bytes);
+        if (!page) return false;
+        **tail = page;
+        *tail = &page->next;
+    }
+    return true;
+}
+
+static we_kv_page *place_pages(we_kv_store *s, int64_t length, int64_t n, we_kv_page *list)
+{
+    for (int64_t p = length / WE_KV_PAGE; p < pages_of(n); p++) {
+        if (!needs_page(s, p)) continue;
+        we_kv_page *old = s->pages[p], *page = list;
+        list = page->next;
+        if (old && p * WE_KV_PAGE < length) memcpy(page->bytes, old->bytes, s->page_bytes - sizeof(*page));
+        page_unref(old);
+        s->pages[p] = page;
+    }
+    return list;
+}
+
+/* Pages that lie wholly before what the next token's window shows. */
+static void drop_pages(we_kv_store *s, int64_t length)
+{
+    if (s->shape.window == 0) return;
+    for (; (s->first + 1) * WE_KV_PAGE <= length - s->shape.window; s->first++) {
+        page_unref(s->pages[s->first]);
+        s->pages[s->first] = NULL;
+    }
+}
+
+we_status we_cpu_kv_reserve(we_device *d, we_kv *kv, int64_t length, int64_t n, we_error *err)
+{
+    (void)d;
+    if (length < 0 || n < length || n > INT32_MAX)
+        return we_fail(err, WE_E_RANGE, "a KV cache can't grow from %lld to %lld positions", (long long)length,
+                       (long long)n);
+    we_kv_page *list = NULL, **tail = &list;
+    bool ok = true;
+    for (int i = 0; i < kv->n_layers && ok; i++)
+        ok = table_grow(&kv->layers[i], pages_of(n)) && (n == length || take_pages(&kv->layers[i], length, n, &tail));
+    if (!ok) {
+        pages_free(list);
+        return we_fail(err, WE_E_NOMEM, "no memory for a KV cache of %lld tokens", (long long)n);
+    }
+    for (int i = 0; i < kv->n_layers; i++) {
+        if (n > length) list = place_pages(&kv->layers[i], length, n, list);
+        drop_pages(&kv->layers[i], length);
+    }
+    assert(!list);
+    return WE_OK;
+}
+
+/* ---- Forgetting ---- */
+
+static bool can_trim(const we_kv_store *s, int64_t n)
+{
+    const int64_t window = s->shape.window;
+    if (window == 0 || n == 0 || window == 1) return true;
+    return s->first * WE_KV_PAGE <= WE_MAX(n - window + 1, 0);
+}
+
+bool we_cpu_kv_trim(we_device *d, we_kv *kv, int64_t n)
+{
+    (void)d;
+    n = WE_MAX(n, 0);
+    for (int i = 0; i < kv->n_layers; i++)
+        if (!can_trim(&kv->layers[i], n)) return false;
+    for (int i = 0; i < kv->n_layers; i++) {
+        we_kv_store *s = &kv->layers[i];
+        for (int64_t p = pages_of(n); p < s->capacity; p++) {
+            page_unref(s->pages[p]);
+            s->pages[p] = NULL;
+        }
+        s->first = WE_MIN(s->first, n / WE_KV_PAGE);
+    }
+    return true;
+}
+
+/* ---- Figures ---- */
+
+/* Pages that a copy shares count in both. */
+uint64_t we_cpu_kv_bytes(we_device *d, const we_kv *kv)
+{
+    (void)d;
+    uint64_t bytes = 0;
+    for (int i = 0; i < kv->n_layers; i++)
+        for (int64_t p = 0; p < kv->layers[i].capacity; p++)
+            if (kv->layers[i].pages[p]) bytes += kv->layers[i].page_bytes;
+    return bytes;
+}
+
+uint64_t we_cpu_kv_bytes_needed(we_device *d, const we_kv_spec *spec, int64_t n_positions)
+{
+    (void)d;
+    if (!spec_valid(spec) || n_positions < 0 || n_positions > INT32_MAX) return UINT64_MAX;
+    const int64_t step = 512; /* what a long prompt's steps write before a window drops what it left behind */
+    uint64_t bytes = 0;
+    for (int i = 0; i < spec->n_layers; i++) {
+        const we_kv_layer *l = &spec->layers[i];
+        int64_t n_pages = pages_of(n_positions);
+        if (l->window > 0) n_pages = WE_MIN(n_pages, pages_of((int64_t)l->window + step) + 1);
+        const uint64_t page_bytes = page_bytes_of(l, spec->bits);
+        if ((uint64_t)n_pages > (UINT64_MAX - bytes) / page_bytes) return UINT64_MAX;
+        bytes += (uint64_t)n_pages * page_bytes;
+    }
+    return bytes;
+}
+
+/* ---- Bytes ---- */
+
+bool we_kv_has(const we_kv *kv, int layer, int64_t begin, int64_t end)
+{
+    if (layer < 0 || layer >= kv->n_layers) return false;
+    const we_kv_store *s = &kv->layers[layer];
+    if (begin < 0 || pages_of(end) > s->capacity) return false;
+    for (int64_t p = begin / WE_KV_PAGE; p < pages_of(end); p++)
+        if (!s->pages[p]) return false;
+    return true;
+}
+
+static uint8_t *block_at(const we_kv *kv, int layer, int64_t page, int head, bool values)
+{
+    const we_kv_store *s = &kv->layers[layer];
+    const size_t bytes = block_bytes_of(kv->bits, s->shape.head_dim);
+    return s->pages[page]->bytes + (2 * (size_t)head + values) * bytes;
+}
+
+const void *we_kv_block(const we_kv *kv, int layer, int64_t page, int head, bool values)
+{
+    return block_at(kv, layer, page, head, values);
+}
+
+/* One number into a nibble or byte; a NaN becomes 0. */
+static uint8_t code_of(float x, float low, float high)
+{
+    return x > low ? (uint8_t)(int)lrintf(WE_MIN(x, high)) : (uint8_t)(int)low;
+}
+
+static void pack_group_8(const float *x, int n, uint8_t *codes, uint8_t *scale_at, const we_cpu_kernels *k)
+{
+    float largest = 0;
+    for (int i = 0; i < n; i++) largest = WE_MAX(largest, fabsf(x[i]));
+    const float scale = largest / 127.0f;
+    uint16_t half;
+    k->to_f16(&scale, &half, 1);
+    memcpy(scale_at, &half, 2);
+    const float rounded = we_f16_to_f32(half), inverse = rounded > 0 ? 1.0f / rounded : 0.0f;
+    for (int i = 0; i < n; i++) codes[i] = code_of(x[i] * inverse, -127, 127);
+}
+
+static void pack_group_4(const float *x, int n, uint8_t *codes, uint8_t *scale_at, const we_cpu_kernels *k)
+{
+    float low = x[0], high = x[0];
+    for (int i = 1; i < n; i++) low = WE_MIN(low, x[i]), high = WE_MAX(high, x[i]);
+    const float pair[2] = { (high - low) / 15.0f, low };
+    uint16_t half[2];
+    k->to_f16(pair, half, 2);
+    memcpy(scale_at, half, 4);
+    const float scale = we_f16_to_f32(half[0]), base = we_f16_to_f32(half[1]),
+                inverse = scale > 0 ? 1.0f / scale : 0.0f;
+    for (int i = 0; i < n; i++) {
+        const uint8_t code = code_of((x[i] - base) * inverse, 0, 15);
+        codes[i / 2] = i % 2 ? (uint8_t)(codes[i / 2] | code << 4) : code;
+    }
+}
+
+static void pack_row(int bits, int head_dim, const float *x, uint8_t *row, const we_cpu_kernels *k)
+{
+    uint8_t *scales = row + (bits == 8 ? head_dim : (head_dim + 1) / 2);
+    for (int g = 0; g < n_groups(head_dim); g++) {
+        const int begin = g * GROUP, n = WE_MIN(head_dim - begin, GROUP);
+        if (bits == 8)
+            pack_group_8(x + begin, n, row + begin, scales + 2 * g, k);
+        else
+            pack_group_4(x + begin, n, row + begin / 2, scales + 4 * g, k);
+    }
+}
+
+static void unpack_row(int bits, int head_dim, const uint8_t *row, float *x, int64_t stride)
+{
+    const uint8_t *scales = row + (bits == 8 ? head_dim : (head_dim + 1) / 2);
+    for (int g = 0; g < n_groups(head_dim); g++) {
+        uint16_t half[2] = { 0, 0 };
+        memcpy(half, scales + (bits == 8 ? 2 : 4) * g, bits == 8 ? 2 : 4);
+        const float scale = we_f16_to_f32(half[0]), low = we_f16_to_f32(half[1]);
+        for (int i = g * GROUP; i < WE_MIN(head_dim, (g + 1) * GROUP); i++)
+            x[i * stride] =
+                bits == 8 ? scale * (float)(int8_t)row[i] : scale * (float)(row[i / 2] >> (i % 2 * 4) & 15) + low;
+    }
+}
+
+void we_kv_unpack(const we_kv *kv, int layer, const void *block, bool values, int first, int n, float *out)
+{
+    const we_kv_store *s = &kv->layers[layer];
+    const int head_dim = s->shape.head_dim;
+    for (int i = first; i < first + n; i++) {
+        const uint8_t *row = (const uint8_t *)block + (size_t)i * s->row_bytes;
+        if (values)
+            unpack_row(kv->bits, head_dim, row, out + (int64_t)i * head_dim, 1);
+        else
+            unpack_row(kv->bits, head_dim, row, out + i, WE_KV_PAGE);
+    }
+}
+
+static void write_keys_f32(float *block, int column, const float *x, int n)
+{
+    for (int i = 0; i < n; i++) block[i * WE_KV_PAGE + column] = x[i];
+}
+
+static void write_keys_f16(uint16_t *block, int column, const float *x, int n, const we_cpu_kernels *k)
+{
+    uint16_t half[64];
+    for (int begin = 0; begin < n; begin += 64) {
+        const int some = WE_MIN(n - begin, 64);
+        k->to_f16(x + begin, half, some);
+        for (int i = 0; i < some; i++) block[(begin + i) * WE_KV_PAGE + column] = half[i];
+    }
+}
+
+void we_kv_write(const we_cpu_kernels *k, we_kv *kv, int layer, int64_t position, const float *keys,
+                 const float *values)
+{
+    const we_kv_store *s = &kv->layers[layer];
+    const int dim = s->shape.head_dim, row = (int)(position % WE_KV_PAGE);
+    const int64_t page = position / WE_KV_PAGE;
+    for (int h = 0; h < s->shape.n_kv_heads; h++, keys += dim, values += dim) {
+        uint8_t *kb = block_at(kv, layer, page, h, false), *vb = block_at(kv, layer, page, h, true);
+        uint8_t *v_row = vb + (size_t)row * s->row_bytes;
+        switch (kv->bits) {
+        case 32:
+            write_keys_f32((float *)(void *)kb, row, keys, dim);
+            memcpy(v_row, values, s->row_bytes);
+            break;
+        case 16:
+            write_keys_f16((uint16_t *)(void *)kb, row, keys, dim, k);
+            k->to_f16(values, (uint16_t *)(void *)v_row, dim);
+            break;
+        default:
+            pack_row(kv->bits, dim, keys, kb + (size_t)row * s->row_bytes, k);
+            pack_row(kv->bits, dim, values, v_row, k);
+        }
+    }
+}

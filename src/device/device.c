@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * device.c - opening a device by its name, and what is the same on all of them. */
+#include "device/device_int.h"
+
+#include <string.h>
+
+static const struct {
+    const char *name;
+    we_status (*open)(we_device **out, const we_device_options *options, we_error *err);
+} devices[] = {
+    /* the best for most people first: "auto" takes it */
+    { "cpu", we_cpu_open },
+};
+
+we_status we_device_open(we_device **out, const we_device_options *options, we_error *err)
+{
+    *out = NULL;
+    const we_device_options defaults = { 0 };
+    if (!options) options = &defaults;
+    if (options->threads < 0)
+        return we_fail(err, WE_E_ARG, "threads is %d, expected 0 (all cores) or more", options->threads);
+    const bool any = !options->device || strcmp(options->device, "auto") == 0;
+    for (size_t i = 0; i < WE_COUNT(devices); i++)
+        if (any || strcmp(options->device, devices[i].name) == 0) return devices[i].open(out, options, err);
+    return we_fail(err, WE_E_UNSUPPORTED, "there is no device '%s' in this build; it has: auto, cpu", options->device);
+}
+
+void we_device_close(we_device *d)
+{
+    if (d) d->ops->close(d);
+}
+
+/* The finalizer of splitmix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"). */
+static uint64_t mix(uint64_t z)
+{
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+double we_uniform(uint64_t seed, uint64_t counter)
+{
+    const uint64_t golden = 0x9e3779b97f4a7c15u;
+    const uint64_t z =
+        mix(mix(seed + golden) + (counter + 1) * golden); /* the seed is mixed first: streams of near seeds differ */
+    return (double)(z >> 11) * 0x1p-53;
+}
