@@ -14,6 +14,15 @@ else()
     set(we_other_kernels "/(sse|avx|amx|neon|sve)[^/]*\\.c$|_(x86|arm)\\.c$")
 endif()
 
+# So are the files that speak to one operating system: system_linux.c, system_macos.c.
+if(APPLE)
+    set(we_other_system "_(linux|windows)\\.c$")
+elseif(WIN32)
+    set(we_other_system "_(linux|macos)\\.c$")
+else()
+    set(we_other_system "_(macos|windows)\\.c$")
+endif()
+
 # A file that needs flags of its own names them in one of its first lines, where its reader sees them:
 #     /* build: -mavx2 -mfma -mf16c */
 function(we_file_flags file)
@@ -29,6 +38,7 @@ endfunction()
 # src/<name>/ becomes the object library we_<name>; a room without files is no room yet.
 function(we_room name)
     file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.c)
+    list(FILTER sources EXCLUDE REGEX "${we_other_system}")
     if(name STREQUAL "device")
         list(FILTER sources EXCLUDE REGEX "${we_other_kernels}")
         set(kernels ${sources})

@@ -7,7 +7,7 @@
 
 set(we_tests_dir ${PROJECT_SOURCE_DIR}/tests)
 
-# With WE_FUZZ the fuzz targets are libFuzzer programs for script/fuzz; nothing else is built then.
+# With WE_FUZZ the fuzz targets are libFuzzer programs for script/fuzz, and no other program is built.
 if(WE_FUZZ)
     file(GLOB sources CONFIGURE_DEPENDS ${we_tests_dir}/fuzz/fuzz_*.c)
     foreach(file IN LISTS sources)
