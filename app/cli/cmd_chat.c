@@ -203,12 +203,14 @@ static void slash_stats(chat *c, const char *argument)
         cli_out_printf("no answer yet: tokens/s are known after the first one\n");
     }
     cli_out_printf("context  %zu of %zu tokens\n", session.n_tokens, session.context);
-    cli_out_printf("memory   weights %s, KV cache %s (%s when full)", we_format_bytes(weights, c->m.info.weights_bytes),
-                   we_format_bytes(kv, session.kv_bytes), we_format_bytes(full, c->m.info.kv_bytes_at_context));
+    cli_out_printf("memory   weights %s, KV cache %s (%s when full)\n",
+                   we_format_bytes(weights, c->m.info.weights_bytes), we_format_bytes(kv, session.kv_bytes),
+                   we_format_bytes(full, c->m.info.kv_bytes_at_context));
     if (!we_memory_get_info(&memory, NULL))
-        cli_out_printf(", resident %s; %s available on this machine", we_format_bytes(resident, memory.resident_bytes),
+        cli_out_printf("process  resident %s; %s available on this machine\n",
+                       we_format_bytes(resident, memory.resident_bytes),
                        we_format_bytes(available, memory.available_bytes));
-    cli_out_printf("\ndevice   %s, kernels %s, %d threads\n", c->m.engine_info.device, c->m.engine_info.kernels,
+    cli_out_printf("device   %s, kernels %s, %d threads\n", c->m.engine_info.device, c->m.engine_info.kernels,
                    c->m.engine_info.threads);
 }
 
