@@ -53,7 +53,7 @@ function(we_room name)
     add_library(we_${name} OBJECT ${sources})
     target_include_directories(we_${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
     target_link_libraries(we_${name} PRIVATE Threads::Threads ${we_needs_${name}})
-    if(name MATCHES "^(base|api)$")         # not everywhere: another prefix must not rebuild the house
+    if(name MATCHES "^(hub|api)$")         # not everywhere: another prefix must not rebuild the house
         target_compile_definitions(we_${name} PRIVATE
             WE_VERSION="${PROJECT_VERSION}" WE_DATA_DIR="${CMAKE_INSTALL_FULL_DATADIR}/whisperengine")
     endif()

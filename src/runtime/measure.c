@@ -19,15 +19,16 @@ static int32_t random_token(bench *b)
     return (int32_t)(we_uniform(42, b->random++) * vocab);
 }
 
-static we_status fill(bench *b, we_seq *s, size_t n, we_error *err)
+/* n random tokens; with `sampling` the one that follows is drawn, as a prompt's end does. */
+static we_status fill(bench *b, we_seq *s, size_t n, const we_sampling *sampling, we_error *err)
 {
-    int32_t ids[WE_STEP_ROWS];
+    int32_t ids[WE_STEP_ROWS], sampled;
     we_status st = WE_OK;
     while (n && !st) {
         const size_t piece = WE_MIN(n, WE_STEP_ROWS);
         for (size_t i = 0; i < piece; i++) ids[i] = random_token(b);
         n -= piece;
-        st = we_seq_feed(s, ids, piece, NULL, 0, NULL, NULL, NULL, err);
+        st = we_seq_feed(s, ids, piece, n ? NULL : sampling, 0, &sampled, NULL, NULL, err);
     }
     return st;
 }
@@ -38,7 +39,7 @@ static we_status to_depth(bench *b, we_error *err)
     we_status st = WE_OK;
     for (int i = 0; i < b->options->batch && !st; i++) {
         we_seq_reset(b->seqs[i]);
-        st = fill(b, b->seqs[i], (size_t)b->options->depth, err);
+        st = fill(b, b->seqs[i], (size_t)b->options->depth, NULL, err);
     }
     return st;
 }
@@ -70,9 +71,7 @@ static we_status prompt_test(bench *b, we_bench_sample *sample, we_error *err)
     we_status st = to_depth(b, err);
     const double start = we_now_s();
     for (int i = 0; i < b->options->batch && !st; i++) {
-        int32_t ids[1] = { random_token(b) }, sampled;
-        st = fill(b, b->seqs[i], (size_t)n - 1, err);
-        if (!st) st = we_seq_feed(b->seqs[i], ids, 1, &greedy, 0, &sampled, NULL, NULL, err);
+        st = fill(b, b->seqs[i], (size_t)n, &greedy, err);
         if (i == 0) sample->time_to_first_token_s = we_now_s() - start;
     }
     sample->prompt_tokens_per_second = (double)n * b->options->batch / (we_now_s() - start);

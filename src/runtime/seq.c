@@ -112,7 +112,9 @@ we_status we_seq_rewind(we_seq *s, const int32_t *tokens, size_t n, size_t *reus
         if (st) return st;
         ops->kv_free(s->device, s->kv);
         s->kv = copy;
-        s->tokens.n = s->snapshot_tokens.n; /* the snapshot's tokens are where `tokens` still agrees with the prompt */
+        s->tokens.n = 0;
+        for (size_t i = 0; i < s->snapshot_tokens.n && !st; i++) st = we_ids_push(&s->tokens, s->snapshot_tokens.ids[i], err);
+        if (st) return st;
         we_log(runtime, INFO, "went back to the snapshot after %zu tokens: the cache cannot rewind to %zu", s->tokens.n, common);
     } else {
         we_log(runtime, INFO, "computing the whole prompt again: the cache cannot rewind from %zu to %zu tokens", s->tokens.n, common);

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * engine.c - the engine handle, the version, memory figures. */
+#include "api/api.h"
+
+#ifndef WE_VERSION
+#define WE_VERSION "0.0.0"
+#endif
+
+const char *we_version(void) { return WE_VERSION; }
+
+we_status we_engine_open(we_engine **out, const we_engine_options *opt, we_error *err)
+{
+    *out = NULL;
+    we_engine_options o = WE_ENGINE_OPTIONS_INIT;
+    WE_TAKE_OPTIONS(o, opt);
+    we_engine *e = we_calloc(1, sizeof *e);
+    if (!e) return we_fail(err, WE_E_NOMEM, "no memory for the engine");
+    const we_status st = we_device_open(&e->device, &(we_device_options){ o.device, o.kernels, o.threads }, err);
+    if (st) {
+        we_free(e);
+        return st;
+    }
+    *out = e;
+    return WE_OK;
+}
+
+void we_engine_close(we_engine *e)
+{
+    if (!e) return;
+    we_device_close(e->device);
+    we_free(e);
+}
+
+void we_engine_get_info(const we_engine *e, we_engine_info *info)
+{
+    const we_engine_info i = { sizeof i, e->device->ops->name, e->device->kernels, e->device->n_threads };
+    WE_GIVE_INFO(info, i);
+}
+
+we_status we_memory_get_info(we_memory_info *info, we_error *err)
+{
+    we_memory_info i = { .size = sizeof i };
+    const we_status st = we_system_memory(&i, err);
+    if (!st) WE_GIVE_INFO(info, i);
+    return st;
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * session.c - the session handle: options to a generation, conversations to prompts, measuring. */
+#include "api/api.h"
+
+we_status we_session_open(we_session **out, we_model *model, we_error *err)
+{
+    *out = NULL;
+    we_session *s = we_calloc(1, sizeof *s);
+    if (!s) return we_fail(err, WE_E_NOMEM, "no memory for a session");
+    s->model = model;
+    atomic_init(&s->busy, false);
+    const we_status st = we_seq_open(&s->seq, model->decoder, err);
+    if (st) {
+        we_free(s);
+        return st;
+    }
+    *out = s;
+    return WE_OK;
+}
+
+void we_session_close(we_session *s)
+{
+    if (!s) return;
+    we_seq_close(s->seq);
+    we_free(s);
+}
+
+we_status we_session_begin(we_session *s, we_error *err)
+{
+    if (atomic_exchange(&s->busy, true)) return we_fail(err, WE_E_BUSY, "the session is busy: wait for its running call or task to end");
+    atomic_store(we_seq_cancel_flag(s->seq), false);
+    return WE_OK;
+}
+
+void we_session_end(we_session *s) { atomic_store(&s->busy, false); }
+
+void we_session_cancel(we_session *s) { atomic_store(we_seq_cancel_flag(s->seq), true); }
+
+void we_session_reset(we_session *s) { we_seq_reset(s->seq); }
+
+void we_session_get_info(const we_session *s, we_session_info *info)
+{
+    const we_session_info i = { sizeof i, we_seq_length(s->seq), (size_t)we_decoder_get_info(s->model->decoder)->context, we_seq_kv_bytes(s->seq) };
+    WE_GIVE_INFO(info, i);
+}
+
+void we_result_deinit(we_result *r)
+{
+    if (!r) return;
+    we_free(r->text);
+    we_free(r->tokens);
+    *r = (we_result){ .size = r->size };
+}
+
+/* ---- Generate ---- */
+
+we_status we_session_do_generate(we_session *s, const int32_t *tokens, size_t n, size_t mark, const we_generate_options *opt, we_result *result,
+                                 we_error *err)
+{
+    we_generate_options o = WE_GENERATE_OPTIONS_INIT;
+    WE_TAKE_OPTIONS(o, opt);
+    if (n == 0) return we_fail(err, WE_E_RANGE, "the prompt is empty: at least one token is needed");
+    if (o.max_tokens < 0) return we_fail(err, WE_E_RANGE, "max_tokens is %d, expected 1 or more, or 0 for the context's end", o.max_tokens);
+    we_generation g = {
+        .tokens = tokens,
+        .n_tokens = n,
+        .mark = mark,
+        .max_tokens = o.max_tokens,
+        .sampling = { o.temperature, o.top_p, o.min_p, o.top_k, o.repetition_penalty, o.repetition_context ? o.repetition_context : 20, o.seed },
+        .ignore_eos = o.ignore_eos,
+        .on_piece = o.on_piece,
+        .on_prefill = o.on_prefill,
+        .user = o.user,
+    };
+    if (s->model->tokenizer) {
+        g.tok = s->model->tokenizer->tok;
+        g.eos = we_tok_eos_ids(g.tok, &g.n_eos);
+    }
+    we_str *stop = we_calloc(o.n_stop, sizeof *stop);
+    if (!stop) return we_fail(err, WE_E_NOMEM, "no memory for %zu stop texts", o.n_stop);
+    for (size_t i = 0; i < o.n_stop; i++) stop[i] = we_str_from(o.stop[i]);
+    g.stop = stop;
+    g.n_stop = o.n_stop;
+
+    we_result r = { .size = sizeof r };
+    const we_status st = we_seq_generate(s->seq, &g, &r, err);
+    if (result) WE_GIVE_INFO(result, r);
+    else we_result_deinit(&r);
+    we_free(stop);
+    return st;
+}
+
+we_status we_session_generate(we_session *s, const int32_t *tokens, size_t n, const we_generate_options *opt, we_result *result, we_error *err)
+{
+    we_status st = we_session_begin(s, err);
+    if (st) return st;
+    st = we_session_do_generate(s, tokens, n, 0, opt, result, err);
+    we_session_end(s);
+    return st;
+}
+
+/* ---- Chat ---- */
+
+/* The template writes the special tokens itself: none are added (as transformers' apply_chat_template does). */
+static we_status prompt_tokens(const we_tokenizer *t, const we_conversation *c, we_ids *out, we_error *err)
+{
+    char *text;
+    size_t len;
+    we_status st = we_template_render(t, c, &text, &len, err);
+    if (st) return st;
+    st = we_tok_encode(t->tok, (we_str){ text, len }, false, out, err);
+    we_free(text);
+    return st;
+}
+
+/* How much of the prompt the next turn's will begin with for certain: the conversation without the head of the answer, since
+ * templates rewrite answers (reasoning is dropped) but not what the user said. */
+static size_t end_of_user_turn(const we_tokenizer *t, const we_conversation *c, const we_ids *prompt)
+{
+    we_conversation without = *c;
+    we_ids ids = { 0 };
+    size_t i = 0;
+    without.no_generation_prompt = true;
+    if (!prompt_tokens(t, &without, &ids, NULL))
+        while (i < ids.n && i < prompt->n && ids.ids[i] == prompt->ids[i]) i++;
+    we_ids_deinit(&ids);
+    return i;
+}
+
+we_status we_session_do_chat(we_session *s, const we_conversation *conversation, const we_generate_options *opt, we_result *result, we_error *err)
+{
+    const we_tokenizer *t = s->model->tokenizer;
+    if (!t) return we_fail(err, WE_E_UNSUPPORTED, "%s has no tokenizer.json: without it there is no chat, only tokens", s->model->path);
+    we_conversation c = WE_CONVERSATION_INIT;
+    WE_TAKE_OPTIONS(c, conversation);
+    we_ids prompt = { 0 };
+    we_status st = prompt_tokens(t, &c, &prompt, err);
+    const size_t mark = st || we_decoder_get_info(s->model->decoder)->rewinds ? 0 : end_of_user_turn(t, &c, &prompt);
+    if (!st) st = we_session_do_generate(s, prompt.ids, prompt.n, mark, opt, result, err);
+    we_ids_deinit(&prompt);
+    return st;
+}
+
+we_status we_session_chat(we_session *s, const we_conversation *conversation, const we_generate_options *opt, we_result *result, we_error *err)
+{
+    we_status st = we_session_begin(s, err);
+    if (st) return st;
+    st = we_session_do_chat(s, conversation, opt, result, err);
+    we_session_end(s);
+    return st;
+}
+
+/* ---- Measuring ---- */
+
+we_status we_session_eval(we_session *s, const int32_t *tokens, size_t n, we_logits_fn fn, void *user, we_error *err)
+{
+    if (n == 0) return we_fail(err, WE_E_RANGE, "the prompt is empty: at least one token is needed");
+    we_status st = we_session_begin(s, err);
+    if (st) return st;
+    st = we_seq_eval(s->seq, tokens, n, fn, user, err);
+    we_session_end(s);
+    return st;
+}
+
+we_status we_bench(we_model *model, const we_bench_options *opt, we_bench_sample *samples, we_error *err)
+{
+    we_bench_options o = WE_BENCH_OPTIONS_INIT;
+    WE_TAKE_OPTIONS(o, opt);
+    return we_decoder_bench(model->decoder, &o, samples, err);
+}
+
+we_status we_perplexity(we_model *model, const char *text, size_t len, int context, we_progress_fn progress, void *progress_user,
+                        we_perplexity_result *result, we_error *err)
+{
+    if (!model->tokenizer) return we_fail(err, WE_E_UNSUPPORTED, "%s has no tokenizer.json: perplexity needs one", model->path);
+    const we_tok *tok = model->tokenizer->tok;
+    const int most = we_decoder_get_info(model->decoder)->context;
+    we_ids ids = { 0 };
+    we_status st = we_tok_encode(tok, (we_str){ text, len }, false, &ids, err);
+    we_perplexity_result r = { .size = sizeof r };
+    if (!st)
+        st = we_decoder_perplexity(model->decoder, ids.ids, ids.n, we_tok_bos_id(tok), context ? context : WE_MIN(512, most), progress, progress_user,
+                                   &r, err);
+    we_ids_deinit(&ids);
+    if (!st) WE_GIVE_INFO(result, r);
+    return st;
+}

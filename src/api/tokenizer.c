@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * tokenizer.c - the tokenizer handle: tokenizer/ and template/ behind one folder. */
+#include "api/api.h"
+
+static const char *const template_names[] = { "default", "tool_use" };
+
+we_status we_tokenizer_open(we_tokenizer **out, const char *path, we_error *err)
+{
+    *out = NULL;
+    we_tokenizer *t = we_calloc(1, sizeof *t);
+    if (!t) return we_fail(err, WE_E_NOMEM, "%s: no memory for the tokenizer", path);
+    we_status st = we_tok_open(&t->tok, path, err);
+    /* A broken template must not keep anyone from tokenizing: its error is told when it is used. */
+    for (size_t i = 0; i < WE_COUNT(template_names) && !st; i++) {
+        we_str source;
+        if (!we_tok_chat_template(t->tok, template_names[i], &source)) continue;
+        if (we_template_parse(&t->templates[i], source, &t->template_errors[i]) == WE_E_NOMEM)
+            st = we_fail(err, WE_E_NOMEM, "%s: no memory for the chat template", path);
+    }
+    if (st) {
+        we_tokenizer_close(t);
+        return st;
+    }
+    *out = t;
+    return WE_OK;
+}
+
+void we_tokenizer_close(we_tokenizer *t)
+{
+    if (!t) return;
+    for (size_t i = 0; i < WE_COUNT(t->templates); i++) we_template_free(t->templates[i]);
+    we_tok_close(t->tok);
+    we_free(t);
+}
+
+we_status we_tokenizer_open_optional(we_tokenizer **out, const char *path, we_error *err)
+{
+    char *file = we_path_join(path, "tokenizer.json");
+    if (!file) return we_fail(err, WE_E_NOMEM, "%s: no memory", path);
+    const bool there = we_path_exists(file);
+    we_free(file);
+    *out = NULL;
+    return there ? we_tokenizer_open(out, path, err) : WE_OK;
+}
+
+we_status we_tokenize(const we_tokenizer *t, const char *text, size_t len, bool special, int32_t **ids, size_t *n, we_error *err)
+{
+    we_ids out = { 0 };
+    const we_status st = we_tok_encode(t->tok, (we_str){ text, len }, special, &out, err);
+    if (st) we_ids_deinit(&out);
+    *ids = st ? NULL : out.ids;
+    *n = st ? 0 : out.n;
+    return st;
+}
+
+we_status we_detokenize(const we_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, char **text, size_t *len, we_error *err)
+{
+    we_buf out = { 0 };
+    *text = NULL;
+    *len = 0;
+    we_status st = we_tok_decode(t->tok, ids, n, skip_special, &out, err);
+    if (!st) st = we_buf_status(&out, err, "the text");
+    if (!st && !(*text = we_buf_take(&out, len))) st = we_fail(err, WE_E_NOMEM, "no memory for the text");
+    we_buf_deinit(&out);
+    return st;
+}
+
+struct we_detokenizer {
+    we_tok_stream stream;
+};
+
+we_status we_detokenizer_open(we_detokenizer **out, const we_tokenizer *t, bool skip_special, we_error *err)
+{
+    *out = we_calloc(1, sizeof **out);
+    if (!*out) return we_fail(err, WE_E_NOMEM, "no memory for a streaming decode");
+    we_tok_stream_init(&(*out)->stream, t->tok, skip_special);
+    return WE_OK;
+}
+
+void we_detokenizer_close(we_detokenizer *d)
+{
+    if (!d) return;
+    we_tok_stream_deinit(&d->stream);
+    we_free(d);
+}
+
+static we_status give_piece(we_status st, we_str piece, const char **text, size_t *len)
+{
+    *text = st || !piece.ptr ? "" : piece.ptr;
+    *len = st ? 0 : piece.len;
+    return st;
+}
+
+we_status we_detokenizer_feed(we_detokenizer *d, int32_t id, const char **text, size_t *len, we_error *err)
+{
+    we_str piece = { 0 };
+    const we_status st = we_tok_stream_feed(&d->stream, id, &piece, err);
+    return give_piece(st, piece, text, len);
+}
+
+we_status we_detokenizer_flush(we_detokenizer *d, const char **text, size_t *len, we_error *err)
+{
+    we_str piece = { 0 };
+    const we_status st = we_tok_stream_flush(&d->stream, &piece, err);
+    return give_piece(st, piece, text, len);
+}
+
+/* ---- Chat templates ---- */
+
+static we_status parse_json(we_arena *arena, const char *what, const char *text, we_json_type type, const we_json **out, we_error *err)
+{
+    we_status st = we_json_parse(arena, we_str_from(text), out, err);
+    if (st == WE_E_FORMAT) return we_fail_in(err, WE_E_ARG, "%s", what);
+    if (st) return st;
+    if ((*out)->type != type)
+        return we_fail(err, WE_E_ARG, "%s: is %s, expected %s", what, we_json_type_name(*out), type == WE_JSON_ARRAY ? "an array" : "an object");
+    return WE_OK;
+}
+
+static we_status messages_json(const we_conversation *c, we_buf *out, we_error *err)
+{
+    we_json_writer w = { .buf = out };
+    we_json_begin_array(&w);
+    for (size_t i = 0; i < c->n_messages; i++) {
+        if (!c->messages[i].role || !c->messages[i].content) return we_fail(err, WE_E_ARG, "message %zu has no role or no content", i);
+        we_json_begin_object(&w);
+        we_json_key(&w, "role");
+        we_json_write_str(&w, we_str_from(c->messages[i].role));
+        we_json_key(&w, "content");
+        we_json_write_str(&w, we_str_from(c->messages[i].content));
+        we_json_end_object(&w);
+    }
+    we_json_end_array(&w);
+    return we_buf_status(out, err, "the messages");
+}
+
+/* bos_token and its kin, for the template's variables. */
+static size_t special_tokens(const we_tokenizer *t, we_chat_special *out, size_t capacity)
+{
+    size_t n = 0;
+    while (n < capacity && we_tok_special_at(t->tok, n, &out[n].role, &out[n].content)) n++;
+    return n;
+}
+
+static we_status render(const we_tokenizer *t, const we_conversation *c, we_arena *arena, we_buf *out, we_error *err)
+{
+    we_chat_input input = { .add_generation_prompt = !c->no_generation_prompt };
+    we_status st = WE_OK;
+    const char *messages = c->messages_json;
+    we_buf made = { 0 };
+    if (!messages) {
+        st = messages_json(c, &made, err);
+        char *copy = st ? NULL : we_arena_strndup(arena, made.ptr, made.len); /* the tree points into it */
+        if (!st && !copy) st = we_fail(err, WE_E_NOMEM, "no memory for the messages");
+        messages = copy;
+        we_buf_deinit(&made);
+    }
+    if (!st) st = parse_json(arena, "messages", messages, WE_JSON_ARRAY, &input.messages, err);
+    if (!st && c->tools_json) st = parse_json(arena, "tools", c->tools_json, WE_JSON_ARRAY, &input.tools, err);
+    if (!st && c->variables_json) st = parse_json(arena, "template variables", c->variables_json, WE_JSON_OBJECT, &input.variables, err);
+    if (st) return st;
+
+    const size_t which = input.tools && t->templates[1] ? 1 : 0;
+    if (!t->templates[which]) {
+        if (t->template_errors[which].status) return we_fail(err, t->template_errors[which].status, "chat template: %s", t->template_errors[which].message);
+        return we_fail(err, WE_E_NOT_FOUND,
+                       "this model has no chat template (tokenizer_config.json's chat_template or chat_template.jinja): use an -instruct or -chat "
+                       "version, or `generate` for raw completion");
+    }
+    we_chat_special special[32];
+    const we_json *context;
+    if ((st = we_chat_context(arena, &input, special, special_tokens(t, special, WE_COUNT(special)), &context, err))) return st;
+    return we_template_run(t->templates[which], context, c->date, NULL, out, err);
+}
+
+static we_status take_text(we_status st, we_buf *out, char **text, size_t *len, we_error *err)
+{
+    *text = NULL;
+    *len = 0;
+    if (!st) st = we_buf_status(out, err, "the prompt");
+    if (!st && !(*text = we_buf_take(out, len))) st = we_fail(err, WE_E_NOMEM, "no memory for the prompt");
+    we_buf_deinit(out);
+    return st;
+}
+
+we_status we_template_render(const we_tokenizer *t, const we_conversation *conversation, char **text, size_t *len, we_error *err)
+{
+    we_conversation c = WE_CONVERSATION_INIT;
+    WE_TAKE_OPTIONS(c, conversation);
+    we_arena arena = { 0 };
+    we_buf out = { 0 };
+    we_status st = render(t, &c, &arena, &out, err);
+    st = take_text(st, &out, text, len, err);
+    we_arena_deinit(&arena);
+    return st;
+}
+
+we_status we_template_render_source(const char *source, size_t source_len, const char *context_json, const char *date, char **text, size_t *len,
+                                    we_error *err)
+{
+    we_arena arena = { 0 };
+    we_buf out = { 0 };
+    we_template *t = NULL;
+    const we_json *context = NULL;
+    we_status st = parse_json(&arena, "context", context_json, WE_JSON_OBJECT, &context, err);
+    if (!st) st = we_template_parse(&t, (we_str){ source, source_len }, err);
+    if (!st) st = we_template_run(t, context, date, NULL, &out, err);
+    st = take_text(st, &out, text, len, err);
+    we_template_free(t);
+    we_arena_deinit(&arena);
+    return st;
+}
