@@ -2,8 +2,8 @@
  * file.h - reading files whole, mapping them, writing them so that nothing is ever half-written, paths, folders.
  *
  * A mapped file that another program cuts short would end the process with SIGBUS. Maps are therefore registered, and a
- * handler (installed with the first map, passing on what is not ours) puts a zero page in the place of the missing one
- * and marks the map as torn; whoever computes over a map asks we_map_check afterwards and throws the result away. */
+ * handler (installed with a map, passing on what is not ours) puts zero pages in the place of the missing ones and marks
+ * the map as torn; whoever computes over a map asks we_map_check afterwards and throws the result away. */
 #ifndef WE_BASE_FILE_H
 #define WE_BASE_FILE_H
 

@@ -50,6 +50,7 @@ static uintptr_t page_size;
 /* ---- The handler ---- */
 
 static struct sigaction previous;
+static siginfo_t *_Atomic passing; /* the signal that pass_on hands on just now */
 
 /* A page that is missing, not a signal that somebody sent. */
 static bool is_fault(const siginfo_t *info)
@@ -57,17 +58,20 @@ static bool is_fault(const siginfo_t *info)
     return info->si_code > 0 && info->si_code != SI_USER; /* which is positive on macOS */
 }
 
-/* Hand a SIGBUS that is not ours to whoever had the signal before us. */
+/* Hand a SIGBUS that is not ours to whoever had the signal before us. Who took it from us and lost it again when another
+ * map was opened may in turn know us as its own previous one: the same signal coming round ends with the default. */
 static void pass_on(int signal_number, siginfo_t *info, void *context)
 {
-    if (previous.sa_flags & SA_SIGINFO) {
+    const bool round = atomic_exchange(&passing, info) == info;
+    if (!round && (previous.sa_flags & SA_SIGINFO)) {
         previous.sa_sigaction(signal_number, info, context);
-    } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+    } else if (!round && previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
         previous.sa_handler(signal_number);
-    } else if (is_fault(info) || previous.sa_handler == SIG_DFL) {
+    } else if (round || is_fault(info) || previous.sa_handler == SIG_DFL) {
         signal(SIGBUS, SIG_DFL);
         if (!is_fault(info)) raise(SIGBUS); /* a fault comes back by itself when we return */
     }
+    atomic_store(&passing, NULL);
 }
 
 static slot *find_slot(uintptr_t address)
@@ -103,13 +107,17 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
     errno = saved_errno;
 }
 
+/* With each map, since others set handlers too (crash reporters, test frameworks). Called under registry_lock. */
 static void install_handler(void)
 {
-    page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
-    struct sigaction action = { .sa_flags = SA_SIGINFO | SA_ONSTACK };
-    action.sa_sigaction = on_sigbus;
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGBUS, &action, &previous);
+    struct sigaction current, ours = { .sa_flags = SA_SIGINFO | SA_ONSTACK };
+    sigaction(SIGBUS, NULL, &current);
+    if ((current.sa_flags & SA_SIGINFO) && current.sa_sigaction == on_sigbus) return;
+    if (!page_size) page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
+    if (current.sa_sigaction != on_sigbus) previous = current; /* equal: put back by signal(), which loses SA_SIGINFO */
+    ours.sa_sigaction = on_sigbus;
+    sigemptyset(&ours.sa_mask);
+    sigaction(SIGBUS, &ours, NULL);
 }
 
 /* ---- The registry ---- */
@@ -131,6 +139,7 @@ static slot *find_free_slot(void)
 static slot *slot_claim(const void *data, size_t len)
 {
     pthread_mutex_lock(&registry_lock);
+    install_handler();
     slot *s = find_free_slot();
     if (s) {
         /* The last page counts whole: a read behind the file's end, up to the page's, is no fault anyway. */
@@ -171,8 +180,6 @@ static we_status map_fd(we_map *m, we_error *err)
 
 we_status we_map_open(we_map **out, const char *path, we_error *err)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, install_handler);
     *out = NULL;
     const size_t path_size = strlen(path) + 1;
     we_map *m = we_calloc(1, sizeof(*m) + path_size);
