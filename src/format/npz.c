@@ -41,6 +41,7 @@ typedef struct archive {
     we_arena *arena;
     uint64_t directory; /* where the central directory begins, and all members have ended */
     uint64_t directory_len;
+    uint64_t n_members;
     uint64_t may_unpack;
     uint64_t unpacked;
     we_error *err;
@@ -92,12 +93,14 @@ static we_status find_directory(archive *a)
     uint64_t end;
     if (!find_end(a, &end)) return broken(a, "not a zip archive, or cut short: it has no directory at its end");
     const uint8_t *p = a->bytes + end;
+    a->n_members = we_read_u16(p + 10);
     a->directory_len = we_read_u32(p + 12);
     a->directory = we_read_u32(p + 16);
     if (end >= LOCATOR_BYTES && we_read_u32(p - LOCATOR_BYTES) == LOCATOR_SIGNATURE) {
         const uint64_t end64 = we_read_u64(p - LOCATOR_BYTES + 8);
         if (!fits(a, end64, END64_BYTES) || we_read_u32(a->bytes + end64) != END64_SIGNATURE)
             return broken(a, "its zip64 record is not where its locator says");
+        a->n_members = we_read_u64(a->bytes + end64 + 32);
         a->directory_len = we_read_u64(a->bytes + end64 + 40);
         a->directory = we_read_u64(a->bytes + end64 + 48);
     }
@@ -198,6 +201,7 @@ static we_status read_members(const archive *a, member_list *list)
         we_status st = read_central(a, &at, &list->items[list->n]);
         if (st) return st;
     }
+    if (list->n != a->n_members) return broken(a, "its zip directory has another number of members than it says");
     if (list->n) qsort(list->items, list->n, sizeof(*list->items), by_local);
     for (size_t i = 1; i < list->n; i++)
         if (list->items[i].local < list->items[i - 1].end)
