@@ -76,7 +76,14 @@ WE_API void we_free(void *p);
 
 /* ---- Log -------------------------------------------------------------------------------------------------------- */
 
-typedef enum we_log_level { WE_LOG_ERROR, WE_LOG_WARN, WE_LOG_INFO, WE_LOG_DEBUG, WE_LOG_TRACE, WE_LOG_OFF } we_log_level;
+typedef enum we_log_level {
+    WE_LOG_ERROR,
+    WE_LOG_WARN,
+    WE_LOG_INFO,
+    WE_LOG_DEBUG,
+    WE_LOG_TRACE,
+    WE_LOG_OFF
+} we_log_level;
 
 /* `module` is the name of a folder below src/ ("model", "tokenizer", ...); both strings are borrowed for the call.
  * May be called from any thread, several at once; must not call the library. */
@@ -104,7 +111,9 @@ typedef struct we_engine_options {
     const char *kernels; /* NULL: the best for this CPU; else "reference", "avx2", "avx512", "neon" */
     int threads;         /* 0: one for each core that this process may use */
 } we_engine_options;
+/* clang-format off */
 #define WE_ENGINE_OPTIONS_INIT { sizeof(we_engine_options), NULL, NULL, 0 }
+/* clang-format on */
 
 typedef struct we_engine_info {
     size_t size;         /* in: sizeof(we_engine_info) */
@@ -186,15 +195,16 @@ WE_API we_status we_tokenize(const we_tokenizer *tokenizer, const char *text, si
  * text, len: out; `*text` also ends in a NUL that `len` does not count; free with we_free.
  * Errors : WE_E_NOMEM.
  * Threads: any, at once. Since: 0.1 */
-WE_API we_status we_detokenize(const we_tokenizer *tokenizer, const int32_t *ids, size_t n, bool skip_special, char **text,
-                               size_t *len, we_error *err);
+WE_API we_status we_detokenize(const we_tokenizer *tokenizer, const int32_t *ids, size_t n, bool skip_special,
+                               char **text, size_t *len, we_error *err);
 
 typedef struct we_detokenizer we_detokenizer; /* streaming: ids in one at a time, whole characters out */
 
 /** Start a streaming decode; borrows the tokenizer.
  * Errors : WE_E_NOMEM.
  * Threads: the detokenizer belongs to one thread at a time. Since: 0.1 */
-WE_API we_status we_detokenizer_open(we_detokenizer **out, const we_tokenizer *tokenizer, bool skip_special, we_error *err);
+WE_API we_status we_detokenizer_open(we_detokenizer **out, const we_tokenizer *tokenizer, bool skip_special,
+                                     we_error *err);
 
 /** Free a detokenizer; NULL is allowed.
  * Threads: its own. Since: 0.1 */
@@ -204,7 +214,8 @@ WE_API void we_detokenizer_close(we_detokenizer *detokenizer);
  * text, len: out, borrowed until the next call on the detokenizer; len may be 0.
  * Errors : WE_E_NOMEM.
  * Threads: its own. Since: 0.1 */
-WE_API we_status we_detokenizer_feed(we_detokenizer *detokenizer, int32_t id, const char **text, size_t *len, we_error *err);
+WE_API we_status we_detokenizer_feed(we_detokenizer *detokenizer, int32_t id, const char **text, size_t *len,
+                                     we_error *err);
 
 /** Take the text still held back; the detokenizer then begins anew.
  * text, len: out, borrowed until the next call on the detokenizer.
@@ -228,7 +239,9 @@ typedef struct we_conversation {
     bool no_generation_prompt;  /* leave out the head of the assistant's turn */
     const char *date;           /* "YYYY-MM-DD" for strftime_now; NULL: today */
 } we_conversation;
+/* clang-format off */
 #define WE_CONVERSATION_INIT { sizeof(we_conversation), NULL, 0, NULL, NULL, NULL, false, NULL }
+/* clang-format on */
 
 /** Render a conversation with the folder's chat template, as transformers' apply_chat_template does.
  * text, len: out, the prompt; free `*text` with we_free.
@@ -244,8 +257,8 @@ WE_API we_status we_template_render(const we_tokenizer *tokenizer, const we_conv
  * text, len: out; free `*text` with we_free.
  * Errors : WE_E_TEMPLATE, WE_E_ARG, WE_E_NOMEM.
  * Threads: any. Since: 0.1 */
-WE_API we_status we_template_render_source(const char *source, size_t source_len, const char *context_json, const char *date,
-                                           char **text, size_t *len, we_error *err);
+WE_API we_status we_template_render_source(const char *source, size_t source_len, const char *context_json,
+                                           const char *date, char **text, size_t *len, we_error *err);
 
 /* ---- Model ------------------------------------------------------------------------------------------------------ */
 
@@ -263,13 +276,15 @@ typedef struct we_model_options {
     we_progress_fn progress; /* NULL: none */
     void *progress_user;
 } we_model_options;
+/* clang-format off */
 #define WE_MODEL_OPTIONS_INIT { sizeof(we_model_options), 0, 0, false, false, NULL, NULL }
+/* clang-format on */
 
 typedef struct we_model_info {
-    size_t size;                /* in: sizeof(we_model_info) */
-    const char *path;           /* strings are borrowed until the model closes */
-    const char *model_type;     /* config.json's */
-    const char *quantization;   /* "4-bit affine, group 64", "bfloat16", "mixed: ..." */
+    size_t size;              /* in: sizeof(we_model_info) */
+    const char *path;         /* strings are borrowed until the model closes */
+    const char *model_type;   /* config.json's */
+    const char *quantization; /* "4-bit affine, group 64", "bfloat16", "mixed: ..." */
     int vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim;
     int max_position_embeddings; /* what the model was made for */
     int context;                 /* what a session of it holds here */
@@ -316,8 +331,8 @@ WE_API const we_tokenizer *we_model_tokenizer(const we_model *model);
  * model_type, quantization: out buffers of 64 and 128 bytes that `info` points to.
  * Errors : as we_model_open's, but never WE_E_NOMEM for lack of room for the weights.
  * Threads: any. Since: 0.1 */
-WE_API we_status we_model_inspect(const char *path, const we_model_options *opt, we_model_info *info, char model_type[64],
-                                  char quantization[128], we_error *err);
+WE_API we_status we_model_inspect(const char *path, const we_model_options *opt, we_model_info *info,
+                                  char model_type[64], char quantization[128], we_error *err);
 
 /* ---- Sessions: generate and chat -------------------------------------------------------------------------------- */
 
@@ -342,12 +357,14 @@ typedef struct we_generate_options {
     uint64_t seed;            /* same seed, prompt, options and kernels: same answer */
     const char *const *stop;  /* texts that end the answer and do not appear in it */
     size_t n_stop;
-    bool ignore_eos; /* go on after an end-of-turn token */
+    bool ignore_eos;      /* go on after an end-of-turn token */
     we_piece_fn on_piece; /* NULL: none */
     we_prefill_fn on_prefill;
     void *user; /* handed to both */
 } we_generate_options;
+/* clang-format off */
 #define WE_GENERATE_OPTIONS_INIT { sizeof(we_generate_options), 0, 0.0F, 0.0F, 0, 0.0F, 0.0F, 0, 0, NULL, 0, false, NULL, NULL, NULL }
+/* clang-format on */
 
 /** The sampling that the model's makers recommend in generation_config.json, on top of WE_GENERATE_OPTIONS_INIT.
  * opt    : in and out: temperature, top_p, top_k, min_p and repetition_penalty are set where the file has them.
@@ -355,15 +372,15 @@ typedef struct we_generate_options {
 WE_API void we_model_default_sampling(const we_model *model, we_generate_options *opt);
 
 typedef enum we_finish {
-    WE_FINISH_EOS,       /* the model ended its turn */
-    WE_FINISH_STOP,      /* a stop text appeared */
-    WE_FINISH_LENGTH,    /* max_tokens, or the context is full */
-    WE_FINISH_CANCELLED  /* we_session_cancel, or a callback returned false */
+    WE_FINISH_EOS,      /* the model ended its turn */
+    WE_FINISH_STOP,     /* a stop text appeared */
+    WE_FINISH_LENGTH,   /* max_tokens, or the context is full */
+    WE_FINISH_CANCELLED /* we_session_cancel, or a callback returned false */
 } we_finish;
 
 typedef struct we_result {
-    size_t size;  /* in: sizeof(we_result) */
-    char *text;   /* the whole answer, NUL-terminated; NULL where the model has no tokenizer */
+    size_t size; /* in: sizeof(we_result) */
+    char *text;  /* the whole answer, NUL-terminated; NULL where the model has no tokenizer */
     size_t len;
     int32_t *tokens; /* generated ids, without the end-of-turn token */
     size_t n_tokens;
@@ -395,14 +412,14 @@ WE_API void we_session_close(we_session *session);
  * Errors : WE_E_RANGE (ids; a prompt that does not fit the context: nothing changed), WE_E_BUSY, WE_E_DEVICE, WE_E_NOMEM.
  *          Cancelling is no error: WE_OK and WE_FINISH_CANCELLED.
  * Threads: one at a time per session; sessions of one model take turns step by step. Since: 0.1 */
-WE_API we_status we_session_generate(we_session *session, const int32_t *tokens, size_t n, const we_generate_options *opt,
-                                     we_result *result, we_error *err);
+WE_API we_status we_session_generate(we_session *session, const int32_t *tokens, size_t n,
+                                     const we_generate_options *opt, we_result *result, we_error *err);
 
 /** Answer a conversation: render the whole of it, tokenize, reuse what the cache shares with it, prefill the rest, answer.
  * Errors : those of we_template_render and we_session_generate.
  * Threads: as we_session_generate. Since: 0.1 */
-WE_API we_status we_session_chat(we_session *session, const we_conversation *conversation, const we_generate_options *opt,
-                                 we_result *result, we_error *err);
+WE_API we_status we_session_chat(we_session *session, const we_conversation *conversation,
+                                 const we_generate_options *opt, we_result *result, we_error *err);
 
 /** Stop the running generate, chat or eval of a session soon: at the next token or piece of a prompt.
  * Does nothing where none runs.
@@ -472,7 +489,9 @@ typedef struct we_bench_options {
     int repetitions;      /* each with a fresh timeline; one untimed warm-up runs before */
     int batch;            /* sequences decoded together */
 } we_bench_options;
+/* clang-format off */
 #define WE_BENCH_OPTIONS_INIT { sizeof(we_bench_options), 512, 128, 0, 5, 1 }
+/* clang-format on */
 
 typedef struct we_bench_sample {
     double prompt_tokens_per_second;     /* 0 where the test was left out */
@@ -502,10 +521,10 @@ WE_API we_status we_perplexity(we_model *model, const char *text, size_t len, in
                                void *progress_user, we_perplexity_result *result, we_error *err);
 
 typedef struct we_memory_info {
-    size_t size;               /* in: sizeof(we_memory_info) */
-    uint64_t total_bytes;      /* of the machine, or what the control group allows */
-    uint64_t available_bytes;  /* that could be taken without swapping; the control group counts */
-    uint64_t resident_bytes;   /* of this process, mapped weights included */
+    size_t size;              /* in: sizeof(we_memory_info) */
+    uint64_t total_bytes;     /* of the machine, or what the control group allows */
+    uint64_t available_bytes; /* that could be taken without swapping; the control group counts */
+    uint64_t resident_bytes;  /* of this process, mapped weights included */
     uint64_t peak_resident_bytes;
 } we_memory_info;
 

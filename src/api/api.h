@@ -36,17 +36,17 @@ struct we_session {
 };
 
 /* Option structs of other versions: copy what the caller's size covers over the defaults. `opt` may be NULL. */
-#define WE_TAKE_OPTIONS(local, opt) \
-    do { \
+#define WE_TAKE_OPTIONS(local, opt)                                           \
+    do {                                                                      \
         if (opt) memcpy(&(local), (opt), WE_MIN((opt)->size, sizeof(local))); \
-        (local).size = sizeof(local); \
+        (local).size = sizeof(local);                                         \
     } while (0)
 /* Info structs likewise: give as much as the caller has room for, `size` as the caller set it. */
-#define WE_GIVE_INFO(out, local) \
-    do { \
-        const size_t room = (out)->size; \
+#define WE_GIVE_INFO(out, local)                              \
+    do {                                                      \
+        const size_t room = (out)->size;                      \
         memcpy((out), &(local), WE_MIN(room, sizeof(local))); \
-        (out)->size = room; \
+        (out)->size = room;                                   \
     } while (0)
 
 /** The tokenizer of a model folder, *out NULL where it has none. */
@@ -56,8 +56,9 @@ we_status we_tokenizer_open_optional(we_tokenizer **out, const char *path, we_er
 we_status we_session_begin(we_session *session, we_error *err);
 void we_session_end(we_session *session);
 /* The calls of whisperengine.h without begin and end: for the call itself and for a task's thread. */
-we_status we_session_do_generate(we_session *s, const int32_t *tokens, size_t n, size_t mark, const we_generate_options *opt, we_result *result,
-                                 we_error *err);
-we_status we_session_do_chat(we_session *s, const we_conversation *c, const we_generate_options *opt, we_result *result, we_error *err);
+we_status we_session_do_generate(we_session *s, const int32_t *tokens, size_t n, size_t mark,
+                                 const we_generate_options *opt, we_result *result, we_error *err);
+we_status we_session_do_chat(we_session *s, const we_conversation *c, const we_generate_options *opt, we_result *result,
+                             we_error *err);
 
 #endif

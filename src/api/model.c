@@ -12,8 +12,11 @@ static void read_recommended(we_model *m)
         const char *key;
         double *value;
     } const fields[] = {
-        { "temperature", &m->recommended.temperature }, { "top_p", &m->recommended.top_p }, { "top_k", &m->recommended.top_k },
-        { "min_p", &m->recommended.min_p },             { "repetition_penalty", &m->recommended.repetition_penalty },
+        { "temperature", &m->recommended.temperature },
+        { "top_p", &m->recommended.top_p },
+        { "top_k", &m->recommended.top_k },
+        { "min_p", &m->recommended.min_p },
+        { "repetition_penalty", &m->recommended.repetition_penalty },
     };
     for (size_t i = 0; i < WE_COUNT(fields); i++) *fields[i].value = NAN;
     char *path = we_path_join(m->path, "generation_config.json"), *text = NULL;
@@ -25,7 +28,8 @@ static void read_recommended(we_model *m)
         we_status st = we_file_read(path, 1 << 20, &text, &len, &why);
         if (!st) st = we_json_parse(&arena, (we_str){ text, len }, &root, &why);
         if (st) we_log(api, WARN, "%s is left out: %s", path, why.message);
-        for (size_t i = 0; i < WE_COUNT(fields) && !st; i++) we_json_f64(we_json_get(root, fields[i].key), fields[i].value);
+        for (size_t i = 0; i < WE_COUNT(fields) && !st; i++)
+            we_json_f64(we_json_get(root, fields[i].key), fields[i].value);
         if (!st && we_json_is(we_json_get(root, "do_sample"), WE_JSON_FALSE)) m->recommended.temperature = 0;
     }
     we_arena_deinit(&arena);
@@ -45,7 +49,8 @@ void we_model_default_sampling(const we_model *m, we_generate_options *opt)
     recommend(&opt->top_p, m->recommended.top_p, 1);
     recommend(&opt->min_p, m->recommended.min_p, 1);
     recommend(&opt->repetition_penalty, m->recommended.repetition_penalty, 100);
-    if (m->recommended.top_k >= 0 && m->recommended.top_k < we_decoder_get_info(m->decoder)->vocab_size) opt->top_k = (int)m->recommended.top_k;
+    if (m->recommended.top_k >= 0 && m->recommended.top_k < we_decoder_get_info(m->decoder)->vocab_size)
+        opt->top_k = (int)m->recommended.top_k;
 }
 
 /* ---- Opening ---- */
@@ -58,11 +63,14 @@ static we_status check_fit(const we_model *m, we_error *err)
     const size_t n = we_tok_vocab_size(m->tokenizer->tok);
     for (size_t id = (size_t)vocab_size; id < n; id++) {
         we_str content;
-        if (!we_tok_token(m->tokenizer->tok, (int32_t)id, &content) || we_tok_is_special(m->tokenizer->tok, (int32_t)id)) continue;
-        return we_fail(err, WE_E_FORMAT,
-                       "%s: tokenizer.json does not fit the model: its token \"%.*s\" has the id %zu, but config.json's vocab_size is %d; the files "
-                       "come from different models",
-                       m->path, (int)WE_MIN(content.len, 40), content.ptr, id, vocab_size);
+        if (!we_tok_token(m->tokenizer->tok, (int32_t)id, &content) ||
+            we_tok_is_special(m->tokenizer->tok, (int32_t)id))
+            continue;
+        return we_fail(
+            err, WE_E_FORMAT,
+            "%s: tokenizer.json does not fit the model: its token \"%.*s\" has the id %zu, but config.json's vocab_size is %d; the files "
+            "come from different models",
+            m->path, (int)WE_MIN(content.len, 40), content.ptr, id, vocab_size);
     }
     return WE_OK;
 }
@@ -70,7 +78,9 @@ static we_status check_fit(const we_model *m, we_error *err)
 static we_status check_folder(const char *path, we_error *err)
 {
     if (we_path_is_dir(path)) return WE_OK;
-    if (we_path_exists(path)) return we_fail(err, WE_E_UNSUPPORTED, "%s is a file; a model is a folder with config.json, weights and tokenizer.json", path);
+    if (we_path_exists(path))
+        return we_fail(err, WE_E_UNSUPPORTED,
+                       "%s is a file; a model is a folder with config.json, weights and tokenizer.json", path);
     return we_fail(err, WE_E_NOT_FOUND, "Model path does not exist: %s", path);
 }
 
@@ -78,7 +88,8 @@ static we_status check_options(const we_model_options *o, we_error *err)
 {
     if (o->kv_bits != 0 && o->kv_bits != 16 && o->kv_bits != 8 && o->kv_bits != 4)
         return we_fail(err, WE_E_RANGE, "kv_bits is %d, expected 16, 8 or 4", o->kv_bits);
-    if (o->context < 0) return we_fail(err, WE_E_RANGE, "context is %d, expected 1 or more, or 0 for the model's", o->context);
+    if (o->context < 0)
+        return we_fail(err, WE_E_RANGE, "context is %d, expected 1 or more, or 0 for the model's", o->context);
     return WE_OK;
 }
 
@@ -93,8 +104,10 @@ static we_status open_parts(we_model *m, const we_model_options *o, we_error *er
         .progress_user = o->progress_user,
     };
     we_status st;
-    if ((st = check_folder(m->path, err)) || (st = check_options(o, err)) || (st = we_tokenizer_open_optional(&m->tokenizer, m->path, err)) ||
-        (st = we_decoder_open(&m->decoder, m->engine->device, m->path, &decoder_options, err)) || (m->tokenizer && (st = check_fit(m, err))))
+    if ((st = check_folder(m->path, err)) || (st = check_options(o, err)) ||
+        (st = we_tokenizer_open_optional(&m->tokenizer, m->path, err)) ||
+        (st = we_decoder_open(&m->decoder, m->engine->device, m->path, &decoder_options, err)) ||
+        (m->tokenizer && (st = check_fit(m, err))))
         return st;
     read_recommended(m);
     return WE_OK;
@@ -169,17 +182,21 @@ void we_model_get_info(const we_model *m, we_model_info *info)
 }
 
 /* The decoder of a folder with names and shapes only. A device is needed for the cache's layout; one thread of it. */
-static we_status inspect(const char *path, const we_model_options *o, we_device **device, we_decoder **decoder, we_error *err)
+static we_status inspect(const char *path, const we_model_options *o, we_device **device, we_decoder **decoder,
+                         we_error *err)
 {
-    const we_decoder_options options = { .context = o->context, .kv_bits = o->kv_bits, .precise = o->precise, .bind_only = true };
+    const we_decoder_options options = {
+        .context = o->context, .kv_bits = o->kv_bits, .precise = o->precise, .bind_only = true
+    };
     we_status st;
-    if ((st = check_folder(path, err)) || (st = check_options(o, err)) || (st = we_device_open(device, &(we_device_options){ .threads = 1 }, err)))
+    if ((st = check_folder(path, err)) || (st = check_options(o, err)) ||
+        (st = we_device_open(device, &(we_device_options){ .threads = 1 }, err)))
         return st;
     return we_decoder_open(decoder, *device, path, &options, err);
 }
 
-we_status we_model_inspect(const char *path, const we_model_options *opt, we_model_info *info, char model_type[64], char quantization[128],
-                           we_error *err)
+we_status we_model_inspect(const char *path, const we_model_options *opt, we_model_info *info, char model_type[64],
+                           char quantization[128], we_error *err)
 {
     we_model_options o = WE_MODEL_OPTIONS_INIT;
     WE_TAKE_OPTIONS(o, opt);
@@ -216,7 +233,8 @@ static char *read_model_type(const char *dir)
     const we_json *root;
     we_arena arena = { 0 };
     we_str name;
-    if (path && !we_file_read(path, 64 << 20, &text, &len, NULL) && !we_json_parse(&arena, (we_str){ text, len }, &root, NULL) &&
+    if (path && !we_file_read(path, 64 << 20, &text, &len, NULL) &&
+        !we_json_parse(&arena, (we_str){ text, len }, &root, NULL) &&
         we_json_str(we_json_get(root, "model_type"), &name))
         type = we_strndup(name.ptr, name.len);
     we_arena_deinit(&arena);
@@ -258,7 +276,8 @@ static bool list_model(void *user, const we_hub_entry *e)
         l->out_of_memory = true;
         return false;
     }
-    const we_status st = we_decoder_open(&decoder, l->device, e->path, &(we_decoder_options){ .bind_only = true }, &why);
+    const we_status st =
+        we_decoder_open(&decoder, l->device, e->path, &(we_decoder_options){ .bind_only = true }, &why);
     if (st) we_log(api, INFO, "%s cannot run: %s", e->path, why.message);
     we_decoder_close(decoder);
     const bool go_on = l->fn(l->user, &(we_model_entry){ e->name, e->path, e->source, type, size.bytes, st == WE_OK });

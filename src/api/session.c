@@ -27,7 +27,8 @@ void we_session_close(we_session *s)
 
 we_status we_session_begin(we_session *s, we_error *err)
 {
-    if (atomic_exchange(&s->busy, true)) return we_fail(err, WE_E_BUSY, "the session is busy: wait for its running call or task to end");
+    if (atomic_exchange(&s->busy, true))
+        return we_fail(err, WE_E_BUSY, "the session is busy: wait for its running call or task to end");
     atomic_store(we_seq_cancel_flag(s->seq), false);
     return WE_OK;
 }
@@ -40,7 +41,8 @@ void we_session_reset(we_session *s) { we_seq_reset(s->seq); }
 
 void we_session_get_info(const we_session *s, we_session_info *info)
 {
-    const we_session_info i = { sizeof i, we_seq_length(s->seq), (size_t)we_decoder_get_info(s->model->decoder)->context, we_seq_kv_bytes(s->seq) };
+    const we_session_info i = { sizeof i, we_seq_length(s->seq),
+                                (size_t)we_decoder_get_info(s->model->decoder)->context, we_seq_kv_bytes(s->seq) };
     WE_GIVE_INFO(info, i);
 }
 
@@ -54,19 +56,22 @@ void we_result_deinit(we_result *r)
 
 /* ---- Generate ---- */
 
-we_status we_session_do_generate(we_session *s, const int32_t *tokens, size_t n, size_t mark, const we_generate_options *opt, we_result *result,
-                                 we_error *err)
+we_status we_session_do_generate(we_session *s, const int32_t *tokens, size_t n, size_t mark,
+                                 const we_generate_options *opt, we_result *result, we_error *err)
 {
     we_generate_options o = WE_GENERATE_OPTIONS_INIT;
     WE_TAKE_OPTIONS(o, opt);
     if (n == 0) return we_fail(err, WE_E_RANGE, "the prompt is empty: at least one token is needed");
-    if (o.max_tokens < 0) return we_fail(err, WE_E_RANGE, "max_tokens is %d, expected 1 or more, or 0 for the context's end", o.max_tokens);
+    if (o.max_tokens < 0)
+        return we_fail(err, WE_E_RANGE, "max_tokens is %d, expected 1 or more, or 0 for the context's end",
+                       o.max_tokens);
     we_generation g = {
         .tokens = tokens,
         .n_tokens = n,
         .mark = mark,
         .max_tokens = o.max_tokens,
-        .sampling = { o.temperature, o.top_p, o.min_p, o.top_k, o.repetition_penalty, o.repetition_context ? o.repetition_context : 20, o.seed },
+        .sampling = { o.temperature, o.top_p, o.min_p, o.top_k, o.repetition_penalty,
+                      o.repetition_context ? o.repetition_context : 20, o.seed },
         .ignore_eos = o.ignore_eos,
         .on_piece = o.on_piece,
         .on_prefill = o.on_prefill,
@@ -84,13 +89,16 @@ we_status we_session_do_generate(we_session *s, const int32_t *tokens, size_t n,
 
     we_result r = { .size = sizeof r };
     const we_status st = we_seq_generate(s->seq, &g, &r, err);
-    if (result) WE_GIVE_INFO(result, r);
-    else we_result_deinit(&r);
+    if (result)
+        WE_GIVE_INFO(result, r);
+    else
+        we_result_deinit(&r);
     we_free(stop);
     return st;
 }
 
-we_status we_session_generate(we_session *s, const int32_t *tokens, size_t n, const we_generate_options *opt, we_result *result, we_error *err)
+we_status we_session_generate(we_session *s, const int32_t *tokens, size_t n, const we_generate_options *opt,
+                              we_result *result, we_error *err)
 {
     we_status st = we_session_begin(s, err);
     if (st) return st;
@@ -127,10 +135,13 @@ static size_t end_of_user_turn(const we_tokenizer *t, const we_conversation *c, 
     return i;
 }
 
-we_status we_session_do_chat(we_session *s, const we_conversation *conversation, const we_generate_options *opt, we_result *result, we_error *err)
+we_status we_session_do_chat(we_session *s, const we_conversation *conversation, const we_generate_options *opt,
+                             we_result *result, we_error *err)
 {
     const we_tokenizer *t = s->model->tokenizer;
-    if (!t) return we_fail(err, WE_E_UNSUPPORTED, "%s has no tokenizer.json: without it there is no chat, only tokens", s->model->path);
+    if (!t)
+        return we_fail(err, WE_E_UNSUPPORTED, "%s has no tokenizer.json: without it there is no chat, only tokens",
+                       s->model->path);
     we_conversation c = WE_CONVERSATION_INIT;
     WE_TAKE_OPTIONS(c, conversation);
     we_ids prompt = { 0 };
@@ -141,7 +152,8 @@ we_status we_session_do_chat(we_session *s, const we_conversation *conversation,
     return st;
 }
 
-we_status we_session_chat(we_session *s, const we_conversation *conversation, const we_generate_options *opt, we_result *result, we_error *err)
+we_status we_session_chat(we_session *s, const we_conversation *conversation, const we_generate_options *opt,
+                          we_result *result, we_error *err)
 {
     we_status st = we_session_begin(s, err);
     if (st) return st;
@@ -169,18 +181,19 @@ we_status we_bench(we_model *model, const we_bench_options *opt, we_bench_sample
     return we_decoder_bench(model->decoder, &o, samples, err);
 }
 
-we_status we_perplexity(we_model *model, const char *text, size_t len, int context, we_progress_fn progress, void *progress_user,
-                        we_perplexity_result *result, we_error *err)
+we_status we_perplexity(we_model *model, const char *text, size_t len, int context, we_progress_fn progress,
+                        void *progress_user, we_perplexity_result *result, we_error *err)
 {
-    if (!model->tokenizer) return we_fail(err, WE_E_UNSUPPORTED, "%s has no tokenizer.json: perplexity needs one", model->path);
+    if (!model->tokenizer)
+        return we_fail(err, WE_E_UNSUPPORTED, "%s has no tokenizer.json: perplexity needs one", model->path);
     const we_tok *tok = model->tokenizer->tok;
     const int most = we_decoder_get_info(model->decoder)->context;
     we_ids ids = { 0 };
     we_status st = we_tok_encode(tok, (we_str){ text, len }, false, &ids, err);
     we_perplexity_result r = { .size = sizeof r };
     if (!st)
-        st = we_decoder_perplexity(model->decoder, ids.ids, ids.n, we_tok_bos_id(tok), context ? context : WE_MIN(512, most), progress, progress_user,
-                                   &r, err);
+        st = we_decoder_perplexity(model->decoder, ids.ids, ids.n, we_tok_bos_id(tok),
+                                   context ? context : WE_MIN(512, most), progress, progress_user, &r, err);
     we_ids_deinit(&ids);
     if (!st) WE_GIVE_INFO(result, r);
     return st;

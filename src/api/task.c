@@ -7,15 +7,15 @@
 
 struct we_task {
     we_session *session;
-    we_arena arena;             /* the copied arguments */
-    const int32_t *tokens;      /* NULL: a chat */
+    we_arena arena;        /* the copied arguments */
+    const int32_t *tokens; /* NULL: a chat */
     size_t n_tokens;
     we_conversation conversation;
     we_generate_options options;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t ended;
-    bool done;                  /* guarded by lock; status, error and result are final once it is set */
+    bool done; /* guarded by lock; status, error and result are final once it is set */
     we_status status;
     we_error error;
     we_result result;
@@ -50,7 +50,8 @@ static bool copy_conversation(we_task *t, const we_conversation *conversation)
     WE_TAKE_OPTIONS(*c, conversation);
     we_message *messages = we_arena_calloc(&t->arena, c->n_messages, sizeof *messages);
     for (size_t i = 0; messages && i < c->n_messages; i++)
-        messages[i] = (we_message){ copy_text(&t->arena, c->messages[i].role, &failed), copy_text(&t->arena, c->messages[i].content, &failed) };
+        messages[i] = (we_message){ copy_text(&t->arena, c->messages[i].role, &failed),
+                                    copy_text(&t->arena, c->messages[i].content, &failed) };
     c->messages = messages;
     c->messages_json = copy_text(&t->arena, c->messages_json, &failed);
     c->tools_json = copy_text(&t->arena, c->tools_json, &failed);
@@ -64,8 +65,9 @@ static bool copy_conversation(we_task *t, const we_conversation *conversation)
 static void *run(void *arg)
 {
     we_task *t = arg;
-    const we_status st = t->tokens ? we_session_do_generate(t->session, t->tokens, t->n_tokens, 0, &t->options, &t->result, &t->error)
-                                   : we_session_do_chat(t->session, &t->conversation, &t->options, &t->result, &t->error);
+    const we_status st =
+        t->tokens ? we_session_do_generate(t->session, t->tokens, t->n_tokens, 0, &t->options, &t->result, &t->error)
+                  : we_session_do_chat(t->session, &t->conversation, &t->options, &t->result, &t->error);
     pthread_mutex_lock(&t->lock);
     t->status = st;
     t->done = true;
@@ -108,12 +110,15 @@ static we_status start(we_task **out, we_task *t, bool copied, we_error *err)
         we_session_end(t->session);
         st = we_fail(err, WE_E_NOMEM, "the system gave no thread for a task");
     }
-    if (st) free_task(t);
-    else *out = t;
+    if (st)
+        free_task(t);
+    else
+        *out = t;
     return st;
 }
 
-we_status we_session_generate_async(we_task **out, we_session *s, const int32_t *tokens, size_t n, const we_generate_options *opt, we_error *err)
+we_status we_session_generate_async(we_task **out, we_session *s, const int32_t *tokens, size_t n,
+                                    const we_generate_options *opt, we_error *err)
 {
     we_task *t = new_task(s);
     bool copied = t && copy_options(t, opt);
@@ -127,7 +132,8 @@ we_status we_session_generate_async(we_task **out, we_session *s, const int32_t 
     return start(out, t, copied, err);
 }
 
-we_status we_session_chat_async(we_task **out, we_session *s, const we_conversation *conversation, const we_generate_options *opt, we_error *err)
+we_status we_session_chat_async(we_task **out, we_session *s, const we_conversation *conversation,
+                                const we_generate_options *opt, we_error *err)
 {
     we_task *t = new_task(s);
     return start(out, t, t && copy_options(t, opt) && copy_conversation(t, conversation), err);
@@ -155,7 +161,8 @@ we_status we_task_wait(we_task *t, int timeout_ms, bool *done, const we_result *
     if (timeout_ms < 0)
         while (!t->done) pthread_cond_wait(&t->ended, &t->lock);
     else
-        while (!t->done && timeout_ms > 0 && pthread_cond_timedwait(&t->ended, &t->lock, &until) != ETIMEDOUT) {}
+        while (!t->done && timeout_ms > 0 && pthread_cond_timedwait(&t->ended, &t->lock, &until) != ETIMEDOUT) {
+        }
     const bool ended = t->done;
     pthread_mutex_unlock(&t->lock);
     if (done) *done = ended;

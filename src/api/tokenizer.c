@@ -43,7 +43,8 @@ we_status we_tokenizer_open_optional(we_tokenizer **out, const char *path, we_er
     return there ? we_tokenizer_open(out, path, err) : WE_OK;
 }
 
-we_status we_tokenize(const we_tokenizer *t, const char *text, size_t len, bool special, int32_t **ids, size_t *n, we_error *err)
+we_status we_tokenize(const we_tokenizer *t, const char *text, size_t len, bool special, int32_t **ids, size_t *n,
+                      we_error *err)
 {
     we_ids out = { 0 };
     const we_status st = we_tok_encode(t->tok, (we_str){ text, len }, special, &out, err);
@@ -53,7 +54,8 @@ we_status we_tokenize(const we_tokenizer *t, const char *text, size_t len, bool 
     return st;
 }
 
-we_status we_detokenize(const we_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, char **text, size_t *len, we_error *err)
+we_status we_detokenize(const we_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, char **text,
+                        size_t *len, we_error *err)
 {
     we_buf out = { 0 };
     *text = NULL;
@@ -107,13 +109,15 @@ we_status we_detokenizer_flush(we_detokenizer *d, const char **text, size_t *len
 
 /* ---- Chat templates ---- */
 
-static we_status parse_json(we_arena *arena, const char *what, const char *text, we_json_type type, const we_json **out, we_error *err)
+static we_status parse_json(we_arena *arena, const char *what, const char *text, we_json_type type, const we_json **out,
+                            we_error *err)
 {
     we_status st = we_json_parse(arena, we_str_from(text), out, err);
     if (st == WE_E_FORMAT) return we_fail_in(err, WE_E_ARG, "%s", what);
     if (st) return st;
     if ((*out)->type != type)
-        return we_fail(err, WE_E_ARG, "%s: is %s, expected %s", what, we_json_type_name(*out), type == WE_JSON_ARRAY ? "an array" : "an object");
+        return we_fail(err, WE_E_ARG, "%s: is %s, expected %s", what, we_json_type_name(*out),
+                       type == WE_JSON_ARRAY ? "an array" : "an object");
     return WE_OK;
 }
 
@@ -122,7 +126,8 @@ static we_status messages_json(const we_conversation *c, we_buf *out, we_error *
     we_json_writer w = { .buf = out };
     we_json_begin_array(&w);
     for (size_t i = 0; i < c->n_messages; i++) {
-        if (!c->messages[i].role || !c->messages[i].content) return we_fail(err, WE_E_ARG, "message %zu has no role or no content", i);
+        if (!c->messages[i].role || !c->messages[i].content)
+            return we_fail(err, WE_E_ARG, "message %zu has no role or no content", i);
         we_json_begin_object(&w);
         we_json_key(&w, "role");
         we_json_write_str(&w, we_str_from(c->messages[i].role));
@@ -157,19 +162,24 @@ static we_status render(const we_tokenizer *t, const we_conversation *c, we_aren
     }
     if (!st) st = parse_json(arena, "messages", messages, WE_JSON_ARRAY, &input.messages, err);
     if (!st && c->tools_json) st = parse_json(arena, "tools", c->tools_json, WE_JSON_ARRAY, &input.tools, err);
-    if (!st && c->variables_json) st = parse_json(arena, "template variables", c->variables_json, WE_JSON_OBJECT, &input.variables, err);
+    if (!st && c->variables_json)
+        st = parse_json(arena, "template variables", c->variables_json, WE_JSON_OBJECT, &input.variables, err);
     if (st) return st;
 
     const size_t which = input.tools && t->templates[1] ? 1 : 0;
     if (!t->templates[which]) {
-        if (t->template_errors[which].status) return we_fail(err, t->template_errors[which].status, "chat template: %s", t->template_errors[which].message);
-        return we_fail(err, WE_E_NOT_FOUND,
-                       "this model has no chat template (tokenizer_config.json's chat_template or chat_template.jinja): use an -instruct or -chat "
-                       "version, or `generate` for raw completion");
+        if (t->template_errors[which].status)
+            return we_fail(err, t->template_errors[which].status, "chat template: %s",
+                           t->template_errors[which].message);
+        return we_fail(
+            err, WE_E_NOT_FOUND,
+            "this model has no chat template (tokenizer_config.json's chat_template or chat_template.jinja): use an -instruct or -chat "
+            "version, or `generate` for raw completion");
     }
     we_chat_special special[32];
     const we_json *context;
-    if ((st = we_chat_context(arena, &input, special, special_tokens(t, special, WE_COUNT(special)), &context, err))) return st;
+    if ((st = we_chat_context(arena, &input, special, special_tokens(t, special, WE_COUNT(special)), &context, err)))
+        return st;
     return we_template_run(t->templates[which], context, c->date, NULL, out, err);
 }
 
@@ -183,7 +193,8 @@ static we_status take_text(we_status st, we_buf *out, char **text, size_t *len, 
     return st;
 }
 
-we_status we_template_render(const we_tokenizer *t, const we_conversation *conversation, char **text, size_t *len, we_error *err)
+we_status we_template_render(const we_tokenizer *t, const we_conversation *conversation, char **text, size_t *len,
+                             we_error *err)
 {
     we_conversation c = WE_CONVERSATION_INIT;
     WE_TAKE_OPTIONS(c, conversation);
@@ -195,8 +206,8 @@ we_status we_template_render(const we_tokenizer *t, const we_conversation *conve
     return st;
 }
 
-we_status we_template_render_source(const char *source, size_t source_len, const char *context_json, const char *date, char **text, size_t *len,
-                                    we_error *err)
+we_status we_template_render_source(const char *source, size_t source_len, const char *context_json, const char *date,
+                                    char **text, size_t *len, we_error *err)
 {
     we_arena arena = { 0 };
     we_buf out = { 0 };

@@ -30,9 +30,9 @@ we_status we_file_write(const char *path, const void *bytes, size_t len, unsigne
 
 bool we_path_exists(const char *path);
 bool we_path_is_dir(const char *path);
-uint64_t we_path_size(const char *path); /* 0 where it can't be read */
-char *we_path_join(const char *dir, const char *name); /* we_free; NULL when memory is out */
-const char *we_path_base(const char *path);            /* the part after the last '/', borrowed */
+uint64_t we_path_size(const char *path);                               /* 0 where it can't be read */
+char *we_path_join(const char *dir, const char *name);                 /* we_free; NULL when memory is out */
+const char *we_path_base(const char *path);                            /* the part after the last '/', borrowed */
 we_status we_dir_make(const char *path, unsigned mode, we_error *err); /* with its parents; existing is fine */
 
 /* Called for each entry but "." and ".."; false stops. */

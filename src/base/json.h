@@ -14,29 +14,38 @@
 #define WE_JSON_MAX_DEPTH 200
 
 typedef enum we_json_type {
-    WE_JSON_NULL, WE_JSON_FALSE, WE_JSON_TRUE, WE_JSON_NUMBER, WE_JSON_STRING, WE_JSON_ARRAY, WE_JSON_OBJECT
+    WE_JSON_NULL,
+    WE_JSON_FALSE,
+    WE_JSON_TRUE,
+    WE_JSON_NUMBER,
+    WE_JSON_STRING,
+    WE_JSON_ARRAY,
+    WE_JSON_OBJECT
 } we_json_type;
 
 /* ---- Pull reader ---- */
 
 typedef enum we_json_event {
-    WE_JSON_EV_VALUE,        /* a scalar: `type`, and `text` for numbers and strings */
-    WE_JSON_EV_KEY,          /* `text` */
-    WE_JSON_EV_BEGIN_ARRAY, WE_JSON_EV_END_ARRAY, WE_JSON_EV_BEGIN_OBJECT, WE_JSON_EV_END_OBJECT,
-    WE_JSON_EV_END,          /* the one value is complete, only white space was behind it */
-    WE_JSON_EV_ERROR         /* `error` is filled; every further call gives the same */
+    WE_JSON_EV_VALUE, /* a scalar: `type`, and `text` for numbers and strings */
+    WE_JSON_EV_KEY,   /* `text` */
+    WE_JSON_EV_BEGIN_ARRAY,
+    WE_JSON_EV_END_ARRAY,
+    WE_JSON_EV_BEGIN_OBJECT,
+    WE_JSON_EV_END_OBJECT,
+    WE_JSON_EV_END,  /* the one value is complete, only white space was behind it */
+    WE_JSON_EV_ERROR /* `error` is filled; every further call gives the same */
 } we_json_event;
 
 typedef struct we_json_reader {
-    we_str input;         /* borrowed */
+    we_str input; /* borrowed */
     size_t pos;
-    we_json_type type;    /* of EV_VALUE */
-    we_str text;          /* decoded string or the number's characters: borrowed from `input` where no escape stands in it,
+    we_json_type type; /* of EV_VALUE */
+    we_str text;       /* decoded string or the number's characters: borrowed from `input` where no escape stands in it,
                              else from `scratch`, until the next call */
-    bool text_in_input;   /* text points into `input` and lives as long */
+    bool text_in_input; /* text points into `input` and lives as long */
     we_buf scratch;
     int depth;
-    int state;            /* the reader's own */
+    int state;                                     /* the reader's own */
     uint64_t stack[(WE_JSON_MAX_DEPTH + 63) / 64]; /* bit: object or array */
     we_error error;
 } we_json_reader;
@@ -71,7 +80,10 @@ we_status we_json_read_tree(we_json_reader *reader, we_arena *arena, const we_js
 const we_json *we_json_get(const we_json *object, const char *key);
 const we_json *we_json_at(const we_json *array, size_t index); /* NULL out of range; linear */
 static inline bool we_json_is(const we_json *v, we_json_type type) { return v && v->type == type; }
-static inline bool we_json_is_bool(const we_json *v) { return v && (v->type == WE_JSON_TRUE || v->type == WE_JSON_FALSE); }
+static inline bool we_json_is_bool(const we_json *v)
+{
+    return v && (v->type == WE_JSON_TRUE || v->type == WE_JSON_FALSE);
+}
 const char *we_json_type_name(const we_json *v); /* "a string", "null", "nothing" for NULL: for messages */
 
 /* Values with a check; false leaves *out alone. Integers accept 4 and 4.0, not 4.5. */

@@ -13,7 +13,10 @@ typedef struct we_str { /* borrowed: [len] bytes, no NUL behind them */
 
 #define WE_STR(literal) ((we_str){ "" literal, sizeof(literal) - 1 })
 static inline we_str we_str_from(const char *text) { return (we_str){ text, text ? strlen(text) : 0 }; }
-static inline bool we_str_eq(we_str a, we_str b) { return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0); }
+static inline bool we_str_eq(we_str a, we_str b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
 static inline bool we_str_is(we_str a, const char *text) { return we_str_eq(a, we_str_from(text)); }
 bool we_str_starts_with(we_str s, we_str prefix);
 bool we_str_ends_with(we_str s, we_str suffix);
@@ -34,12 +37,17 @@ void we_buf_append_char(we_buf *buf, char c);
 void we_buf_append_rune(we_buf *buf, uint32_t rune); /* as UTF-8; U+FFFD where it is not a scalar value */
 void we_buf_printf(we_buf *buf, const char *format, ...) WE_PRINTF(2, 3);
 bool we_buf_reserve(we_buf *buf, size_t more);
-static inline void we_buf_clear(we_buf *buf) { buf->len = 0; if (buf->ptr) buf->ptr[0] = 0; }
+static inline void we_buf_clear(we_buf *buf)
+{
+    buf->len = 0;
+    if (buf->ptr) buf->ptr[0] = 0;
+}
 static inline we_str we_buf_str(const we_buf *buf) { return (we_str){ buf->ptr ? buf->ptr : "", buf->len }; }
 /** Hand the bytes over (never NULL unless failed; free with we_free) and leave the buffer empty. */
 char *we_buf_take(we_buf *buf, size_t *len);
 void we_buf_deinit(we_buf *buf);
-we_status we_buf_status(const we_buf *buf, we_error *err, const char *what); /* WE_E_NOMEM "no memory for WHAT" once failed */
+we_status we_buf_status(const we_buf *buf, we_error *err,
+                        const char *what); /* WE_E_NOMEM "no memory for WHAT" once failed */
 
 #define WE_RUNE_INVALID 0xFFFFFFFFU
 /** Decode one code point at s[*i] and advance *i by its bytes; WE_RUNE_INVALID advances by the maximal broken part

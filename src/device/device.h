@@ -118,7 +118,8 @@ typedef struct we_device_ops {
     /* A second cache with the same content, for a snapshot: shares pages. */
     we_status (*kv_copy)(we_device *d, const we_kv *kv, we_kv **out, we_error *err);
     uint64_t (*kv_bytes)(we_device *d, const we_kv *kv); /* held now */
-    uint64_t (*kv_bytes_needed)(we_device *d, const we_kv_spec *spec, int64_t n_positions); /* by a cache of that length */
+    uint64_t (*kv_bytes_needed)(we_device *d, const we_kv_spec *spec,
+                                int64_t n_positions); /* by a cache of that length */
 
     /* A step. */
     void (*begin)(we_device *d, const we_batch *batch); /* the batch is borrowed until end() */
@@ -139,7 +140,8 @@ typedef struct we_device_ops {
     void (*glu)(we_device *d, we_tensor *gate, const we_tensor *up, we_activation act); /* gate = act(gate) * up */
     void (*add)(we_device *d, we_tensor *x, const we_tensor *y);                        /* x += y */
     void (*take_rows)(we_device *d, we_tensor *out, const we_tensor *x, const int32_t *rows, int n);
-    void (*sample)(we_device *d, we_tensor *ids, const we_tensor *logits, const we_sample_spec *specs); /* a spec a row */
+    void (*sample)(we_device *d, we_tensor *ids, const we_tensor *logits,
+                   const we_sample_spec *specs); /* a spec a row */
 
     void (*close)(we_device *d);
 } we_device_ops;

@@ -67,8 +67,8 @@ static char *hub_cache_dir(void)
 /* The built-in model: share/whisperengine beside bin/, the source tree above a build folder, the installed place. */
 static char *builtin_dir(void)
 {
-    static const char *const beside[] = { "../share/whisperengine/models/default", "../../models/default", "../../../models/default",
-                                          "../../../../models/default" };
+    static const char *const beside[] = { "../share/whisperengine/models/default", "../../models/default",
+                                          "../../../models/default", "../../../../models/default" };
     char *program = we_executable_dir();
     for (size_t i = 0; program && i < WE_COUNT(beside); i++) {
         char *dir = we_path_join(program, beside[i]);
@@ -129,7 +129,8 @@ static bool match_repo(void *user, const char *entry)
     cache_search *s = user;
     char *name = repo_name(entry);
     const char *slash = name ? strchr(name, '/') : NULL;
-    if (name && (strcmp(name, s->wanted) == 0 || (slash && strcmp(slash + 1, s->wanted) == 0))) s->found = snapshot_dir(s->cache, entry);
+    if (name && (strcmp(name, s->wanted) == 0 || (slash && strcmp(slash + 1, s->wanted) == 0)))
+        s->found = snapshot_dir(s->cache, entry);
     we_free(name);
     return !s->found;
 }
@@ -145,14 +146,16 @@ static char *find_in_cache(const char *name)
 
 /* ---- Names ---- */
 
-static const char *const other_schemes[] = { "lmstudio://", "ollama://", "llamacpp://", "transformers://", "http://", "https://" };
+static const char *const other_schemes[] = { "lmstudio://",     "ollama://", "llamacpp://",
+                                             "transformers://", "http://",   "https://" };
 
 static we_status not_found(const char *shown, we_error *err)
 {
-    return we_fail(err, WE_E_NOT_FOUND,
-                   "Model path does not exist: %s\n`whisperengine list` shows the models on this machine. Put the model's MLX folder there "
-                   "(config.json, model.safetensors, tokenizer.json, tokenizer_config.json), or give another path with --model.",
-                   shown);
+    return we_fail(
+        err, WE_E_NOT_FOUND,
+        "Model path does not exist: %s\n`whisperengine list` shows the models on this machine. Put the model's MLX folder there "
+        "(config.json, model.safetensors, tokenizer.json, tokenizer_config.json), or give another path with --model.",
+        shown);
 }
 
 static we_status found(char *path, char **out, we_error *err)
@@ -167,14 +170,16 @@ we_status we_hub_find(const char *name, char **path, we_error *err)
     *path = NULL;
     for (size_t i = 0; i < WE_COUNT(other_schemes); i++)
         if (strncmp(name, other_schemes[i], strlen(other_schemes[i])) == 0)
-            return we_fail(err, WE_E_UNSUPPORTED, "%s: models behind %s are not reached by this version; give a folder, a name or mlx://NAME", name,
-                           other_schemes[i]);
+            return we_fail(err, WE_E_UNSUPPORTED,
+                           "%s: models behind %s are not reached by this version; give a folder, a name or mlx://NAME",
+                           name, other_schemes[i]);
     if (strncmp(name, "mlx://", 6) == 0) name += 6;
     if (!name[0]) return we_fail(err, WE_E_ARG, "the model's name is empty; `default` is the built-in model");
     if (strcmp(name, "default") == 0) return found(builtin_dir(), path, err);
     if (we_path_exists(name)) {
         if (we_path_is_dir(name)) return found(we_strdup(name), path, err);
-        return we_fail(err, WE_E_UNSUPPORTED, "%s is a file; a model is a folder with config.json, weights and tokenizer.json", name);
+        return we_fail(err, WE_E_UNSUPPORTED,
+                       "%s is a file; a model is a folder with config.json, weights and tokenizer.json", name);
     }
     if (name[0] == '/' || name[0] == '.') return not_found(name, err);
 
@@ -211,11 +216,13 @@ static bool list_one(void *user, const char *entry)
 
 we_status we_hub_each(we_hub_fn fn, void *user, we_error *err)
 {
-    char *builtin = builtin_dir(), *models = models_dir(), *mlx = models ? we_path_join(models, "mlx") : NULL, *cache = hub_cache_dir();
+    char *builtin = builtin_dir(), *models = models_dir(), *mlx = models ? we_path_join(models, "mlx") : NULL,
+         *cache = hub_cache_dir();
     we_free(models);
     const bool failed = !builtin || !mlx;
     bool go_on = !failed && (!has_config(builtin) || fn(user, &(we_hub_entry){ "default", builtin, "built-in" }));
-    const listing places[] = { { mlx, "models", false, fn, user, false }, { cache, "hugging face cache", true, fn, user, false } };
+    const listing places[] = { { mlx, "models", false, fn, user, false },
+                               { cache, "hugging face cache", true, fn, user, false } };
     for (size_t i = 0; i < WE_COUNT(places) && go_on; i++) {
         listing l = places[i];
         we_error why;

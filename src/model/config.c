@@ -14,9 +14,18 @@ static const struct {
     double least, most;
     bool needed; /* by every architecture: an error where neither file nor page has it */
 } keys[] = {
-#define INT_KEY(name, least, most, needed) { #name, KEY_INT, offsetof(we_config, name), least, most, needed }
-#define NUMBER_KEY(name, least, most, needed) { #name, KEY_NUMBER, offsetof(we_config, name), least, most, needed }
-#define BOOL_KEY(name) { #name, KEY_BOOL, offsetof(we_config, name), 0, 1, false }
+#define INT_KEY(name, least, most, needed)                             \
+    {                                                                  \
+#name, KEY_INT, offsetof(we_config, name), least, most, needed \
+    }
+#define NUMBER_KEY(name, least, most, needed)                             \
+    {                                                                     \
+#name, KEY_NUMBER, offsetof(we_config, name), least, most, needed \
+    }
+#define BOOL_KEY(name)                                          \
+    {                                                           \
+#name, KEY_BOOL, offsetof(we_config, name), 0, 1, false \
+    }
     INT_KEY(hidden_size, 1, 1 << 20, true),
     INT_KEY(num_hidden_layers, 1, 10000, true),
     INT_KEY(intermediate_size, 1, 1 << 24, true),
@@ -40,9 +49,12 @@ static const struct {
 /* A value for a message: strings quoted, numbers as written, the rest by type. */
 static const char *shown(const we_json *v, char out[80])
 {
-    if (we_json_is(v, WE_JSON_NUMBER)) snprintf(out, 80, "%.*s", (int)WE_MIN(v->text.len, 60), v->text.ptr);
-    else if (we_json_is(v, WE_JSON_STRING)) snprintf(out, 80, "\"%.*s\"", (int)WE_MIN(v->text.len, 60), v->text.ptr);
-    else return we_json_type_name(v);
+    if (we_json_is(v, WE_JSON_NUMBER))
+        snprintf(out, 80, "%.*s", (int)WE_MIN(v->text.len, 60), v->text.ptr);
+    else if (we_json_is(v, WE_JSON_STRING))
+        snprintf(out, 80, "\"%.*s\"", (int)WE_MIN(v->text.len, 60), v->text.ptr);
+    else
+        return we_json_type_name(v);
     return out;
 }
 
@@ -58,9 +70,12 @@ static we_status read_keys(we_config *c, const we_json *root, const char *file, 
         void *field = (char *)c + keys[i].field;
         const we_json *v = we_json_get(root, keys[i].name);
         if (!v || v->type == WE_JSON_NULL) {
-            const bool given = keys[i].type == KEY_INT ? *(int64_t *)field != 0 : keys[i].type == KEY_NUMBER ? *(double *)field > 0 : true;
+            const bool given = keys[i].type == KEY_INT      ? *(int64_t *)field != 0
+                               : keys[i].type == KEY_NUMBER ? *(double *)field > 0
+                                                            : true;
             if (keys[i].needed && !given)
-                return we_fail(err, WE_E_FORMAT, "%s: %s is missing; a model_type of \"%s\" needs it", file, keys[i].name, c->model_type);
+                return we_fail(err, WE_E_FORMAT, "%s: %s is missing; a model_type of \"%s\" needs it", file,
+                               keys[i].name, c->model_type);
             continue;
         }
         char expected[96];
@@ -89,12 +104,13 @@ static const struct {
     const char *name;
     we_rope_kind kind;
 } rope_kinds[] = {
-    { "default", WE_ROPE_DEFAULT }, { "linear", WE_ROPE_LINEAR },     { "llama3", WE_ROPE_LLAMA3 }, { "yarn", WE_ROPE_YARN },
-    { "su", WE_ROPE_LONGROPE },     { "longrope", WE_ROPE_LONGROPE }, { "dynamic", WE_ROPE_DYNAMIC },
-    { "mrope", WE_ROPE_DEFAULT }, /* text only: its three sections are the same */
+    { "default", WE_ROPE_DEFAULT }, { "linear", WE_ROPE_LINEAR }, { "llama3", WE_ROPE_LLAMA3 },
+    { "yarn", WE_ROPE_YARN },       { "su", WE_ROPE_LONGROPE },   { "longrope", WE_ROPE_LONGROPE },
+    { "dynamic", WE_ROPE_DYNAMIC }, { "mrope", WE_ROPE_DEFAULT }, /* text only: its three sections are the same */
 };
 
-static we_status read_long_factor(we_rope_scaling *r, const we_json *v, we_arena *arena, const char *file, we_error *err)
+static we_status read_long_factor(we_rope_scaling *r, const we_json *v, we_arena *arena, const char *file,
+                                  we_error *err)
 {
     if (!we_json_is(v, WE_JSON_ARRAY) || v->n == 0)
         return bad_value(err, file, "rope_scaling.long_factor", v, "an array of numbers");
@@ -103,7 +119,8 @@ static we_status read_long_factor(we_rope_scaling *r, const we_json *v, we_arena
     r->long_factor = f;
     r->n_long_factor = (int)v->n;
     for (const we_json *e = v->first; e; e = e->next)
-        if (!we_json_f64(e, f) || !(*f++ > 0)) return bad_value(err, file, "rope_scaling.long_factor", e, "a positive number");
+        if (!we_json_f64(e, f) || !(*f++ > 0))
+            return bad_value(err, file, "rope_scaling.long_factor", e, "a positive number");
     return WE_OK;
 }
 
@@ -119,8 +136,10 @@ static we_status read_rope_scaling(we_config *c, const we_json *root, we_arena *
     size_t k = 0;
     while (k < WE_COUNT(rope_kinds) && !we_str_is(name, rope_kinds[k].name)) k++;
     if (k == WE_COUNT(rope_kinds))
-        return we_fail(err, WE_E_UNSUPPORTED, "%s: rope_scaling of type \"%.*s\" is not known; known are default, linear, llama3, yarn, longrope, dynamic",
-                       file, (int)WE_MIN(name.len, 60), name.ptr);
+        return we_fail(
+            err, WE_E_UNSUPPORTED,
+            "%s: rope_scaling of type \"%.*s\" is not known; known are default, linear, llama3, yarn, longrope, dynamic",
+            file, (int)WE_MIN(name.len, 60), name.ptr);
     r->kind = rope_kinds[k].kind;
 
     const struct {
@@ -128,11 +147,15 @@ static we_status read_rope_scaling(we_config *c, const we_json *root, we_arena *
         double *field, fallback; /* NAN: needed */
         bool used;
     } numbers[] = {
-        { "factor", &r->factor, NAN, r->kind == WE_ROPE_LINEAR || r->kind == WE_ROPE_LLAMA3 || r->kind == WE_ROPE_YARN || r->kind == WE_ROPE_DYNAMIC },
+        { "factor", &r->factor, NAN,
+          r->kind == WE_ROPE_LINEAR || r->kind == WE_ROPE_LLAMA3 || r->kind == WE_ROPE_YARN ||
+              r->kind == WE_ROPE_DYNAMIC },
         { "low_freq_factor", &r->low_freq_factor, 1, r->kind == WE_ROPE_LLAMA3 },
         { "high_freq_factor", &r->high_freq_factor, 4, r->kind == WE_ROPE_LLAMA3 },
         { "original_max_position_embeddings", &r->original_max_position_embeddings,
-          r->kind == WE_ROPE_LLAMA3 ? 8192 : c->original_max_position_embeddings ? (double)c->original_max_position_embeddings : 4096,
+          r->kind == WE_ROPE_LLAMA3             ? 8192
+          : c->original_max_position_embeddings ? (double)c->original_max_position_embeddings
+                                                : 4096,
           r->kind == WE_ROPE_LLAMA3 || r->kind == WE_ROPE_YARN || r->kind == WE_ROPE_LONGROPE },
         { "beta_fast", &r->beta_fast, 32, r->kind == WE_ROPE_YARN },
         { "beta_slow", &r->beta_slow, 1, r->kind == WE_ROPE_YARN },
@@ -144,7 +167,8 @@ static we_status read_rope_scaling(we_config *c, const we_json *root, we_arena *
         snprintf(key, sizeof key, "rope_scaling.%s", numbers[i].name);
         const we_json *n = we_json_get(v, numbers[i].name);
         *numbers[i].field = numbers[i].fallback;
-        if ((n && n->type != WE_JSON_NULL && !we_json_f64(n, numbers[i].field)) || !(*numbers[i].field > 0) || isinf(*numbers[i].field))
+        if ((n && n->type != WE_JSON_NULL && !we_json_f64(n, numbers[i].field)) || !(*numbers[i].field > 0) ||
+            isinf(*numbers[i].field))
             return bad_value(err, file, key, n, "a positive number");
     }
     if (r->kind == WE_ROPE_LLAMA3 && r->high_freq_factor <= r->low_freq_factor)
@@ -153,7 +177,8 @@ static we_status read_rope_scaling(we_config *c, const we_json *root, we_arena *
         return we_fail(err, WE_E_FORMAT, "%s: rope_scaling of type \"dynamic\" needs max_position_embeddings", file);
     if (r->kind == WE_ROPE_YARN) {
         const we_json *n = we_json_get(v, "mscale_all_dim");
-        if (n && !we_json_f64(n, &r->mscale_all_dim)) return bad_value(err, file, "rope_scaling.mscale_all_dim", n, "a number");
+        if (n && !we_json_f64(n, &r->mscale_all_dim))
+            return bad_value(err, file, "rope_scaling.mscale_all_dim", n, "a number");
     }
     if (r->kind == WE_ROPE_LONGROPE) return read_long_factor(r, we_json_get(v, "long_factor"), arena, file, err);
     return WE_OK;
@@ -193,7 +218,8 @@ static we_status read_layer_windows(we_config *c, const we_json *root, we_arena 
         if (!we_json_str(t, &name) || (!we_str_is(name, "full_attention") && !we_str_is(name, "sliding_attention")))
             return bad_value(err, file, "layer_types", t, "\"full_attention\" or \"sliding_attention\"");
         if (!we_str_is(name, "sliding_attention")) continue;
-        if (!c->sliding_window) return we_fail(err, WE_E_FORMAT, "%s: layer_types has sliding layers, but sliding_window is missing", file);
+        if (!c->sliding_window)
+            return we_fail(err, WE_E_FORMAT, "%s: layer_types has sliding layers, but sliding_window is missing", file);
         windows[i] = (int)c->sliding_window;
     }
     return WE_OK;
@@ -209,9 +235,12 @@ static we_status check_one_quantization(const we_json *v, const char *file, cons
     we_quant q = { .mode = WE_QUANT_AFFINE, .bits = 4, .group_size = 64 };
     if (m && (!we_json_str(m, &name) || !we_quant_mode_parse(name, &q.mode))) {
         char buf[80];
-        return we_fail(err, WE_E_UNSUPPORTED, "%s: %s.mode is %s; known are affine, mxfp4, mxfp8, nvfp4", file, where, shown(m, buf));
+        return we_fail(err, WE_E_UNSUPPORTED, "%s: %s.mode is %s; known are affine, mxfp4, mxfp8, nvfp4", file, where,
+                       shown(m, buf));
     }
-    int64_t bits = q.mode == WE_QUANT_MXFP8 ? 8 : 4, group = q.mode == WE_QUANT_NVFP4 ? 16 : q.mode == WE_QUANT_AFFINE ? 64 : 32;
+    int64_t bits = q.mode == WE_QUANT_MXFP8 ? 8 : 4, group = q.mode == WE_QUANT_NVFP4    ? 16
+                                                             : q.mode == WE_QUANT_AFFINE ? 64
+                                                                                         : 32;
     const we_json *b = we_json_get(v, "bits"), *g = we_json_get(v, "group_size");
     snprintf(key, sizeof key, "%s.bits", where);
     if (b && !we_json_i64(b, &bits)) return bad_value(err, file, key, b, "a whole number");
@@ -220,10 +249,11 @@ static we_status check_one_quantization(const we_json *v, const char *file, cons
     q.bits = (int)WE_MIN(WE_MAX(bits, 0), 99);
     q.group_size = (int)WE_MIN(WE_MAX(group, 0), 99999);
     if (!we_quant_valid(q))
-        return we_fail(err, WE_E_UNSUPPORTED,
-                       "%s: %s asks for %d bits in groups of %d (%s); known are affine with 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, "
-                       "mxfp4 and mxfp8 in groups of 32, nvfp4 in groups of 16",
-                       file, where, q.bits, q.group_size, we_quant_mode_name(q.mode));
+        return we_fail(
+            err, WE_E_UNSUPPORTED,
+            "%s: %s asks for %d bits in groups of %d (%s); known are affine with 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, "
+            "mxfp4 and mxfp8 in groups of 32, nvfp4 in groups of 16",
+            file, where, q.bits, q.group_size, we_quant_mode_name(q.mode));
     return WE_OK;
 }
 
@@ -235,8 +265,9 @@ static we_status check_quantization(const we_json *root, const char *file, const
     const we_json *method = we_json_get(v, "quant_method");
     if (method && !we_json_get(v, "group_size")) {
         char buf[80];
-        return we_fail(err, WE_E_UNSUPPORTED, "%s: %s.quant_method is %s, which is not an MLX quantization; use an MLX version of the model", file,
-                       key, shown(method, buf));
+        return we_fail(err, WE_E_UNSUPPORTED,
+                       "%s: %s.quant_method is %s, which is not an MLX quantization; use an MLX version of the model",
+                       file, key, shown(method, buf));
     }
     we_status st = check_one_quantization(v, file, key, err);
     for (const we_json *e = v->first; e && !st; e = e->next) {
@@ -254,12 +285,14 @@ static we_status derive(we_config *c, const char *file, we_error *err)
 {
     if (!c->num_key_value_heads) c->num_key_value_heads = c->num_attention_heads;
     if (c->num_attention_heads % c->num_key_value_heads)
-        return we_fail(err, WE_E_FORMAT, "%s: num_attention_heads %lld is not a multiple of num_key_value_heads %lld", file,
-                       (long long)c->num_attention_heads, (long long)c->num_key_value_heads);
+        return we_fail(err, WE_E_FORMAT, "%s: num_attention_heads %lld is not a multiple of num_key_value_heads %lld",
+                       file, (long long)c->num_attention_heads, (long long)c->num_key_value_heads);
     if (!c->head_dim) {
         if (c->hidden_size % c->num_attention_heads)
-            return we_fail(err, WE_E_FORMAT, "%s: hidden_size %lld is not a multiple of num_attention_heads %lld, and head_dim is missing", file,
-                           (long long)c->hidden_size, (long long)c->num_attention_heads);
+            return we_fail(
+                err, WE_E_FORMAT,
+                "%s: hidden_size %lld is not a multiple of num_attention_heads %lld, and head_dim is missing", file,
+                (long long)c->hidden_size, (long long)c->num_attention_heads);
         c->head_dim = c->hidden_size / c->num_attention_heads;
     }
     if (c->partial_rotary_factor <= 0) c->partial_rotary_factor = 1;
@@ -267,11 +300,13 @@ static we_status derive(we_config *c, const char *file, we_error *err)
     if (dims % 2 || dims < 2)
         return we_fail(err, WE_E_FORMAT, "%s: head_dim %lld gives %d rotated dimensions, expected an even number", file,
                        (long long)c->head_dim, dims);
-    if (c->rope_scaling.kind == WE_ROPE_LONGROPE && c->rope_scaling.n_long_factor != dims / 2 && c->rope_scaling.n_long_factor != 1)
-        return we_fail(err, WE_E_FORMAT, "%s: rope_scaling.long_factor has %d numbers, expected %d", file, c->rope_scaling.n_long_factor,
-                       dims / 2);
+    if (c->rope_scaling.kind == WE_ROPE_LONGROPE && c->rope_scaling.n_long_factor != dims / 2 &&
+        c->rope_scaling.n_long_factor != 1)
+        return we_fail(err, WE_E_FORMAT, "%s: rope_scaling.long_factor has %d numbers, expected %d", file,
+                       c->rope_scaling.n_long_factor, dims / 2);
     if (c->rope_scaling.kind == WE_ROPE_DYNAMIC && dims < 4)
-        return we_fail(err, WE_E_FORMAT, "%s: rope_scaling of type \"dynamic\" needs at least 4 rotated dimensions", file);
+        return we_fail(err, WE_E_FORMAT, "%s: rope_scaling of type \"dynamic\" needs at least 4 rotated dimensions",
+                       file);
     return WE_OK;
 }
 
@@ -281,13 +316,15 @@ static we_status unknown_model_type(we_str type, const char *file, we_error *err
     const char *name;
     for (size_t i = 0; (name = we_model_type_at(i)); i++)
         snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", name);
-    return we_fail(err, WE_E_UNSUPPORTED, "%s: model_type \"%.*s\" is not supported; supported are %s", file, (int)WE_MIN(type.len, 60),
-                   type.ptr, known);
+    return we_fail(err, WE_E_UNSUPPORTED, "%s: model_type \"%.*s\" is not supported; supported are %s", file,
+                   (int)WE_MIN(type.len, 60), type.ptr, known);
 }
 
-static we_status read_root(we_config *c, const we_arch **arch, we_arena *arena, const we_json *root, const char *file, we_error *err)
+static we_status read_root(we_config *c, const we_arch **arch, we_arena *arena, const we_json *root, const char *file,
+                           we_error *err)
 {
-    if (root->type != WE_JSON_OBJECT) return we_fail(err, WE_E_FORMAT, "%s: holds %s, expected an object", file, we_json_type_name(root));
+    if (root->type != WE_JSON_OBJECT)
+        return we_fail(err, WE_E_FORMAT, "%s: holds %s, expected an object", file, we_json_type_name(root));
     we_str type;
     if (!we_json_str(we_json_get(root, "model_type"), &type))
         return we_fail(err, WE_E_FORMAT, "%s: model_type is missing; is this a model's config.json?", file);
@@ -315,19 +352,30 @@ static we_status read_root(we_config *c, const we_arch **arch, we_arena *arena, 
     return WE_OK;
 }
 
+we_status we_config_parse(we_config *config, const we_arch **arch, we_arena *arena, we_str text, const char *file,
+                          we_error *err)
+{
+    const we_json *root = NULL;
+    we_arena tree = { 0 };
+    we_status st = we_json_parse(&tree, text, &root, err);
+    if (st)
+        we_fail_in(err, st, "%s", file);
+    else
+        st = read_root(config, arch, arena, root, file, err);
+    we_arena_deinit(&tree);
+    return st;
+}
+
 we_status we_config_read(we_config *config, const we_arch **arch, we_arena *arena, const char *dir, we_error *err)
 {
     char *path = we_path_join(dir, "config.json"), *text = NULL;
     size_t len = 0;
     if (!path) return we_fail(err, WE_E_NOMEM, "%s: no memory", dir);
-    const we_json *root = NULL;
-    we_arena tree = { 0 };
     we_status st = we_file_read(path, 64 << 20, &text, &len, err);
     if (!st && we_is_lfs_pointer((we_str){ text, len }))
-        st = we_fail(err, WE_E_FORMAT, "%s is a Git LFS pointer, not the file itself: run `git lfs pull` in %s", path, dir);
-    if (!st && (st = we_json_parse(&tree, (we_str){ text, len }, &root, err))) we_fail_in(err, st, "%s", path);
-    if (!st) st = read_root(config, arch, arena, root, path, err);
-    we_arena_deinit(&tree);
+        st = we_fail(err, WE_E_FORMAT, "%s is a Git LFS pointer, not the file itself: run `git lfs pull` in %s", path,
+                     dir);
+    if (!st) st = we_config_parse(config, arch, arena, (we_str){ text, len }, path, err);
     we_free(text);
     we_free(path);
     return st;

@@ -11,8 +11,10 @@ static we_status choose_context(we_decoder *m, const char *dir, we_error *err)
     const int64_t most = m->config.max_position_embeddings ? m->config.max_position_embeddings : INT32_MAX;
     const int64_t want = m->options.context ? m->options.context : WE_MIN(most, DEFAULT_CONTEXT);
     if (want < 1 || want > most)
-        return we_fail(err, WE_E_RANGE, "%s: a context of %lld tokens is out of range: this model has 1 to %lld (max_position_embeddings)", dir,
-                       (long long)want, (long long)most);
+        return we_fail(
+            err, WE_E_RANGE,
+            "%s: a context of %lld tokens is out of range: this model has 1 to %lld (max_position_embeddings)", dir,
+            (long long)want, (long long)most);
     m->info.context = (int)want;
     return WE_OK;
 }
@@ -25,7 +27,10 @@ static we_status kv_spec(const we_decoder *m, we_kv_spec *spec, we_error *err)
     if (!layers) return we_fail(err, WE_E_NOMEM, "no memory for the description of the KV cache");
     for (int64_t i = 0; i < c->num_hidden_layers; i++)
         layers[i] = (we_kv_layer){ (int)c->num_key_value_heads, (int)c->head_dim, c->layer_windows[i] };
-    *spec = (we_kv_spec){ layers, (int)c->num_hidden_layers, m->options.precise ? 32 : m->options.kv_bits ? m->options.kv_bits : 16 };
+    *spec = (we_kv_spec){ layers, (int)c->num_hidden_layers,
+                          m->options.precise   ? 32
+                          : m->options.kv_bits ? m->options.kv_bits
+                                               : 16 };
     return WE_OK;
 }
 
@@ -77,7 +82,8 @@ static we_status make_scratch(we_decoder *m, we_error *err)
     we_status st = WE_OK;
     for (size_t i = 0; i < N_SCRATCH && !st; i++) {
         we_tensor **t = (we_tensor **)((char *)&m->step + list[i].field);
-        st = list[i].cols ? d->ops->tensor_new(d, list[i].rows, list[i].cols, t, err) : d->ops->ids_new(d, list[i].rows, t, err);
+        st = list[i].cols ? d->ops->tensor_new(d, list[i].rows, list[i].cols, t, err)
+                          : d->ops->ids_new(d, list[i].rows, t, err);
     }
     return st;
 }
@@ -86,7 +92,8 @@ static void free_scratch(we_decoder *m)
 {
     scratch list[N_SCRATCH];
     list_scratch(m, list);
-    for (size_t i = 0; i < N_SCRATCH; i++) m->device->ops->tensor_free(m->device, *(we_tensor **)((char *)&m->step + list[i].field));
+    for (size_t i = 0; i < N_SCRATCH; i++)
+        m->device->ops->tensor_free(m->device, *(we_tensor **)((char *)&m->step + list[i].field));
 }
 
 static we_status count_memory(we_decoder *m, we_error *err)
@@ -95,12 +102,14 @@ static we_status count_memory(we_decoder *m, we_error *err)
     we_status st = kv_spec(m, &spec, err);
     if (st) return st;
     const int bytes_x2 = spec.bits * 2 / 8; /* two numbers, a key's and a value's */
-    m->info.kv_bytes_per_token = (uint64_t)m->config.num_hidden_layers * (uint64_t)(m->config.num_key_value_heads * m->config.head_dim) * (uint64_t)bytes_x2;
+    m->info.kv_bytes_per_token = (uint64_t)m->config.num_hidden_layers *
+                                 (uint64_t)(m->config.num_key_value_heads * m->config.head_dim) * (uint64_t)bytes_x2;
     m->info.kv_bytes_at_context = m->device->ops->kv_bytes_needed(m->device, &spec, m->info.context);
     we_free((void *)spec.layers);
     scratch list[N_SCRATCH];
     list_scratch(m, list);
-    for (size_t i = 0; i < N_SCRATCH; i++) m->info.scratch_bytes += (uint64_t)(list[i].rows * WE_MAX(list[i].cols, 1)) * sizeof(float);
+    for (size_t i = 0; i < N_SCRATCH; i++)
+        m->info.scratch_bytes += (uint64_t)(list[i].rows * WE_MAX(list[i].cols, 1)) * sizeof(float);
     return WE_OK;
 }
 
@@ -110,16 +119,18 @@ static we_status check_memory(const we_decoder *m, const char *dir, we_error *er
     if (we_system_memory(&memory, NULL)) return WE_OK; /* the system does not tell: try */
     const we_decoder_info *i = &m->info;
     const uint64_t unpacked = we_weights_unpacked_bytes(m->weights); /* taken already: no longer in `available` */
-    const uint64_t own = i->kv_bytes_at_context + i->scratch_bytes, all = own + i->weights_bytes - WE_MIN(unpacked, i->weights_bytes);
+    const uint64_t own = i->kv_bytes_at_context + i->scratch_bytes,
+                   all = own + i->weights_bytes - WE_MIN(unpacked, i->weights_bytes);
     if ((m->options.allow_paging ? own : all) <= memory.available_bytes) return WE_OK;
     char needed[24], weights[24], kv[24], scratch_text[24], available[24];
-    return we_fail(err, WE_E_NOMEM,
-                   "Out of memory during model loading: %s needs %s (weights %s + KV cache at a context of %d tokens %s + scratch %s), "
-                   "available are %s. Use a smaller --context or --kv-bits, a smaller model%s.",
-                   dir, we_format_bytes(needed, own + i->weights_bytes), we_format_bytes(weights, i->weights_bytes), i->context,
-                   we_format_bytes(kv, i->kv_bytes_at_context), we_format_bytes(scratch_text, i->scratch_bytes),
-                   we_format_bytes(available, memory.available_bytes),
-                   own <= memory.available_bytes ? ", or --allow-paging (slow: weights are read from disk again and again)" : "");
+    return we_fail(
+        err, WE_E_NOMEM,
+        "Out of memory during model loading: %s needs %s (weights %s + KV cache at a context of %d tokens %s + scratch %s), "
+        "available are %s. Use a smaller --context or --kv-bits, a smaller model%s.",
+        dir, we_format_bytes(needed, own + i->weights_bytes), we_format_bytes(weights, i->weights_bytes), i->context,
+        we_format_bytes(kv, i->kv_bytes_at_context), we_format_bytes(scratch_text, i->scratch_bytes),
+        we_format_bytes(available, memory.available_bytes),
+        own <= memory.available_bytes ? ", or --allow-paging (slow: weights are read from disk again and again)" : "");
 }
 
 static void fill_info(we_decoder *m)
@@ -141,8 +152,8 @@ static void fill_info(we_decoder *m)
 static we_status open_all(we_decoder *m, const char *dir, we_error *err)
 {
     we_status st;
-    if ((st = we_config_read(&m->config, &m->arch, &m->arena, dir, err)) || (st = we_weights_open(&m->weights, dir, err)) ||
-        (st = choose_context(m, dir, err)))
+    if ((st = we_config_read(&m->config, &m->arch, &m->arena, dir, err)) ||
+        (st = we_weights_open(&m->weights, dir, err)) || (st = choose_context(m, dir, err)))
         return st;
     fill_info(m);
     if ((st = we_bind_weights(m, dir, err)) || (st = count_memory(m, err)) || m->options.bind_only) return st;
@@ -151,7 +162,8 @@ static we_status open_all(we_decoder *m, const char *dir, we_error *err)
     return we_weights_load(m->weights, m->options.progress, m->options.progress_user, err);
 }
 
-we_status we_decoder_open(we_decoder **out, we_device *device, const char *dir, const we_decoder_options *options, we_error *err)
+we_status we_decoder_open(we_decoder **out, we_device *device, const char *dir, const we_decoder_options *options,
+                          we_error *err)
 {
     *out = NULL;
     we_decoder *m = we_calloc(1, sizeof *m);
@@ -164,7 +176,8 @@ we_status we_decoder_open(we_decoder **out, we_device *device, const char *dir, 
         we_decoder_close(m);
         return st;
     }
-    we_log(model, INFO, "%s: %s, %s, %d layers, context %d", dir, m->info.model_type, m->info.quantization, m->info.n_layers, m->info.context);
+    we_log(model, INFO, "%s: %s, %s, %d layers, context %d", dir, m->info.model_type, m->info.quantization,
+           m->info.n_layers, m->info.context);
     *out = m;
     return WE_OK;
 }

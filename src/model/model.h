@@ -16,8 +16,8 @@
 typedef struct we_decoder we_decoder; /* immutable but for its scratch, which a lock guards */
 
 typedef struct we_decoder_options {
-    int context;             /* 0: the model's, at most 8192 */
-    int kv_bits;             /* 0 means 16; 32 whenever precise */
+    int context; /* 0: the model's, at most 8192 */
+    int kv_bits; /* 0 means 16; 32 whenever precise */
     bool precise;
     bool allow_paging;
     bool bind_only;          /* look at names and shapes, read nothing, make no scratch: for we_model_inspect */
@@ -49,14 +49,14 @@ we_device *we_decoder_device(const we_decoder *decoder);
 
 /* One step: rows of tokens in, logits or sampled tokens of chosen rows out. */
 typedef struct we_step_request {
-    const we_span *spans; /* [n_spans]; room must be reserved in their caches */
-    int n_spans, n_rows;  /* n_rows <= WE_STEP_ROWS */
-    const int32_t *ids;   /* [n_rows] */
+    const we_span *spans;        /* [n_spans]; room must be reserved in their caches */
+    int n_spans, n_rows;         /* n_rows <= WE_STEP_ROWS */
+    const int32_t *ids;          /* [n_rows] */
     const int32_t *out_rows;     /* [n_out] rows whose logits are wanted; only for these is the output matrix read */
     int n_out;                   /* 0: fill the caches only */
     const we_sample_spec *specs; /* [n_out], or NULL: no token is drawn */
     int32_t *sampled;            /* out, [n_out], where specs are given */
-    we_logits_fn on_logits;      /* gets the logits of out_rows in order, WE_LOGIT_ROWS at a time (`first` counts from 0 in
+    we_logits_fn on_logits; /* gets the logits of out_rows in order, WE_LOGIT_ROWS at a time (`first` counts from 0 in
                                     out_rows), or NULL; must not call the decoder; false ends the step with WE_E_CANCELLED */
     void *user;
 } we_step_request;

@@ -9,7 +9,14 @@
 
 /* ---- config.json ---- */
 
-typedef enum we_rope_kind { WE_ROPE_DEFAULT, WE_ROPE_LINEAR, WE_ROPE_LLAMA3, WE_ROPE_YARN, WE_ROPE_LONGROPE, WE_ROPE_DYNAMIC } we_rope_kind;
+typedef enum we_rope_kind {
+    WE_ROPE_DEFAULT,
+    WE_ROPE_LINEAR,
+    WE_ROPE_LLAMA3,
+    WE_ROPE_YARN,
+    WE_ROPE_LONGROPE,
+    WE_ROPE_DYNAMIC
+} we_rope_kind;
 
 typedef struct we_rope_scaling { /* config.json's rope_scaling, or rope_parameters */
     we_rope_kind kind;
@@ -31,28 +38,33 @@ typedef struct we_config {
     const int *layer_windows; /* [num_hidden_layers]: 0 full attention, else the window */
 
     /* Derived, or set by the page's `configure`. */
-    float attention_scale;   /* on q.k; 0: 1 / sqrt(head_dim) */
-    float embed_scale;       /* on embeddings; 0: 1 */
-    float norm_offset;       /* norms multiply by weight + this */
-    bool tied_without_head;  /* tied when the file has no lm_head, whatever the key says */
-    bool has_local_rope;     /* sliding layers rotate with rope_local_base_freq, unscaled */
-    bool reads_layer_types;  /* layer_types and sliding_window count; else only sliding_window_pattern does */
+    float attention_scale;  /* on q.k; 0: 1 / sqrt(head_dim) */
+    float embed_scale;      /* on embeddings; 0: 1 */
+    float norm_offset;      /* norms multiply by weight + this */
+    bool tied_without_head; /* tied when the file has no lm_head, whatever the key says */
+    bool has_local_rope;    /* sliding layers rotate with rope_local_base_freq, unscaled */
+    bool reads_layer_types; /* layer_types and sliding_window count; else only sliding_window_pattern does */
 } we_config;
 
 struct we_arch;
 
 /** Read DIR/config.json, check it, find its page and apply the page's defaults and `configure`. Strings and arrays live in
  * the arena. Errors: WE_E_NOT_FOUND, WE_E_FORMAT (key, found, expected), WE_E_UNSUPPORTED (model_type, rope, quantization). */
-we_status we_config_read(we_config *config, const struct we_arch **arch, we_arena *arena, const char *dir, we_error *err);
+we_status we_config_read(we_config *config, const struct we_arch **arch, we_arena *arena, const char *dir,
+                         we_error *err);
+
+/** The same from text; `file` is for messages. */
+we_status we_config_parse(we_config *config, const struct we_arch **arch, we_arena *arena, we_str text,
+                          const char *file, we_error *err);
 
 /* ---- Weights of a layer ---- */
 
-typedef struct we_proj { /* a linear projection */
+typedef struct we_proj {      /* a linear projection */
     we_tensor *weight, *bias; /* bias: NULL where the checkpoint has none */
 } we_proj;
 
 typedef struct we_layer {
-    int index, window;   /* window 0: full attention */
+    int index, window;    /* window 0: full attention */
     we_rope *const *rope; /* the decoder's: a dynamic one is remade between steps */
     we_tensor *input_layernorm, *post_attention_layernorm, *pre_feedforward_layernorm, *post_feedforward_layernorm;
     we_tensor *q_norm, *k_norm;
@@ -62,7 +74,12 @@ typedef struct we_layer {
 
 /* A tensor's size in terms of the configuration. */
 typedef enum we_dim {
-    WE_DIM_NONE, WE_DIM_HIDDEN, WE_DIM_FF, WE_DIM_Q /* n_heads * head_dim */, WE_DIM_KV /* n_kv_heads * head_dim */, WE_DIM_HEAD,
+    WE_DIM_NONE,
+    WE_DIM_HIDDEN,
+    WE_DIM_FF,
+    WE_DIM_Q /* n_heads * head_dim */,
+    WE_DIM_KV /* n_kv_heads * head_dim */,
+    WE_DIM_HEAD,
     WE_DIM_VOCAB
 } we_dim;
 
@@ -113,12 +130,12 @@ struct we_decoder {
     we_weights *weights;
     we_layer *layers; /* [num_hidden_layers] */
     we_tensor *embed_tokens, *norm;
-    we_proj lm_head;        /* embed_tokens where tied */
+    we_proj lm_head;            /* embed_tokens where tied */
     we_rope *rope, *local_rope; /* made for sequences of up to rope_length tokens; only "dynamic" scaling cares */
     int64_t rope_length;
-    we_tensor **tensors;    /* all that were made, to be freed */
+    we_tensor **tensors; /* all that were made, to be freed */
     size_t n_tensors, tensors_capacity;
-    pthread_mutex_t lock;   /* guards the scratch below, from the first op of a step until its results are read */
+    pthread_mutex_t lock; /* guards the scratch below, from the first op of a step until its results are read */
     we_step step;
 };
 
@@ -129,10 +146,10 @@ we_status we_bind_ropes(we_decoder *decoder, int64_t length, we_error *err);
 
 /* Blocks, in the order in which a layer uses them. */
 void we_norm(we_step *s, we_tensor *out, const we_tensor *x, const we_tensor *weight);
-void we_qkv(we_step *s, const we_tensor *x, const we_layer *w);      /* s->q, s->k, s->v = projections of x */
-void we_head_norms(we_step *s, const we_layer *w);                   /* q_norm and k_norm, head by head */
-void we_rotate(we_step *s, const we_layer *w);                       /* s->q, s->k */
-void we_attention(we_step *s, const we_layer *w);                    /* s->k, s->v to the cache; s->a from s->q */
+void we_qkv(we_step *s, const we_tensor *x, const we_layer *w); /* s->q, s->k, s->v = projections of x */
+void we_head_norms(we_step *s, const we_layer *w);              /* q_norm and k_norm, head by head */
+void we_rotate(we_step *s, const we_layer *w);                  /* s->q, s->k */
+void we_attention(we_step *s, const we_layer *w);               /* s->k, s->v to the cache; s->a from s->q */
 void we_project(we_step *s, we_tensor *out, const we_tensor *x, const we_proj *p);
 void we_project_add(we_step *s, we_tensor *out, const we_tensor *x, const we_proj *p);
 void we_gated(we_step *s, const we_tensor *x, const we_layer *w, we_activation act); /* s->gate = act(gate x) * up x */

@@ -9,8 +9,8 @@ static we_status check_request(const we_decoder *m, const we_step_request *r, we
     assert(r->n_rows >= 1 && r->n_rows <= WE_STEP_ROWS);
     for (int i = 0; i < r->n_rows; i++)
         if (r->ids[i] < 0 || r->ids[i] >= m->info.vocab_size)
-            return we_fail(err, WE_E_RANGE, "token id %d is out of range: this model's vocabulary has the ids 0 to %d", (int)r->ids[i],
-                           m->info.vocab_size - 1);
+            return we_fail(err, WE_E_RANGE, "token id %d is out of range: this model's vocabulary has the ids 0 to %d",
+                           (int)r->ids[i], m->info.vocab_size - 1);
     return WE_OK;
 }
 

@@ -60,50 +60,56 @@ static const we_weight *find(const binder *b, const char *name, const char *suff
 static we_status wrong_shape(const binder *b, const we_weight *w, int64_t rows, int64_t cols)
 {
     char shape[96], want[64];
-    if (cols) snprintf(want, sizeof want, "[%lld, %lld]", (long long)rows, (long long)cols);
-    else snprintf(want, sizeof want, "[%lld]", (long long)rows);
-    return we_fail(b->err, WE_E_FORMAT, "%s/%s: %s is %s %s, but config.json makes it %s", b->dir, w->file, w->name, we_dtype_name(w->dtype),
-                   shape_text(w, shape), want);
+    if (cols)
+        snprintf(want, sizeof want, "[%lld, %lld]", (long long)rows, (long long)cols);
+    else
+        snprintf(want, sizeof want, "[%lld]", (long long)rows);
+    return we_fail(b->err, WE_E_FORMAT, "%s/%s: %s is %s %s, but config.json makes it %s", b->dir, w->file, w->name,
+                   we_dtype_name(w->dtype), shape_text(w, shape), want);
 }
 
 static we_status missing(const binder *b, const char *name)
 {
-    return we_fail(b->err, WE_E_FORMAT, "%s: the weights have no tensor %s.weight, which a model_type of \"%s\" needs", b->dir, name,
-                   b->m->config.model_type);
+    return we_fail(b->err, WE_E_FORMAT, "%s: the weights have no tensor %s.weight, which a model_type of \"%s\" needs",
+                   b->dir, name, b->m->config.model_type);
 }
 
 static bool is_float(we_dtype t) { return t == WE_F32 || t == WE_F16 || t == WE_BF16; }
 
 static we_status not_float(const binder *b, const we_weight *w)
 {
-    return we_fail(b->err, WE_E_UNSUPPORTED, "%s/%s: %s has the type %s; weights can be F32, F16, BF16 or an MLX quantization", b->dir, w->file,
+    return we_fail(b->err, WE_E_UNSUPPORTED,
+                   "%s/%s: %s has the type %s; weights can be F32, F16, BF16 or an MLX quantization", b->dir, w->file,
                    w->name, we_dtype_name(w->dtype));
 }
 
 /* Packing from shapes: codes [rows, cols * bits / 32] of U32, scales [rows, cols / group_size]. */
-static we_status infer_quant(const binder *b, const we_weight *w, const we_weight *scales, const we_weight *biases, int64_t rows,
-                             int64_t cols, we_quant *q)
+static we_status infer_quant(const binder *b, const we_weight *w, const we_weight *scales, const we_weight *biases,
+                             int64_t rows, int64_t cols, we_quant *q)
 {
     char shape[96];
     if (w->dtype != WE_U32 || w->n_dims != 2 || w->shape[0] != rows || w->shape[1] * 32 % cols || scales->n_dims != 2 ||
         scales->shape[0] != rows || scales->shape[1] < 1 || cols % scales->shape[1]) {
         char other[96];
-        return we_fail(b->err, WE_E_FORMAT, "%s/%s: %s is %s %s with scales %s, which is no packing of [%lld, %lld]", b->dir, w->file, w->name,
-                       we_dtype_name(w->dtype), shape_text(w, shape), shape_text(scales, other), (long long)rows, (long long)cols);
+        return we_fail(b->err, WE_E_FORMAT, "%s/%s: %s is %s %s with scales %s, which is no packing of [%lld, %lld]",
+                       b->dir, w->file, w->name, we_dtype_name(w->dtype), shape_text(w, shape),
+                       shape_text(scales, other), (long long)rows, (long long)cols);
     }
     q->bits = (int)(w->shape[1] * 32 / cols);
     q->group_size = (int)(cols / scales->shape[1]);
     if (is_float(scales->dtype)) {
         q->mode = WE_QUANT_AFFINE;
-        if (!biases) return we_fail(b->err, WE_E_FORMAT, "%s/%s: %s has scales but no biases", b->dir, w->file, w->name);
+        if (!biases)
+            return we_fail(b->err, WE_E_FORMAT, "%s/%s: %s has scales but no biases", b->dir, w->file, w->name);
         if (biases->dtype != scales->dtype || biases->bytes != scales->bytes)
-            return we_fail(b->err, WE_E_FORMAT, "%s/%s: %s is %s %s, expected the same as its scales", b->dir, biases->file, biases->name,
-                           we_dtype_name(biases->dtype), shape_text(biases, shape));
+            return we_fail(b->err, WE_E_FORMAT, "%s/%s: %s is %s %s, expected the same as its scales", b->dir,
+                           biases->file, biases->name, we_dtype_name(biases->dtype), shape_text(biases, shape));
     } else if (scales->dtype == WE_U8) {
         q->mode = q->bits == 8 ? WE_QUANT_MXFP8 : q->group_size == 16 ? WE_QUANT_NVFP4 : WE_QUANT_MXFP4;
     }
     if (!we_quant_valid(*q))
-        return we_fail(b->err, WE_E_UNSUPPORTED, "%s/%s: %s is packed with %d bits in groups of %d with %s scales, which is not known", b->dir,
+        return we_fail(b->err, WE_E_UNSUPPORTED,
+                       "%s/%s: %s is packed with %d bits in groups of %d with %s scales, which is not known", b->dir,
                        w->file, w->name, q->bits, q->group_size, we_dtype_name(scales->dtype));
     return WE_OK;
 }
@@ -129,7 +135,8 @@ static we_status find_matrix(binder *b, const char *name, int64_t rows, int64_t 
     const we_weight *w = find(b, name, ".weight");
     if (!w) return missing(b, name);
     const we_weight *scales = find(b, name, ".scales"), *biases = find(b, name, ".biases");
-    *out = (bound){ .matrix = { .rows = rows, .cols = cols, .dtype = w->dtype, .data = w->data }, .bias = find(b, name, ".bias") };
+    *out = (bound){ .matrix = { .rows = rows, .cols = cols, .dtype = w->dtype, .data = w->data },
+                    .bias = find(b, name, ".bias") };
     if (scales) {
         we_status st = infer_quant(b, w, scales, biases, rows, cols, &out->matrix.quant);
         if (st) return st;
@@ -243,7 +250,8 @@ static we_status bind_outer(binder *b)
     if ((st = make_tensor(b, &t.matrix, &m->norm))) return st;
 
     /* lm_head stands beside `model`, not below it. */
-    snprintf(name, sizeof name, "%.*slm_head", (int)(strlen(b->prefix) - (b->prefix[0] ? strlen("model.") : 0)), b->prefix);
+    snprintf(name, sizeof name, "%.*slm_head", (int)(strlen(b->prefix) - (b->prefix[0] ? strlen("model.") : 0)),
+             b->prefix);
     if (c->tied_without_head) c->tie_word_embeddings = !find(b, name, ".weight");
     const uint64_t embed_bytes = we_matrix_bytes(&head.matrix);
     m->info.weight_bytes_read_per_token = m->info.weights_bytes;
@@ -251,7 +259,8 @@ static we_status bind_outer(binder *b)
         if ((st = find_matrix(b, name, c->vocab_size, c->hidden_size, &head))) return st;
         count(b, &head);
         if ((st = make_proj(b, &head, 0, &m->lm_head))) return st;
-        m->info.weight_bytes_read_per_token = m->info.weights_bytes - embed_bytes; /* of the embeddings one row is read */
+        m->info.weight_bytes_read_per_token =
+            m->info.weights_bytes - embed_bytes; /* of the embeddings one row is read */
     }
     return WE_OK;
 }
@@ -266,9 +275,13 @@ static void describe_quantization(const binder *b)
         const size_t at = strlen(out);
         const char *comma = i ? "; " : "";
         if (p->quant.mode == WE_QUANT_NONE)
-            snprintf(out + at, size - at, "%s%s", comma, p->dtype == WE_F32 ? "float32" : p->dtype == WE_F16 ? "float16" : "bfloat16");
+            snprintf(out + at, size - at, "%s%s", comma,
+                     p->dtype == WE_F32   ? "float32"
+                     : p->dtype == WE_F16 ? "float16"
+                                          : "bfloat16");
         else
-            snprintf(out + at, size - at, "%s%d-bit %s, group %d", comma, p->quant.bits, we_quant_mode_name(p->quant.mode), p->quant.group_size);
+            snprintf(out + at, size - at, "%s%d-bit %s, group %d", comma, p->quant.bits,
+                     we_quant_mode_name(p->quant.mode), p->quant.group_size);
     }
 }
 
@@ -284,7 +297,8 @@ we_status we_bind_weights(we_decoder *m, const char *dir, we_error *err)
         break;
     }
     m->layers = we_arena_calloc(&m->arena, (size_t)m->config.num_hidden_layers, sizeof *m->layers);
-    if (!m->layers) return we_fail(err, WE_E_NOMEM, "%s: no memory for %lld layers", dir, (long long)m->config.num_hidden_layers);
+    if (!m->layers)
+        return we_fail(err, WE_E_NOMEM, "%s: no memory for %lld layers", dir, (long long)m->config.num_hidden_layers);
     we_status st = WE_OK;
     for (int i = 0; i < m->config.num_hidden_layers && !st; i++) {
         we_layer *layer = &m->layers[i];
@@ -306,7 +320,8 @@ static we_status make_rope(we_decoder *m, const we_rope_params *params, we_rope 
     if (!inv_freq) return we_fail(err, WE_E_NOMEM, "no memory for rotary frequencies");
     we_rope_frequencies(params, inv_freq, &scale);
     we_rope *made = NULL;
-    we_status st = m->device->ops->rope_new(m->device, inv_freq, params->dims, m->config.rope_traditional, scale, &made, err);
+    we_status st =
+        m->device->ops->rope_new(m->device, inv_freq, params->dims, m->config.rope_traditional, scale, &made, err);
     we_free(inv_freq);
     if (st) return st;
     m->device->ops->rope_free(m->device, *out);

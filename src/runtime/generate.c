@@ -7,8 +7,8 @@ typedef struct writer { /* from tokens to the text that the caller sees */
     const we_generation *request;
     we_tok_stream stream;
     we_stop stop;
-    we_buf text;     /* the whole answer so far */
-    bool refused;    /* on_piece returned false */
+    we_buf text;  /* the whole answer so far */
+    bool refused; /* on_piece returned false */
 } writer;
 
 static we_status emit(writer *w, we_str piece, int32_t token, we_error *err)
@@ -27,7 +27,8 @@ static we_status write_token(writer *w, int32_t token, we_error *err)
     we_str piece, safe;
     we_status st;
     if (!w->request->tok) return WE_OK;
-    if ((st = we_tok_stream_feed(&w->stream, token, &piece, err)) || (st = we_stop_feed(&w->stop, piece, &safe, err))) return st;
+    if ((st = we_tok_stream_feed(&w->stream, token, &piece, err)) || (st = we_stop_feed(&w->stop, piece, &safe, err)))
+        return st;
     return emit(w, safe, token, err);
 }
 
@@ -54,7 +55,8 @@ static bool is_eos(const we_generation *r, int32_t token)
 static bool cancelled(we_seq *s) { return atomic_load_explicit(&s->cancelled, memory_order_relaxed); }
 
 /* Compute what the cache lacks of the prompt; the last piece draws the first token. False in *go_on: stopped. */
-static we_status prefill(we_seq *s, const we_generation *r, we_result *result, int32_t *token, bool *go_on, we_error *err)
+static we_status prefill(we_seq *s, const we_generation *r, we_result *result, int32_t *token, bool *go_on,
+                         we_error *err)
 {
     size_t at;
     we_status st = we_seq_rewind(s, r->tokens, r->n_tokens, &at, err);
@@ -67,7 +69,8 @@ static we_status prefill(we_seq *s, const we_generation *r, we_result *result, i
         size_t piece = WE_MIN(r->n_tokens - at, WE_STEP_ROWS);
         if (at < r->mark && r->mark < at + piece) piece = r->mark - at; /* a snapshot is taken between pieces */
         const bool last = at + piece == r->n_tokens;
-        if ((st = we_seq_feed(s, r->tokens + at, piece, last ? &r->sampling : NULL, 0, token, NULL, NULL, err))) return st;
+        if ((st = we_seq_feed(s, r->tokens + at, piece, last ? &r->sampling : NULL, 0, token, NULL, NULL, err)))
+            return st;
         at += piece;
         if (at == r->mark && (st = we_seq_keep(s, err))) return st;
     }
@@ -75,7 +78,8 @@ static we_status prefill(we_seq *s, const we_generation *r, we_result *result, i
     return WE_OK;
 }
 
-static we_status decode(we_seq *s, const we_generation *r, writer *w, we_ids *out, int32_t token, we_finish *finish, we_error *err)
+static we_status decode(we_seq *s, const we_generation *r, writer *w, we_ids *out, int32_t token, we_finish *finish,
+                        we_error *err)
 {
     for (;;) {
         we_status st;
@@ -84,10 +88,14 @@ static we_status decode(we_seq *s, const we_generation *r, writer *w, we_ids *ou
             return WE_OK;
         }
         if ((st = we_ids_push(out, token, err)) || (st = write_token(w, token, err))) return st;
-        const bool full = s->tokens.n >= (size_t)s->info->context || (r->max_tokens > 0 && out->n >= (size_t)r->max_tokens);
-        if (w->stop.stopped) *finish = WE_FINISH_STOP;
-        else if (w->refused || cancelled(s)) *finish = WE_FINISH_CANCELLED;
-        else if (full) *finish = WE_FINISH_LENGTH;
+        const bool full =
+            s->tokens.n >= (size_t)s->info->context || (r->max_tokens > 0 && out->n >= (size_t)r->max_tokens);
+        if (w->stop.stopped)
+            *finish = WE_FINISH_STOP;
+        else if (w->refused || cancelled(s))
+            *finish = WE_FINISH_CANCELLED;
+        else if (full)
+            *finish = WE_FINISH_LENGTH;
         else {
             if ((st = we_seq_feed(s, &token, 1, &r->sampling, out->n, &token, NULL, NULL, err))) return st;
             continue;
@@ -102,7 +110,8 @@ we_status we_seq_generate(we_seq *s, const we_generation *r, we_result *result, 
     writer w = { .request = r };
     we_ids out = { 0 };
     we_status st;
-    if ((st = we_seq_check_length(s, r->n_tokens, err)) || (st = we_sampling_check(&r->sampling, s->info->vocab_size, err)) ||
+    if ((st = we_seq_check_length(s, r->n_tokens, err)) ||
+        (st = we_sampling_check(&r->sampling, s->info->vocab_size, err)) ||
         (st = we_stop_init(&w.stop, r->stop, r->n_stop, err)))
         return st;
     if (r->tok) we_tok_stream_init(&w.stream, r->tok, true);

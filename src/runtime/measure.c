@@ -60,7 +60,14 @@ static we_status step_all(bench *b, int32_t *ids, we_error *err)
         st = s->device->ops->kv_reserve(s->device, s->kv, at, at + 1, err);
         if (!st) st = we_ids_push(&s->tokens, ids[i], err);
     }
-    const we_step_request request = { .spans = spans, .n_spans = n, .n_rows = n, .ids = ids, .out_rows = rows, .n_out = n, .specs = specs, .sampled = ids };
+    const we_step_request request = { .spans = spans,
+                                      .n_spans = n,
+                                      .n_rows = n,
+                                      .ids = ids,
+                                      .out_rows = rows,
+                                      .n_out = n,
+                                      .specs = specs,
+                                      .sampled = ids };
     return st ? st : we_decoder_step(b->decoder, &request, err);
 }
 
@@ -85,7 +92,8 @@ static we_status generation_test(bench *b, we_bench_sample *sample, we_error *er
     we_status st = to_depth(b, err);
     const double start = we_now_s();
     for (int i = 0; i < b->options->generated_tokens && !st; i++) st = step_all(b, ids, err);
-    sample->generation_tokens_per_second = (double)b->options->generated_tokens * b->options->batch / (we_now_s() - start);
+    sample->generation_tokens_per_second =
+        (double)b->options->generated_tokens * b->options->batch / (we_now_s() - start);
     return st;
 }
 
@@ -93,14 +101,16 @@ static we_status check_bench(const we_decoder *decoder, const we_bench_options *
 {
     const int context = we_decoder_get_info(decoder)->context;
     if (o->prompt_tokens < 0 || o->generated_tokens < 0 || o->depth < 0 || o->prompt_tokens + o->generated_tokens == 0)
-        return we_fail(err, WE_E_RANGE, "bench: prompt and generated tokens are %d and %d at depth %d; at least one token is needed", o->prompt_tokens,
-                       o->generated_tokens, o->depth);
-    if (o->repetitions < 1 || o->repetitions > 10000) return we_fail(err, WE_E_RANGE, "bench: repetitions are %d, expected 1 to 10000", o->repetitions);
+        return we_fail(err, WE_E_RANGE,
+                       "bench: prompt and generated tokens are %d and %d at depth %d; at least one token is needed",
+                       o->prompt_tokens, o->generated_tokens, o->depth);
+    if (o->repetitions < 1 || o->repetitions > 10000)
+        return we_fail(err, WE_E_RANGE, "bench: repetitions are %d, expected 1 to 10000", o->repetitions);
     if (o->batch < 1 || o->batch > WE_LOGIT_ROWS)
         return we_fail(err, WE_E_RANGE, "bench: batch is %d, expected 1 to %d", o->batch, WE_LOGIT_ROWS);
     if ((int64_t)o->depth + WE_MAX(o->prompt_tokens, o->generated_tokens) > context)
-        return we_fail(err, WE_E_RANGE, "bench: depth %d + %d tokens exceed the context of %d: raise --context", o->depth,
-                       WE_MAX(o->prompt_tokens, o->generated_tokens), context);
+        return we_fail(err, WE_E_RANGE, "bench: depth %d + %d tokens exceed the context of %d: raise --context",
+                       o->depth, WE_MAX(o->prompt_tokens, o->generated_tokens), context);
     return WE_OK;
 }
 
@@ -117,7 +127,8 @@ static we_status run_bench(bench *b, we_bench_sample *samples, we_error *err)
     return st;
 }
 
-we_status we_decoder_bench(we_decoder *decoder, const we_bench_options *options, we_bench_sample *samples, we_error *err)
+we_status we_decoder_bench(we_decoder *decoder, const we_bench_options *options, we_bench_sample *samples,
+                           we_error *err)
 {
     we_status st = check_bench(decoder, options, err);
     if (st) return st;
@@ -162,12 +173,13 @@ static bool score_rows(void *user, size_t first, size_t n, const float *rows)
     return true;
 }
 
-we_status we_decoder_perplexity(we_decoder *decoder, const int32_t *tokens, size_t n, int32_t bos, int context, we_progress_fn progress,
-                                void *user, we_perplexity_result *result, we_error *err)
+we_status we_decoder_perplexity(we_decoder *decoder, const int32_t *tokens, size_t n, int32_t bos, int context,
+                                we_progress_fn progress, void *user, we_perplexity_result *result, we_error *err)
 {
     const we_decoder_info *info = we_decoder_get_info(decoder);
     if (context < 4 || context > info->context)
-        return we_fail(err, WE_E_RANGE, "perplexity: a context of %d tokens is out of range: 4 to %d", context, info->context);
+        return we_fail(err, WE_E_RANGE, "perplexity: a context of %d tokens is out of range: 4 to %d", context,
+                       info->context);
     const size_t taken = (size_t)context - (bos >= 0); /* of the text by each window */
     const size_t n_windows = n / taken;
     if (n_windows == 0)
@@ -181,7 +193,8 @@ we_status we_decoder_perplexity(we_decoder *decoder, const int32_t *tokens, size
         if (bos >= 0) window[0] = bos;
         memcpy(window + (bos >= 0), tokens + i * taken, taken * sizeof *window);
         st = we_seq_eval(seq, window, (size_t)context, score_rows, &s, err);
-        if (!st && progress && !progress(user, i + 1, n_windows)) st = we_fail(err, WE_E_CANCELLED, "stopped by the caller");
+        if (!st && progress && !progress(user, i + 1, n_windows))
+            st = we_fail(err, WE_E_CANCELLED, "stopped by the caller");
     }
     we_seq_close(seq);
     we_free(window);

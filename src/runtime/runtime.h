@@ -19,7 +19,7 @@ we_status we_seq_open(we_seq **out, we_decoder *decoder, we_error *err);
 void we_seq_close(we_seq *seq); /* NULL is allowed */
 /** Forget all tokens. */
 void we_seq_reset(we_seq *seq);
-size_t we_seq_length(const we_seq *seq);    /* tokens in the cache */
+size_t we_seq_length(const we_seq *seq);     /* tokens in the cache */
 uint64_t we_seq_kv_bytes(const we_seq *seq); /* held now, snapshot included */
 /** The flag that stops a running call soon; set it from any thread or signal handler, clear it before a call. */
 atomic_bool *we_seq_cancel_flag(we_seq *seq);
@@ -27,14 +27,14 @@ atomic_bool *we_seq_cancel_flag(we_seq *seq);
 typedef struct we_generation {
     const int32_t *tokens; /* [n_tokens] the whole prompt, n_tokens >= 1 */
     size_t n_tokens;
-    size_t mark;           /* tokens[0, mark) will come again in the next prompt; 0: unknown */
-    int max_tokens;        /* 0: to the context's end */
+    size_t mark;    /* tokens[0, mark) will come again in the next prompt; 0: unknown */
+    int max_tokens; /* 0: to the context's end */
     we_sampling sampling;
-    const int32_t *eos;    /* [n_eos] end the answer, unless ignore_eos */
+    const int32_t *eos; /* [n_eos] end the answer, unless ignore_eos */
     size_t n_eos;
     bool ignore_eos;
-    const we_tok *tok;     /* NULL: no text */
-    const we_str *stop;    /* [n_stop] */
+    const we_tok *tok;  /* NULL: no text */
+    const we_str *stop; /* [n_stop] */
     size_t n_stop;
     we_piece_fn on_piece;
     we_prefill_fn on_prefill;
@@ -49,10 +49,11 @@ we_status we_seq_generate(we_seq *seq, const we_generation *request, we_result *
 we_status we_seq_eval(we_seq *seq, const int32_t *tokens, size_t n, we_logits_fn fn, void *user, we_error *err);
 
 /** See we_bench in whisperengine.h. */
-we_status we_decoder_bench(we_decoder *decoder, const we_bench_options *options, we_bench_sample *samples, we_error *err);
+we_status we_decoder_bench(we_decoder *decoder, const we_bench_options *options, we_bench_sample *samples,
+                           we_error *err);
 
 /** See we_perplexity. tokens: of the whole text; bos: begins each window, -1 for none. */
-we_status we_decoder_perplexity(we_decoder *decoder, const int32_t *tokens, size_t n, int32_t bos, int context, we_progress_fn progress,
-                                void *user, we_perplexity_result *result, we_error *err);
+we_status we_decoder_perplexity(we_decoder *decoder, const int32_t *tokens, size_t n, int32_t bos, int context,
+                                we_progress_fn progress, void *user, we_perplexity_result *result, we_error *err);
 
 #endif

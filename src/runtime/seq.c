@@ -59,8 +59,8 @@ atomic_bool *we_seq_cancel_flag(we_seq *s) { return &s->cancelled; }
 
 /* ---- Feeding ---- */
 
-we_status we_seq_feed(we_seq *s, const int32_t *ids, size_t n, const we_sampling *sampling, uint64_t n_generated, int32_t *sampled,
-                      we_logits_fn on_logits, void *user, we_error *err)
+we_status we_seq_feed(we_seq *s, const int32_t *ids, size_t n, const we_sampling *sampling, uint64_t n_generated,
+                      int32_t *sampled, we_logits_fn on_logits, void *user, we_error *err)
 {
     assert(n >= 1 && n <= WE_STEP_ROWS);
     const size_t before = s->tokens.n;
@@ -72,7 +72,8 @@ we_status we_seq_feed(we_seq *s, const int32_t *ids, size_t n, const we_sampling
     }
     int32_t rows[WE_STEP_ROWS];
     for (size_t i = 0; i < n; i++) rows[i] = (int32_t)(on_logits ? i : n - 1);
-    const we_sample_spec spec = sampling ? we_sampling_spec(sampling, n_generated, s->tokens.ids, s->tokens.n) : (we_sample_spec){ 0 };
+    const we_sample_spec spec =
+        sampling ? we_sampling_spec(sampling, n_generated, s->tokens.ids, s->tokens.n) : (we_sample_spec){ 0 };
     const we_span span = { s->kv, 0, (int32_t)n, (int32_t)before };
     const we_step_request request = {
         .spans = &span,
@@ -80,7 +81,9 @@ we_status we_seq_feed(we_seq *s, const int32_t *ids, size_t n, const we_sampling
         .n_rows = (int)n,
         .ids = s->tokens.ids + before,
         .out_rows = rows,
-        .n_out = on_logits ? (int)n : sampling ? 1 : 0,
+        .n_out = on_logits  ? (int)n
+                 : sampling ? 1
+                            : 0,
         .specs = sampling ? &spec : NULL,
         .sampled = sampled,
         .on_logits = on_logits,
@@ -113,11 +116,14 @@ we_status we_seq_rewind(we_seq *s, const int32_t *tokens, size_t n, size_t *reus
         ops->kv_free(s->device, s->kv);
         s->kv = copy;
         s->tokens.n = 0;
-        for (size_t i = 0; i < s->snapshot_tokens.n && !st; i++) st = we_ids_push(&s->tokens, s->snapshot_tokens.ids[i], err);
+        for (size_t i = 0; i < s->snapshot_tokens.n && !st; i++)
+            st = we_ids_push(&s->tokens, s->snapshot_tokens.ids[i], err);
         if (st) return st;
-        we_log(runtime, INFO, "went back to the snapshot after %zu tokens: the cache cannot rewind to %zu", s->tokens.n, common);
+        we_log(runtime, INFO, "went back to the snapshot after %zu tokens: the cache cannot rewind to %zu", s->tokens.n,
+               common);
     } else {
-        we_log(runtime, INFO, "computing the whole prompt again: the cache cannot rewind from %zu to %zu tokens", s->tokens.n, common);
+        we_log(runtime, INFO, "computing the whole prompt again: the cache cannot rewind from %zu to %zu tokens",
+               s->tokens.n, common);
         we_seq_reset(s);
     }
     *reused = s->tokens.n;
@@ -152,8 +158,10 @@ static bool pass_rows(void *user, size_t first, size_t n, const float *rows)
 we_status we_seq_check_length(const we_seq *s, size_t n, we_error *err)
 {
     if (n <= (size_t)s->info->context) return WE_OK;
-    return we_fail(err, WE_E_RANGE, "the prompt has %zu tokens, but the context holds %d: shorten it, begin a new conversation, or raise --context",
-                   n, s->info->context);
+    return we_fail(
+        err, WE_E_RANGE,
+        "the prompt has %zu tokens, but the context holds %d: shorten it, begin a new conversation, or raise --context",
+        n, s->info->context);
 }
 
 we_status we_seq_eval(we_seq *s, const int32_t *tokens, size_t n, we_logits_fn fn, void *user, we_error *err)

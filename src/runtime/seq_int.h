@@ -18,8 +18,8 @@ struct we_seq {
 
 /** Run the next n tokens (n <= WE_STEP_ROWS) through the decoder; they are in `tokens` afterwards, or not on failure.
  * spec: NULL, or draw the token that follows into *sampled. on_logits: NULL, or gets the logits of all n rows. */
-we_status we_seq_feed(we_seq *seq, const int32_t *ids, size_t n, const we_sampling *sampling, uint64_t n_generated, int32_t *sampled,
-                      we_logits_fn on_logits, void *user, we_error *err);
+we_status we_seq_feed(we_seq *seq, const int32_t *ids, size_t n, const we_sampling *sampling, uint64_t n_generated,
+                      int32_t *sampled, we_logits_fn on_logits, void *user, we_error *err);
 
 /** Make the cache hold a beginning of tokens[0, n - 1) as long as it can, and tell its length: the last token is always left
  * to compute, since its logits are wanted. */

@@ -24,7 +24,8 @@ we_status we_sampling_check(const we_sampling *sampling, int vocab_size, we_erro
 
 /** The device's order for the n-th generated token (from 0) of an answer. history: all tokens of the timeline, prompt
  * included; borrowed by the result, so it must not move before the op has run. */
-we_sample_spec we_sampling_spec(const we_sampling *sampling, uint64_t n_generated, const int32_t *history, size_t n_history);
+we_sample_spec we_sampling_spec(const we_sampling *sampling, uint64_t n_generated, const int32_t *history,
+                                size_t n_history);
 
 /* ---- Stop texts ---- */
 
@@ -34,10 +35,10 @@ we_sample_spec we_sampling_spec(const we_sampling *sampling, uint64_t n_generate
 typedef struct we_stop {
     const we_str *texts; /* borrowed: n non-empty texts */
     size_t n;
-    we_buf held;         /* may be the beginning of a stop text */
-    we_buf out;          /* what the last call gave */
-    bool stopped;        /* a stop text was seen; nothing more comes out */
-    size_t which;        /* its index, once stopped */
+    we_buf held;  /* may be the beginning of a stop text */
+    we_buf out;   /* what the last call gave */
+    bool stopped; /* a stop text was seen; nothing more comes out */
+    size_t which; /* its index, once stopped */
 } we_stop;
 
 /** Errors: WE_E_ARG (an empty text). */

@@ -12,10 +12,10 @@
 typedef struct we_template we_template; /* a parsed template; immutable; any thread may render it */
 
 typedef struct we_template_limits { /* zeroed fields mean these defaults */
-    size_t max_output_bytes; /* 64 MiB */
-    size_t max_steps;        /* evaluated nodes and loop rounds: 50,000,000 */
-    int max_depth;           /* nesting of expressions, blocks, macro calls: 200 */
-    size_t max_memory_bytes; /* of values made while rendering: 512 MiB */
+    size_t max_output_bytes;        /* 64 MiB */
+    size_t max_steps;               /* evaluated nodes and loop rounds: 50,000,000 */
+    int max_depth;                  /* nesting of expressions, blocks, macro calls: 200 */
+    size_t max_memory_bytes;        /* of values made while rendering: 512 MiB */
 } we_template_limits;
 
 /** Parse. `source` is copied. Errors: WE_E_TEMPLATE ("line 12: unexpected '}'"), WE_E_NOMEM. */
@@ -27,14 +27,14 @@ void we_template_free(we_template *t); /* NULL is allowed */
  * limits : NULL for the defaults.
  * Errors : WE_E_TEMPLATE (message of raise_exception as it stands, or "line N: reason"), WE_E_NOMEM. `out` may then hold
  *          the text until there. */
-we_status we_template_run(const we_template *t, const we_json *context, const char *date, const we_template_limits *limits,
-                       we_buf *out, we_error *err);
+we_status we_template_run(const we_template *t, const we_json *context, const char *date,
+                          const we_template_limits *limits, we_buf *out, we_error *err);
 
 /* What transformers does before the template: one conversation -> the template's variables. */
 typedef struct we_chat_input {
-    const we_json *messages;     /* array of OpenAI-shaped messages */
-    const we_json *tools;        /* array, or NULL */
-    const we_json *variables;    /* object of extra variables, or NULL */
+    const we_json *messages;  /* array of OpenAI-shaped messages */
+    const we_json *tools;     /* array, or NULL */
+    const we_json *variables; /* object of extra variables, or NULL */
     bool add_generation_prompt;
 } we_chat_input;
 
@@ -46,6 +46,6 @@ typedef struct we_chat_special {
 /** Build the JSON object that a chat template is rendered on: messages, tools, special tokens, add_generation_prompt,
  * variables. Lives in the arena and borrows the input. */
 we_status we_chat_context(we_arena *arena, const we_chat_input *input, const we_chat_special *special, size_t n_special,
-                       const we_json **out, we_error *err);
+                          const we_json **out, we_error *err);
 
 #endif

@@ -39,9 +39,9 @@ we_status we_tok_decode(const we_tok *tok, const int32_t *ids, size_t n, bool sk
 typedef struct we_tok_stream {
     const we_tok *tok; /* borrowed */
     bool skip_special;
-    we_ids ids;        /* not yet given out, with the context that the decoder needs before them */
-    size_t n_given;    /* bytes of decode(ids) that are out already */
-    we_buf text;       /* what the last call handed out */
+    we_ids ids;     /* not yet given out, with the context that the decoder needs before them */
+    size_t n_given; /* bytes of decode(ids) that are out already */
+    we_buf text;    /* what the last call handed out */
 } we_tok_stream;
 void we_tok_stream_init(we_tok_stream *s, const we_tok *tok, bool skip_special);
 void we_tok_stream_deinit(we_tok_stream *s);
@@ -49,8 +49,8 @@ void we_tok_stream_deinit(we_tok_stream *s);
 we_status we_tok_stream_feed(we_tok_stream *s, int32_t id, we_str *piece, we_error *err);
 we_status we_tok_stream_flush(we_tok_stream *s, we_str *piece, we_error *err); /* then it begins anew */
 
-size_t we_tok_vocab_size(const we_tok *tok);           /* highest id + 1, added tokens included */
-int32_t we_tok_id(const we_tok *tok, we_str token);    /* the id of a token's exact content; -1: none */
+size_t we_tok_vocab_size(const we_tok *tok);                       /* highest id + 1, added tokens included */
+int32_t we_tok_id(const we_tok *tok, we_str token);                /* the id of a token's exact content; -1: none */
 bool we_tok_token(const we_tok *tok, int32_t id, we_str *content); /* raw content, borrowed; false: no such id */
 bool we_tok_is_special(const we_tok *tok, int32_t id);
 

@@ -47,7 +47,8 @@ static void read_expected(expected *e, const char *name)
     assert_true(we_json_str(we_json_get(json, "match"), &match));
     snprintf(path, sizeof path, "logits/%s/expected.npz", name);
     CHECK_OK(we_npz_parse(&e->arena, test_read_fixture(path), path, 1 << 26, &all, &n, &unpacked, &err), &err);
-    const we_weight *tokens = member(all, n, WE_STR("tokens")), *greedy = member(all, n, WE_STR("greedy")), *logits = member(all, n, match);
+    const we_weight *tokens = member(all, n, WE_STR("tokens")), *greedy = member(all, n, WE_STR("greedy")),
+                    *logits = member(all, n, match);
     assert_non_null(tokens);
     assert_non_null(greedy);
     assert_non_null(logits);
@@ -87,7 +88,8 @@ static void run_case(const char *name, const char *kernels, bool precise)
     read_expected(&want, name);
     snprintf(path, sizeof path, "logits/%s", name);
     CHECK_OK(we_device_open(&device, &(we_device_options){ .kernels = kernels, .threads = 2 }, &err), &err);
-    CHECK_OK(we_decoder_open(&decoder, device, test_fixture(path), &(we_decoder_options){ .precise = precise }, &err), &err);
+    CHECK_OK(we_decoder_open(&decoder, device, test_fixture(path), &(we_decoder_options){ .precise = precise }, &err),
+             &err);
     CHECK_OK(we_seq_open(&seq, decoder, &err), &err);
 
     comparison c = { &want, 0, 0 };
@@ -95,12 +97,17 @@ static void run_case(const char *name, const char *kernels, bool precise)
     const double rms = sqrt(c.sum_of_squares / (double)(want.n_tokens * want.vocab_size));
 
     we_result result = { .size = sizeof result };
-    const we_generation g = { .tokens = want.tokens, .n_tokens = want.n_tokens, .max_tokens = GREEDY_TOKENS, .sampling = { .repetition_context = 20 } };
+    const we_generation g = { .tokens = want.tokens,
+                              .n_tokens = want.n_tokens,
+                              .max_tokens = GREEDY_TOKENS,
+                              .sampling = { .repetition_context = 20 } };
     CHECK_OK(we_seq_generate(seq, &g, &result, &err), &err);
-    printf("%-24s %-10s %-8s largest error %.1e, rms %.1e of the standard deviation\n", name, device->kernels, precise ? "precise" : "fast", c.largest,
-           rms);
-    if (precise) assert_true(c.largest <= 5e-4);
-    else assert_true(rms <= 0.07);
+    printf("%-24s %-10s %-8s largest error %.1e, rms %.1e of the standard deviation\n", name, device->kernels,
+           precise ? "precise" : "fast", c.largest, rms);
+    if (precise)
+        assert_true(c.largest <= 5e-4);
+    else
+        assert_true(rms <= 0.07);
     assert_int_equal(result.n_tokens, GREEDY_TOKENS);
     assert_memory_equal(result.tokens, want.greedy, GREEDY_TOKENS * sizeof(int32_t));
 

@@ -6,7 +6,8 @@
 #include "model/model_int.h"
 #include <math.h>
 
-static const we_tensor_spec gemma3_tensors[] = { /* beside Llama's */
+static const we_tensor_spec gemma3_tensors[] = {
+    /* beside Llama's */
     { .field = WE_LAYER(q_norm), .name = "self_attn.q_norm", .shape = { WE_DIM_HEAD } },
     { .field = WE_LAYER(k_norm), .name = "self_attn.k_norm", .shape = { WE_DIM_HEAD } },
     { .field = WE_LAYER(pre_feedforward_layernorm), .name = "pre_feedforward_layernorm", .shape = { WE_DIM_HIDDEN } },
@@ -14,9 +15,20 @@ static const we_tensor_spec gemma3_tensors[] = { /* beside Llama's */
 };
 
 static const we_config gemma3_defaults = {
-    .hidden_size = 1152, .num_hidden_layers = 26, .intermediate_size = 6912, .num_attention_heads = 4, .head_dim = 256,
-    .rms_norm_eps = 1e-6, .vocab_size = 262144, .num_key_value_heads = 1, .rope_theta = 1000000, .rope_local_base_freq = 10000,
-    .query_pre_attn_scalar = 256, .sliding_window = 512, .sliding_window_pattern = 6, .max_position_embeddings = 32768,
+    .hidden_size = 1152,
+    .num_hidden_layers = 26,
+    .intermediate_size = 6912,
+    .num_attention_heads = 4,
+    .head_dim = 256,
+    .rms_norm_eps = 1e-6,
+    .vocab_size = 262144,
+    .num_key_value_heads = 1,
+    .rope_theta = 1000000,
+    .rope_local_base_freq = 10000,
+    .query_pre_attn_scalar = 256,
+    .sliding_window = 512,
+    .sliding_window_pattern = 6,
+    .max_position_embeddings = 32768,
 };
 
 static we_status gemma3_configure(we_config *c, we_error *err)

@@ -3,7 +3,8 @@
  * Source: Qwen3 Technical Report, arXiv:2505.09388; checked against mlx_lm/models/qwen3.py. */
 #include "model/model_int.h"
 
-static const we_tensor_spec qwen3_tensors[] = { /* beside Llama's */
+static const we_tensor_spec qwen3_tensors[] = {
+    /* beside Llama's */
     { .field = WE_LAYER(q_norm), .name = "self_attn.q_norm", .shape = { WE_DIM_HEAD } },
     { .field = WE_LAYER(k_norm), .name = "self_attn.k_norm", .shape = { WE_DIM_HEAD } },
 };

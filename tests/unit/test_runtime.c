@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * test_runtime.c - sequences: what a prompt shares with the cache is not computed again and gives the same answer as a fresh
+ * cache; sliding windows go back by snapshot or compute again; limits and cancelling. */
+#include "runtime/runtime.h"
+#include "support.h"
+#include <stdio.h>
+
+typedef struct bed {
+    we_device *device;
+    we_decoder *decoder;
+    we_seq *seq;
+} bed;
+
+static bed open_bed(const char *name, int context)
+{
+    bed b;
+    we_error err;
+    char path[128];
+    snprintf(path, sizeof path, "logits/%s", name);
+    CHECK_OK(we_device_open(&b.device, &(we_device_options){ .threads = 2 }, &err), &err);
+    CHECK_OK(we_decoder_open(&b.decoder, b.device, test_fixture(path),
+                             &(we_decoder_options){ .precise = true, .context = context }, &err),
+             &err);
+    CHECK_OK(we_seq_open(&b.seq, b.decoder, &err), &err);
+    return b;
+}
+
+static void close_bed(bed *b)
+{
+    we_seq_close(b->seq);
+    we_decoder_close(b->decoder);
+    we_device_close(b->device);
+}
+
+/* n repeatable tokens; another `kind` gives others. */
+static void make_tokens(int32_t *out, size_t n, uint64_t kind)
+{
+    for (size_t i = 0; i < n; i++) out[i] = (int32_t)(3 + test_random(&kind) % 250);
+}
+
+static we_result answer(we_seq *seq, const int32_t *tokens, size_t n, size_t mark, int max_tokens)
+{
+    we_error err;
+    we_result r = { .size = sizeof r };
+    const we_generation g = { .tokens = tokens,
+                              .n_tokens = n,
+                              .mark = mark,
+                              .max_tokens = max_tokens,
+                              .sampling = { .repetition_context = 20 } };
+    CHECK_OK(we_seq_generate(seq, &g, &r, &err), &err);
+    return r;
+}
+
+static void same_answer(const we_result *a, const we_result *b)
+{
+    assert_int_equal(a->n_tokens, b->n_tokens);
+    assert_memory_equal(a->tokens, b->tokens, a->n_tokens * sizeof(int32_t));
+}
+
+TEST(runtime_a_shared_beginning_is_reused_and_changes_nothing)
+{
+    bed b = open_bed("llama_f32", 0), fresh = open_bed("llama_f32", 0);
+    int32_t tokens[600];
+    make_tokens(tokens, WE_COUNT(tokens), 1);
+    we_result r = answer(b.seq, tokens, 400, 0, 8);
+    assert_int_equal(r.n_cached_tokens, 0);
+    we_result_deinit(&r);
+
+    tokens[300] ^= 1; /* the second prompt agrees up to here */
+    r = answer(b.seq, tokens, 600, 0, 8);
+    we_result want = answer(fresh.seq, tokens, 600, 0, 8);
+    assert_int_equal(r.n_cached_tokens, 300);
+    same_answer(&r, &want);
+    we_result_deinit(&r);
+
+    r = answer(b.seq, tokens, 600, 0, 8); /* the same again: all but the last token, whose logits are wanted */
+    assert_int_equal(r.n_cached_tokens, 599);
+    same_answer(&r, &want);
+    we_result_deinit(&r);
+    we_result_deinit(&want);
+    close_bed(&b);
+    close_bed(&fresh);
+}
+
+TEST(runtime_answers_continue_into_the_next_prompt)
+{
+    bed b = open_bed("llama_f32", 0);
+    int32_t tokens[64];
+    make_tokens(tokens, 40, 2);
+    we_result r = answer(b.seq, tokens, 40, 0, 8);
+    memcpy(tokens + 40, r.tokens, 8 * sizeof *tokens);
+    make_tokens(tokens + 48, 16, 3);
+    we_result_deinit(&r);
+    r = answer(b.seq, tokens, 64, 0, 4);
+    assert_int_equal(r.n_cached_tokens, 47); /* the eighth token was drawn, but never fed */
+    we_result_deinit(&r);
+    close_bed(&b);
+}
+
+/* A template that drops reasoning from earlier turns: the next prompt parts from the cache at the end of the user's turn. */
+static void check_sliding(const char *name, size_t mark, size_t want_cached)
+{
+    bed b = open_bed(name, 0), fresh = open_bed(name, 0);
+    int32_t tokens[400];
+    make_tokens(tokens, WE_COUNT(tokens), 4);
+    we_result r = answer(b.seq, tokens, 170, mark, 120); /* far past the windows of 24 and 32 */
+    assert_int_equal(r.n_tokens, 120);
+    we_result_deinit(&r);
+    make_tokens(tokens + 160, 240, 5);
+    r = answer(b.seq, tokens, 400, 390, 8);
+    we_result want = answer(fresh.seq, tokens, 400, 0, 8);
+    assert_int_equal(r.n_cached_tokens, want_cached);
+    same_answer(&r, &want);
+    we_result_deinit(&r);
+    we_result_deinit(&want);
+    close_bed(&b);
+    close_bed(&fresh);
+}
+
+TEST(runtime_sliding_windows_go_back_by_snapshot)
+{
+    check_sliding("llama_sliding_long", 160, 160);
+    check_sliding("gemma3_text_long_q4", 160, 160);
+}
+
+TEST(runtime_sliding_windows_without_a_fitting_snapshot_compute_again)
+{
+    check_sliding("llama_sliding_long", 0, 0);
+    check_sliding("llama_sliding_long", 165, 0); /* the snapshot lies behind the point where the prompts part */
+}
+
+TEST(runtime_a_prompt_beyond_the_context_is_refused_and_a_full_context_ends_the_answer)
+{
+    bed b = open_bed("llama_f32", 50);
+    int32_t tokens[51];
+    we_error err;
+    make_tokens(tokens, WE_COUNT(tokens), 6);
+    we_result r = { .size = sizeof r };
+    we_generation g = { .tokens = tokens, .n_tokens = 51, .sampling = { .repetition_context = 20 } };
+    CHECK_STATUS(we_seq_generate(b.seq, &g, &r, &err), WE_E_RANGE, &err);
+    EXPECT_MESSAGE(&err, "the prompt has 51 tokens, but the context holds 50");
+    we_result_deinit(&r);
+    r = answer(b.seq, tokens, 40, 0, 0);
+    assert_int_equal(r.finish, WE_FINISH_LENGTH);
+    assert_int_equal(r.n_tokens, 11); /* ten were fed, one more was drawn from the last position */
+    we_result_deinit(&r);
+    close_bed(&b);
+}
+
+TEST(runtime_ids_beyond_the_vocabulary_are_refused_and_leave_the_cache_alone)
+{
+    bed b = open_bed("llama_f32", 0);
+    we_error err;
+    int32_t tokens[10];
+    make_tokens(tokens, 10, 7);
+    we_result r = answer(b.seq, tokens, 10, 0, 2);
+    we_result_deinit(&r);
+    tokens[9] = 259;
+    we_generation g = { .tokens = tokens, .n_tokens = 10, .sampling = { .repetition_context = 20 } };
+    CHECK_STATUS(we_seq_generate(b.seq, &g, &r, &err), WE_E_RANGE, &err);
+    EXPECT_MESSAGE(&err, "token id 259 is out of range");
+    we_result_deinit(&r);
+    assert_int_equal(we_seq_length(b.seq), 9);
+    close_bed(&b);
+}
+
+static bool cancel_at_the_third(void *user, size_t first, size_t n, const float *rows)
+{
+    (void)n;
+    (void)rows;
+    if (first >= 2 * WE_STEP_ROWS) atomic_store(we_seq_cancel_flag(user), true);
+    return true;
+}
+
+TEST(runtime_cancelling_stops_between_pieces)
+{
+    bed b = open_bed("llama_f32", 0);
+    we_error err;
+    int32_t tokens[1000];
+    make_tokens(tokens, WE_COUNT(tokens), 8);
+    CHECK_STATUS(we_seq_eval(b.seq, tokens, WE_COUNT(tokens), cancel_at_the_third, b.seq, &err), WE_E_CANCELLED, &err);
+    assert_int_equal(we_seq_length(b.seq), 3 * WE_STEP_ROWS);
+    we_result r = answer(b.seq, tokens, 900, 0, 4); /* the flag is still set */
+    assert_int_equal(r.finish, WE_FINISH_CANCELLED);
+    assert_int_equal(r.n_tokens, 0);
+    we_result_deinit(&r);
+    close_bed(&b);
+}
