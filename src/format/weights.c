@@ -81,9 +81,10 @@ static void sort_unique(name_list *list)
     list->n = kept;
 }
 
-static bool exists_in(const char *dir, const char *name)
+static bool exists_in(name_list *list, const char *dir, const char *name)
 {
     char *path = we_path_join(dir, name);
+    if (!path) list->failed = true;
     const bool exists = path && we_path_exists(path);
     we_free(path);
     return exists;
@@ -131,13 +132,14 @@ broken:
                    INDEX_NAME, json->error.status ? "; " : "", json->error.status ? json->error.message : "");
 }
 
-static we_status report_missing(const name_list *list, const char *dir, size_t n_missing, we_error *err)
+static we_status report_missing(name_list *list, const char *dir, size_t n_missing, we_error *err)
 {
     enum { NAMED = 4 };
     we_buf names = { 0 };
     size_t n_named = 0;
     for (size_t i = 0; i < list->n && n_named < NAMED; i++)
-        if (!exists_in(dir, list->names[i])) we_buf_printf(&names, "%s%.100s", n_named++ ? ", " : "", list->names[i]);
+        if (!exists_in(list, dir, list->names[i]))
+            we_buf_printf(&names, "%s%.100s", n_named++ ? ", " : "", list->names[i]);
     if (n_missing > n_named) we_buf_printf(&names, " and %zu more", n_missing - n_named);
     const we_status st = we_fail(err, WE_E_NOT_FOUND,
                                  "%s: %zu of the %zu files that %s names are missing: %s. The download is "
@@ -150,7 +152,7 @@ static we_status report_missing(const name_list *list, const char *dir, size_t n
 /* Leaves the list empty where there is no index, or a stale one. */
 static we_status list_by_index(name_list *list, const char *dir, we_error *err)
 {
-    if (!exists_in(dir, INDEX_NAME)) return WE_OK;
+    if (!exists_in(list, dir, INDEX_NAME)) return WE_OK;
     char *path = we_path_join(dir, INDEX_NAME);
     if (!path) return we_fail(err, WE_E_NOMEM, "%s: no memory to read its index", dir);
     char *text = NULL;
@@ -172,8 +174,9 @@ static we_status list_by_index(name_list *list, const char *dir, we_error *err)
 
     sort_unique(list);
     size_t n_missing = 0;
-    for (size_t i = 0; i < list->n; i++) n_missing += !exists_in(dir, list->names[i]);
-    if (n_missing == list->n && exists_in(dir, "model.safetensors")) {
+    for (size_t i = 0; i < list->n; i++) n_missing += !exists_in(list, dir, list->names[i]);
+    if (list->failed) return WE_OK; /* list_files tells it */
+    if (n_missing == list->n && exists_in(list, dir, "model.safetensors")) {
         we_log(format, WARN, "%s: none of the files that %s names is there: reading model*.safetensors", dir,
                INDEX_NAME);
         list->n = 0;
