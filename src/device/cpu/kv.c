@@ -335,7 +335,7 @@ static void pack_group_4(const float *x, int n, uint8_t *codes, uint8_t *scale_a
                 inverse = scale > 0 ? 1.0f / scale : 0.0f;
     for (int i = 0; i < n; i++) {
         const uint8_t code = code_of((x[i] - base) * inverse, 0, 15);
-        codes[i / 2] = i % 2 ? (uint8_t)(codes[i / 2] | code << 4) : code;
+        codes[i / 2] = (uint8_t)(i % 2 ? codes[i / 2] | code << 4 : code);
     }
 }
 

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * avx.h - the x86 tables' names, and the pieces of them that have files of their own. */
+#ifndef WE_CPU_AVX_H
+#define WE_CPU_AVX_H
+
+#include "device/cpu/kernels.h"
+
+bool we_x86_has_avx2(void);   /* with FMA and F16C: Haswell, Zen and later */
+bool we_x86_has_avx512(void); /* F, BW, VL, DQ, VNNI and VBMI: Ice Lake, Zen 4 and later */
+
+extern const we_cpu_kernels we_cpu_kernels_avx2;   /* avx2.c */
+extern const we_cpu_kernels we_cpu_kernels_avx512; /* avx512.c */
+
+void we_avx512_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
+                         int64_t y_stride, bool add, void *scratch); /* avx512_q8.c */
+
+#endif

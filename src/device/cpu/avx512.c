@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * build: -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi -mfma -mf16c
+ * avx512.c - the table for AVX-512: float32 products, attention's products, vectors. Integer products: avx512_q8.c. Tails
+ * are masked loads and stores, which touch nothing behind the mask. */
+#include "device/cpu/avx512.h"
+
+#include <math.h>
+
+INLINE __m512 load_tail(const float *x, int64_t n) { return _mm512_maskz_loadu_ps(mask16(n), x); }
+
+/* ---- Rows as float32: bit for bit the reference's: scale * code, rounded, then + bias ---- */
+
+static void row_plain(const we_matrix *w, int64_t row, float *out)
+{
+    const size_t size = w->dtype == WE_F32 ? 4 : 2;
+    const uint8_t *p = w->data + (size_t)row * (size_t)w->cols * size;
+    for (int64_t c = 0; c < w->cols; c += 16) {
+        const __mmask16 m = mask16(w->cols - c);
+        _mm512_mask_storeu_ps(out + c, m, floats16(w->dtype, p + (size_t)c * size, m));
+    }
+}
+
+INLINE __m512 decode16(we_quant_mode mode, __m128i codes, __m512 scale, __m512 bias)
+{
+    if (mode == WE_QUANT_MXFP8) return _mm512_mul_ps(e4m3_floats(codes), scale);
+    if (mode == WE_QUANT_AFFINE) {
+        const __m512 q = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(codes));
+        return _mm512_add_ps(_mm512_mul_ps(scale, q), bias);
+    }
+    const __m128i doubled =
+        _mm_shuffle_epi8(_mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12), codes);
+    const __m512 q = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(doubled));
+    return _mm512_mul_ps(_mm512_mul_ps(q, _mm512_set1_ps(0.5f)), scale);
+}
+
+INLINE void row_packed(const we_matrix *w, int64_t row, float *out, we_quant_mode mode, int bits)
+{
+    const int size = w->quant.group_size;
+    const size_t scale_bytes = we_matrix_row_scale_bytes(w);
+    const uint8_t *codes = w->data + (size_t)row * (size_t)(w->cols * bits / 8);
+    const uint8_t *scales = w->scales + (size_t)row * scale_bytes;
+    const uint8_t *biases = mode == WE_QUANT_AFFINE ? w->biases + (size_t)row * scale_bytes : NULL;
+    float s[16], b[16] = { 0 };
+    int64_t have = -16; /* the group of s[0] */
+    for (int64_t c = 0; c < w->cols; c += 64) {
+        uint8_t tail[64], bytes[64];
+        const int64_t left = WE_MIN(w->cols - c, 64);
+        const uint8_t *p = codes + c * bits / 8;
+        if (left < 64) p = memcpy(memset(tail, 0, sizeof tail), p, (size_t)(left * bits / 8));
+        _mm512_storeu_si512(bytes, codes64(bits, p));
+        for (int64_t i = 0; i < left; i += 16) {
+            const int64_t g = (c + i) / size;
+            if (g >= have + 16) {
+                const __mmask16 m = mask16(w->cols / size - g);
+                _mm512_storeu_ps(s, scales16(w, scales, g, m));
+                if (biases) _mm512_storeu_ps(b, scales16(w, biases, g, m));
+                have = g;
+            }
+            const __m128i some = _mm_loadu_si128((const __m128i *)(const void *)(bytes + i));
+            _mm512_storeu_ps(out + c + i,
+                             decode16(mode, some, _mm512_set1_ps(s[g - have]), _mm512_set1_ps(b[g - have])));
+        }
+    }
+}
+
+static void row_f32(const we_matrix *w, int64_t row, float *out)
+{
+    switch (w->quant.mode) {
+    case WE_QUANT_NONE: row_plain(w, row, out); return;
+    case WE_QUANT_MXFP8: row_packed(w, row, out, WE_QUANT_MXFP8, 8); return;
+    case WE_QUANT_MXFP4:
+    case WE_QUANT_NVFP4: row_packed(w, row, out, WE_QUANT_MXFP4, 4); return;
+    default: break;
+    }
+    switch (w->quant.bits) {
+    case 2: row_packed(w, row, out, WE_QUANT_AFFINE, 2); break;
+    case 3: row_packed(w, row, out, WE_QUANT_AFFINE, 3); break;
+    case 4: row_packed(w, row, out, WE_QUANT_AFFINE, 4); break;
+    case 5: row_packed(w, row, out, WE_QUANT_AFFINE, 5); break;
+    case 6: row_packed(w, row, out, WE_QUANT_AFFINE, 6); break;
+    default: row_packed(w, row, out, WE_QUANT_AFFINE, 8); break;
+    }
+}
+
+/* ---- float32 products ----
+ *
+ * One token of plain weights: straight from their bytes. Else four rows at a time as float32 in scratch, times four tokens:
+ * sixteen sums from eight loads. */
+
+#define R 4
+
+INLINE __m512 sum4(__m512 a, __m512 b, __m512 c, __m512 d)
+{
+    return _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d));
+}
+
+INLINE float dot_plain(we_dtype dtype, const uint8_t *p, const float *x, int64_t n)
+{
+    const size_t size = dtype == WE_F32 ? 4 : 2;
+    __m512 s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
+    int64_t c = 0;
+    for (; c + 64 <= n; c += 64) {
+        const uint8_t *q = p + (size_t)c * size;
+        _mm_prefetch((const char *)q + 2048, _MM_HINT_T0);
+        if (size == 4) _mm_prefetch((const char *)q + 2048 + 64, _MM_HINT_T0);
+        s0 = _mm512_fmadd_ps(floats16(dtype, q, 0xffff), _mm512_loadu_ps(x + c), s0);
+        s1 = _mm512_fmadd_ps(floats16(dtype, q + 16 * size, 0xffff), _mm512_loadu_ps(x + c + 16), s1);
+        s2 = _mm512_fmadd_ps(floats16(dtype, q + 32 * size, 0xffff), _mm512_loadu_ps(x + c + 32), s2);
+        s3 = _mm512_fmadd_ps(floats16(dtype, q + 48 * size, 0xffff), _mm512_loadu_ps(x + c + 48), s3);
+    }
+    for (; c < n; c += 16)
+        s0 = _mm512_fmadd_ps(floats16(dtype, p + (size_t)c * size, mask16(n - c)), load_tail(x + c, n - c), s0);
+    return _mm512_reduce_add_ps(sum4(s0, s1, s2, s3));
+}
+
+static void linear_plain_1(const we_matrix *w, int64_t first, int64_t n_rows, const float *x, float *y, bool add)
+{
+    const size_t row_bytes = (size_t)w->cols * (w->dtype == WE_F32 ? 4 : 2);
+    const uint8_t *p = w->data + (size_t)first * row_bytes;
+    for (int64_t r = 0; r < n_rows; r++, p += row_bytes) {
+        const float dot = w->dtype == WE_BF16  ? dot_plain(WE_BF16, p, x, w->cols)
+                          : w->dtype == WE_F16 ? dot_plain(WE_F16, p, x, w->cols)
+                                               : dot_plain(WE_F32, p, x, w->cols);
+        y[r] = (add ? y[r] : 0.0f) + dot;
+    }
+}
+
+/* Sixteen sums, tokens by rows. */
+INLINE void tile_f32(const float *const a[R], const float *const x[R], int64_t n, float out[R][R])
+{
+    __m512 s[R][R];
+    UNROLL for (int i = 0; i < R * R; i++) s[i / R][i % R] = _mm512_setzero_ps();
+    for (int64_t c = 0; c < n; c += 16) {
+        const __mmask16 m = mask16(n - c);
+        __m512 v[R];
+        UNROLL for (int r = 0; r < R; r++) v[r] = _mm512_maskz_loadu_ps(m, a[r] + c);
+        UNROLL for (int t = 0; t < R; t++)
+        {
+            const __m512 xt = _mm512_maskz_loadu_ps(m, x[t] + c);
+            UNROLL for (int r = 0; r < R; r++) s[t][r] = _mm512_fmadd_ps(v[r], xt, s[t][r]);
+        }
+    }
+    UNROLL for (int i = 0; i < R * R; i++) out[i / R][i % R] = _mm512_reduce_add_ps(s[i / R][i % R]);
+}
+
+static void linear_f32(const we_matrix *w, int64_t first, int64_t n_rows, const float *x, int64_t x_stride, int64_t n,
+                       float *y, int64_t y_stride, bool add, void *scratch)
+{
+    if (n == 1 && w->quant.mode == WE_QUANT_NONE) {
+        linear_plain_1(w, first, n_rows, x, y, add);
+        return;
+    }
+    for (int64_t r = 0; r < n_rows; r += R) {
+        const int64_t rows = WE_MIN(n_rows - r, R);
+        const float *a[R], *b[R];
+        for (int64_t i = 0; i < R; i++) { /* what does not exist is a copy of the last */
+            a[i] = (float *)scratch + WE_MIN(i, rows - 1) * w->cols;
+            if (i < rows) row_f32(w, first + r + i, (float *)scratch + i * w->cols);
+        }
+        for (int64_t t = 0; t < n; t += R) {
+            float sums[R][R];
+            for (int64_t i = 0; i < R; i++) b[i] = x + WE_MIN(t + i, n - 1) * x_stride;
+            tile_f32(a, b, w->cols, sums);
+            for (int64_t i = 0; i < WE_MIN(R, n - t); i++)
+                for (int64_t j = 0; j < rows; j++) {
+                    float *out = &y[(t + i) * y_stride + r + j];
+                    *out = (add ? *out : 0.0f) + sums[i][j];
+                }
+        }
+    }
+}
+
+/* ---- Rounding to int8 ---- */
+
+static void q8_quantize(const float *x, int64_t cols, int8_t *values, float *scales, float *sums)
+{
+    const __m512i sign = _mm512_set1_epi32((int)0x80000000u);
+    for (int64_t c = 0; c < we_q8_stride(cols); c += WE_Q8_GROUP, scales++, sums++) {
+        const __m512 a = load_tail(x + WE_MIN(c, cols), cols - c);
+        const __m512 b = load_tail(x + WE_MIN(c + 16, cols), cols - c - 16);
+        const __m512i size_a = _mm512_andnot_si512(sign, _mm512_castps_si512(a));
+        const __m512i size_b = _mm512_andnot_si512(sign, _mm512_castps_si512(b));
+        const uint32_t most = _mm512_reduce_max_epu32(_mm512_max_epu32(size_a, size_b));
+        float largest;
+        memcpy(&largest, &most, sizeof largest);
+        const bool finite = most < 0x7f800000, zero = !finite || largest < 1e-30f;
+        __m512i qa = _mm512_setzero_si512(), qb = qa;
+        if (!zero) {
+            const __m512 inverse = _mm512_set1_ps(127.0f / largest);
+            qa = _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse));
+            qb = _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse));
+        }
+        _mm_storeu_si128((__m128i *)(void *)(values + c), _mm512_cvtepi32_epi8(qa));
+        _mm_storeu_si128((__m128i *)(void *)(values + c + 16), _mm512_cvtepi32_epi8(qb));
+        *scales = !finite ? NAN : zero ? 0.0f : largest / 127.0f;
+        *sums = *scales * (float)_mm512_reduce_add_epi32(_mm512_add_epi32(qa, qb));
+    }
+}
+
+/* ---- Attention's products: 4 rows of A, 64 columns of B, so that every load of B serves four rows ---- */
+
+INLINE __m512 b_floats(const void *b, int64_t at, bool half, __mmask16 m)
+{
+    if (half) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, (const uint16_t *)b + at));
+    return _mm512_maskz_loadu_ps(m, (const float *)b + at);
+}
+
+INLINE void mul_tile(const float *a, int64_t lda, const void *b, int64_t ldb, float *c, int64_t ldc, int64_t n,
+                     int64_t k, bool add, bool half, int rows, int vectors)
+{
+    __m512 s[4][4];
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) s[i][j] =
+        add ? load_tail(c + i * ldc + 16 * j, n - 16 * j) : _mm512_setzero_ps();
+    for (int64_t l = 0; l < k; l++) {
+        __m512 v[4];
+        UNROLL for (int j = 0; j < vectors; j++) v[j] = b_floats(b, l * ldb + 16 * j, half, mask16(n - 16 * j));
+        UNROLL for (int i = 0; i < rows; i++)
+        {
+            const __m512 x = _mm512_set1_ps(a[i * lda + l]);
+            UNROLL for (int j = 0; j < vectors; j++) s[i][j] = _mm512_fmadd_ps(x, v[j], s[i][j]);
+        }
+    }
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++)
+        _mm512_mask_storeu_ps(c + i * ldc + 16 * j, mask16(n - 16 * j), s[i][j]);
+}
+
+INLINE void mul(const float *a, int64_t lda, const void *b, int64_t ldb, float *c, int64_t ldc, int64_t m, int64_t n,
+                int64_t k, bool add, bool half)
+{
+    for (int64_t j = 0; j < n; j += 64) {
+        const void *bj = half ? (const void *)((const uint16_t *)b + j) : (const float *)b + j;
+        const int64_t left = WE_MIN(n - j, 64);
+        int64_t i = 0;
+        for (; i + 4 <= m; i += 4) {
+            const float *ai = a + i * lda;
+            float *ci = c + i * ldc + j;
+            if (left == 64)
+                mul_tile(ai, lda, bj, ldb, ci, ldc, 64, k, add, half, 4, 4);
+            else if (left <= 16)
+                mul_tile(ai, lda, bj, ldb, ci, ldc, left, k, add, half, 4, 1);
+            else
+                mul_tile(ai, lda, bj, ldb, ci, ldc, left, k, add, half, 4, 4);
+        }
+        for (; i + 2 <= m; i += 2) mul_tile(a + i * lda, lda, bj, ldb, c + i * ldc + j, ldc, left, k, add, half, 2, 4);
+        for (; i < m; i++) mul_tile(a + i * lda, lda, bj, ldb, c + i * ldc + j, ldc, left, k, add, half, 1, 4);
+    }
+}
+
+static void mul_f32(const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
+                    int64_t n, int64_t k, bool add)
+{
+    mul(a, lda, b, ldb, c, ldc, m, n, k, add, false);
+}
+
+static void mul_f16(const float *a, int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
+                    int64_t n, int64_t k, bool add)
+{
+    mul(a, lda, b, ldb, c, ldc, m, n, k, add, true);
+}
+
+/* ---- Vectors ---- */
+
+/* exp in about 1 ulp: x = n ln 2 + f, |f| <= ln 2 / 2; e^f by the polynomial of Cephes' expf, times 2^n. Beyond the range:
+ * infinity and 0; a NaN stays one (the clamps give their second operand then). */
+INLINE __m512 exp16(__m512 x)
+{
+    x = _mm512_max_ps(_mm512_set1_ps(-110.0f), _mm512_min_ps(_mm512_set1_ps(100.0f), x));
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)),
+                                          _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 f = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    f = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), f);
+    __m512 p = _mm512_set1_ps(1.9875691500e-4f);
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.3981999507e-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(8.3334519073e-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(4.1665795894e-2f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.6666665459e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.0000001201e-1f));
+    p = _mm512_fmadd_ps(p, _mm512_mul_ps(f, f), _mm512_add_ps(f, _mm512_set1_ps(1.0f)));
+    return _mm512_scalef_ps(p, n);
+}
+
+static void to_f16(const float *x, uint16_t *out, int64_t n)
+{
+    const __m512 most = _mm512_set1_ps(65504.0f), least = _mm512_set1_ps(-65504.0f),
+                 infinity = _mm512_set1_ps(INFINITY);
+    for (int64_t i = 0; i < n; i += 16) {
+        const __mmask16 m = mask16(n - i);
+        const __m512 v = _mm512_maskz_loadu_ps(m, x + i);
+        const __mmask16 finite = _mm512_cmp_ps_mask(_mm512_abs_ps(v), infinity, _CMP_LT_OQ);
+        const __m512 clamped = _mm512_mask_min_ps(v, finite, most, _mm512_max_ps(least, v));
+        _mm256_mask_storeu_epi16(out + i, m, _mm512_cvtps_ph(clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    }
+}
+
+static float max(const float *x, int64_t n)
+{
+    __m512 most = _mm512_set1_ps(-INFINITY);
+    for (int64_t i = 0; i < n; i += 16) {
+        const __m512 v = _mm512_mask_loadu_ps(most, mask16(n - i), x + i);
+        most = _mm512_max_ps(v, most); /* of a NaN and a number: the second */
+    }
+    return _mm512_reduce_max_ps(most);
+}
+
+static float exp_sum(float *x, float shift, int64_t n)
+{
+    __m512 sum = _mm512_setzero_ps();
+    for (int64_t i = 0; i < n; i += 16) {
+        const __mmask16 m = mask16(n - i);
+        const __m512 e = exp16(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, x + i), _mm512_set1_ps(shift)));
+        sum = _mm512_mask_add_ps(sum, m, sum, e);
+        _mm512_mask_storeu_ps(x + i, m, e);
+    }
+    return _mm512_reduce_add_ps(sum);
+}
+
+static void scale(float *x, float factor, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16)
+        _mm512_mask_storeu_ps(x + i, mask16(n - i), _mm512_mul_ps(load_tail(x + i, n - i), _mm512_set1_ps(factor)));
+}
+
+static void add(float *x, const float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16)
+        _mm512_mask_storeu_ps(x + i, mask16(n - i), _mm512_add_ps(load_tail(x + i, n - i), load_tail(y + i, n - i)));
+}
+
+static void rms_norm(float *out, const float *x, const float *weight, int64_t n, float eps, float offset)
+{
+    __m512 s0 = _mm512_setzero_ps(), s1 = s0;
+    for (int64_t i = 0; i < n; i += 32) {
+        const __m512 a = load_tail(x + i, n - i), b = load_tail(x + WE_MIN(i + 16, n), n - i - 16);
+        s0 = _mm512_fmadd_ps(a, a, s0);
+        s1 = _mm512_fmadd_ps(b, b, s1);
+    }
+    const float squares = _mm512_reduce_add_ps(_mm512_add_ps(s0, s1));
+    const __m512 factor = _mm512_set1_ps(1.0f / sqrtf(squares / (float)n + eps)), plus = _mm512_set1_ps(offset);
+    for (int64_t i = 0; i < n; i += 16) {
+        const __m512 v = _mm512_mul_ps(load_tail(x + i, n - i), factor);
+        const __m512 w = _mm512_add_ps(load_tail(weight + i, n - i), plus);
+        _mm512_mask_storeu_ps(out + i, mask16(n - i), _mm512_mul_ps(v, w));
+    }
+}
+
+INLINE __m512 sigmoid(__m512 x)
+{
+    const __m512 one = _mm512_set1_ps(1.0f);
+    return _mm512_div_ps(one, _mm512_add_ps(one, exp16(_mm512_sub_ps(_mm512_setzero_ps(), x))));
+}
+
+static void silu_mul(float *gate, const float *up, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16) {
+        const __m512 g = load_tail(gate + i, n - i),
+                     y = _mm512_mul_ps(_mm512_mul_ps(g, sigmoid(g)), load_tail(up + i, n - i));
+        _mm512_mask_storeu_ps(gate + i, mask16(n - i), y);
+    }
+}
+
+/* (1 + tanh(u)) / 2 = sigmoid(2 u) */
+static void gelu_tanh_mul(float *gate, const float *up, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16) {
+        const __m512 g = load_tail(gate + i, n - i), cube = _mm512_mul_ps(_mm512_mul_ps(g, g), g);
+        const __m512 u =
+            _mm512_mul_ps(_mm512_set1_ps(2 * 0.7978845608f), _mm512_fmadd_ps(cube, _mm512_set1_ps(0.044715f), g));
+        const __m512 y = _mm512_mul_ps(_mm512_mul_ps(g, sigmoid(u)), load_tail(up + i, n - i));
+        _mm512_mask_storeu_ps(gate + i, mask16(n - i), y);
+    }
+}
+
+const we_cpu_kernels we_cpu_kernels_avx512 = {
+    .name = "avx512",
+    .supported = we_x86_has_avx512,
+    .row_f32 = row_f32,
+    .linear_f32 = linear_f32,
+    .linear_q8 = we_avx512_linear_q8,
+    .q8_quantize = q8_quantize,
+    .mul_f32 = mul_f32,
+    .mul_f16 = mul_f16,
+    .to_f16 = to_f16,
+    .max = max,
+    .exp_sum = exp_sum,
+    .scale = scale,
+    .add = add,
+    .rms_norm = rms_norm,
+    .silu_mul = silu_mul,
+    .gelu_tanh_mul = gelu_tanh_mul,
+};

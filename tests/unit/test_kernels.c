@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * test_kernels.c - every kernel table that this CPU runs against the reference: all packings, odd shapes, tails, unaligned
+ * bytes that end where their allocation ends (so that a sanitizer sees a read behind them), and the extremes. */
+#include "support.h"
+
+#include "device/cpu/kernels.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+
+/* Each table of this CPU, with what it falls back to; the reference too, against itself. */
+#define EACH_CPU_VARIANT(k)                                                                                           \
+    for (const we_cpu_kernels *const *at_ = we_cpu_kernel_tables; *at_; at_++)                                        \
+        for (we_cpu_kernels table_, *k = &table_; k && (*at_)->supported() && we_cpu_kernels_choose((*at_)->name, k); \
+             k = NULL)
+
+static const we_cpu_kernels *reference = &we_cpu_kernels_reference;
+
+/* ---- Random content ---- */
+
+static uint64_t random_state = 1;
+static uint32_t random_bits(void)
+{
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(random_state >> 33) ^ (uint32_t)(random_state >> 17);
+}
+static float random_float(float most) { return ((float)(random_bits() % 20001) / 10000.0f - 1.0f) * most; }
+
+/* n floats that begin one byte behind an aligned address would be undefined for C code: floats are aligned to 4, no more. */
+static float *random_floats(int64_t n, float most)
+{
+    float *x = (float *)we_malloc((size_t)(n + 1) * sizeof(float)) + 1;
+    for (int64_t i = 0; i < n; i++) x[i] = random_float(most);
+    return x;
+}
+static void free_floats(float *x) { we_free(x - 1); }
+
+/* ---- Matrices ---- */
+
+static uint8_t *odd_bytes(size_t n) { return (uint8_t *)we_malloc(n + 1) + 1; }
+static void free_odd(const uint8_t *p)
+{
+    if (p) we_free((void *)(p - 1));
+}
+
+static void put(we_dtype dtype, uint8_t *at, float value)
+{
+    const uint16_t half = dtype == WE_F16 ? we_f32_to_f16(value) : we_f32_to_bf16(value);
+    if (dtype == WE_F32)
+        memcpy(at, &value, 4);
+    else
+        memcpy(at, &half, 2);
+}
+
+static uint8_t random_scale_byte(we_quant_mode mode)
+{
+    return mode == WE_QUANT_NVFP4 ? (uint8_t)(random_bits() % 0x7f) : (uint8_t)(120 + random_bits() % 10);
+}
+
+static we_matrix random_matrix(int64_t rows, int64_t cols, we_quant quant, we_dtype dtype)
+{
+    we_matrix m = { .rows = rows, .cols = cols, .quant = quant, .dtype = dtype };
+    const size_t n = (size_t)rows * we_matrix_row_bytes(&m), width = dtype == WE_F32 ? 4 : 2;
+    uint8_t *data = odd_bytes(n), *scales = NULL, *biases = NULL;
+    for (size_t i = 0; i < n; i++) {
+        data[i] = (uint8_t)random_bits();
+        if (quant.mode == WE_QUANT_MXFP8 && (data[i] & 0x7f) == 0x7f) data[i] = 0; /* no NaNs */
+    }
+    if (quant.mode == WE_QUANT_NONE)
+        for (size_t i = 0; i < n; i += width) put(dtype, data + i, random_float(1));
+    else {
+        const size_t bytes = (size_t)rows * we_matrix_row_scale_bytes(&m);
+        scales = odd_bytes(bytes);
+        for (size_t i = 0; i < bytes; i++) scales[i] = random_scale_byte(quant.mode);
+        if (quant.mode == WE_QUANT_AFFINE) {
+            biases = odd_bytes(bytes);
+            for (size_t i = 0; i < bytes; i += width) {
+                put(dtype, scales + i, random_float(0.1f));
+                put(dtype, biases + i, random_float(1));
+            }
+        }
+    }
+    m.data = data;
+    m.scales = scales;
+    m.biases = biases;
+    return m;
+}
+
+static void free_matrix(we_matrix *m)
+{
+    free_odd(m->data);
+    free_odd(m->scales);
+    free_odd(m->biases);
+}
+
+/* Every packing there is. */
+static size_t all_quants(we_quant *out)
+{
+    static const int bits[] = { 2, 3, 4, 5, 6, 8 }, sizes[] = { 32, 64, 128 };
+    size_t n = 0;
+    for (size_t b = 0; b < WE_COUNT(bits); b++)
+        for (size_t s = 0; s < WE_COUNT(sizes); s++) out[n++] = (we_quant){ WE_QUANT_AFFINE, bits[b], sizes[s] };
+    out[n++] = (we_quant){ WE_QUANT_MXFP4, 4, 32 };
+    out[n++] = (we_quant){ WE_QUANT_MXFP8, 8, 32 };
+    out[n++] = (we_quant){ WE_QUANT_NVFP4, 4, 16 };
+    return n;
+}
+#define MAX_QUANTS 32
+
+/* ---- Comparison: by the largest value, since sums of many terms cancel ---- */
+
+static void check_near(const char *what, const we_cpu_kernels *k, const float *got, const float *want, int64_t n,
+                       double tolerance)
+{
+    double largest = 0;
+    for (int64_t i = 0; i < n; i++) largest = fmax(largest, fabs((double)want[i]));
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabs((double)got[i] - (double)want[i]) <= tolerance * largest))
+            fail_msg("%s, %s: element %lld of %lld is %g, expected %g (largest %g)", k->name, what, (long long)i,
+                     (long long)n, (double)got[i], (double)want[i], largest);
+}
+
+/* ---- Rounding ---- */
+
+typedef struct rounded {
+    we_q8 q;
+    int64_t groups;
+} rounded;
+
+static rounded round_rows(const we_cpu_kernels *k, const float *x, int64_t cols, int64_t n)
+{
+    rounded r = { .q = { .cols = cols, .stride = we_q8_stride(cols) } };
+    r.groups = r.q.stride / WE_Q8_GROUP;
+    r.q.values = we_malloc_aligned(64, (size_t)(n * r.q.stride));
+    r.q.scales = we_malloc_aligned(64, (size_t)(n * r.groups) * sizeof(float));
+    r.q.sums = we_malloc_aligned(64, (size_t)(n * r.groups) * sizeof(float));
+    for (int64_t t = 0; t < n; t++)
+        k->q8_quantize(x + t * cols, cols, r.q.values + t * r.q.stride, r.q.scales + t * r.groups,
+                       r.q.sums + t * r.groups);
+    return r;
+}
+
+static void free_rounded(rounded *r)
+{
+    we_free(r->q.values);
+    we_free(r->q.scales);
+    we_free(r->q.sums);
+}
+
+TEST(kernels_rounding_gives_the_same_bits_everywhere)
+{
+    static const int64_t cols[] = { 1, 16, 31, 32, 33, 48, 64, 100, 512, 513, 2048 };
+    for (size_t i = 0; i < WE_COUNT(cols); i++) {
+        const int64_t n = cols[i];
+        float *x = random_floats(n, 3);
+        for (int special = 0; special < 6; special++) {
+            if (special == 1) x[n / 2] = INFINITY;
+            if (special == 2) x[n / 2] = NAN;
+            if (special == 3) x[n / 2] = FLT_MAX;
+            if (special == 4)
+                for (int64_t j = 0; j < n; j++) x[j] = 1e-39f;
+            if (special == 5)
+                for (int64_t j = 0; j < n; j++) x[j] = j % 2 ? 0.0f : -0.0f;
+            rounded want = round_rows(reference, x, n, 1);
+            EACH_CPU_VARIANT(k) {
+                rounded got = round_rows(k, x, n, 1);
+                assert_memory_equal(got.q.values, want.q.values, (size_t)want.q.stride);
+                for (int64_t g = 0; g < want.groups; g++) {
+                    const bool nan = isnan(want.q.scales[g]);
+                    assert_true(nan ? isnan(got.q.scales[g]) && isnan(got.q.sums[g])
+                                    : got.q.scales[g] == want.q.scales[g] && got.q.sums[g] == want.q.sums[g]);
+                }
+                free_rounded(&got);
+            }
+            free_rounded(&want);
+        }
+        free_floats(x);
+    }
+}
+
+TEST(kernels_rounding_keeps_each_group_within_half_a_step)
+{
+    float *x = random_floats(256, 5);
+    rounded r = round_rows(reference, x, 256, 1);
+    for (int i = 0; i < 256; i++) {
+        const float scale = r.q.scales[i / WE_Q8_GROUP];
+        assert_true(fabsf(scale * (float)r.q.values[i] - x[i]) <= scale * 0.5001f);
+    }
+    free_rounded(&r);
+    free_floats(x);
+}
+
+/* ---- Rows ---- */
+
+TEST(kernels_rows_have_the_reference_s_bits)
+{
+    we_quant quants[MAX_QUANTS];
+    size_t n_quants = all_quants(quants);
+    quants[n_quants++] = (we_quant){ 0 };
+    static const we_dtype dtypes[] = { WE_F32, WE_F16, WE_BF16 };
+    for (size_t i = 0; i < n_quants; i++)
+        for (size_t d = 0; d < 3; d++)
+            for (int64_t groups = 1; groups <= 19; groups += 3) {
+                const int64_t cols = quants[i].mode ? groups * quants[i].group_size : groups * 7;
+                we_matrix m = random_matrix(3, cols, quants[i], dtypes[d]);
+                float *want = random_floats(cols, 1), *got = random_floats(cols, 1);
+                for (int64_t r = 0; r < 3; r++) {
+                    we_matrix_row_f32(&m, r, want);
+                    EACH_CPU_VARIANT(k) {
+                        k->row_f32(&m, r, got);
+                        for (int64_t c = 0; c < cols; c++)
+                            if (got[c] != want[c])
+                                fail_msg("%s: %s %d bits: column %lld is %a, expected %a", k->name,
+                                         we_quant_mode_name(quants[i].mode), quants[i].bits, (long long)c,
+                                         (double)got[c], (double)want[c]);
+                    }
+                }
+                free_floats(want);
+                free_floats(got);
+                free_matrix(&m);
+            }
+}
+
+TEST(kernels_every_scale_byte_has_its_value)
+{
+    static const we_quant quants[] = { { WE_QUANT_MXFP4, 4, 32 },
+                                       { WE_QUANT_NVFP4, 4, 16 },
+                                       { WE_QUANT_MXFP8, 8, 32 } };
+    for (size_t i = 0; i < WE_COUNT(quants); i++) {
+        const int64_t cols = quants[i].group_size;
+        we_matrix m = random_matrix(256, cols, quants[i], WE_BF16);
+        for (int s = 0; s < 256; s++) ((uint8_t *)m.scales)[s] = (uint8_t)s;
+        float want[32], got[32];
+        EACH_CPU_VARIANT(k)
+            for (int64_t r = 0; r < 256; r++) {
+                we_matrix_row_f32(&m, r, want);
+                k->row_f32(&m, r, got);
+                for (int64_t c = 0; c < cols; c++)
+                    if (got[c] != want[c] && !(isnan(got[c]) && isnan(want[c])))
+                        fail_msg("%s: scale byte %lld: %a, expected %a", k->name, (long long)r, (double)got[c],
+                                 (double)want[c]);
+            }
+        free_matrix(&m);
+    }
+}
+
+/* ---- Products with weights ---- */
+
+static void *scratch_new(int64_t cols) { return we_malloc_aligned(64, we_kernel_scratch_bytes(cols)); }
+
+typedef struct shape {
+    int64_t rows, groups, tokens; /* columns: groups * group size */
+} shape;
+
+/* linear_q8 for rows first .. first + n_rows of m, into the middle of a larger y whose other elements must stay. */
+static void check_q8(const we_matrix *m, const float *x, int64_t tokens, bool add)
+{
+    const int64_t first = m->rows > 2 ? 1 : 0, n_rows = m->rows - first, stride = n_rows + 3;
+    float *before = random_floats(tokens * stride, 1), *want = random_floats(tokens * stride, 1),
+          *got = random_floats(tokens * stride, 1);
+    void *scratch = scratch_new(m->cols);
+    rounded r = round_rows(reference, x, m->cols, tokens);
+    memcpy(want, before, (size_t)(tokens * stride) * sizeof(float));
+    reference->linear_q8(m, first, n_rows, &r.q, tokens, want, stride, add, scratch);
+    EACH_CPU_VARIANT(k) {
+        char what[96];
+        snprintf(what, sizeof what, "%s %d bits, groups of %d, %lld x %lld, %lld tokens",
+                 we_quant_mode_name(m->quant.mode), m->quant.bits, m->quant.group_size, (long long)n_rows,
+                 (long long)m->cols, (long long)tokens);
+        memcpy(got, before, (size_t)(tokens * stride) * sizeof(float));
+        k->linear_q8(m, first, n_rows, &r.q, tokens, got, stride, add, scratch);
+        check_near(what, k, got, want, tokens * stride, 1e-5);
+        for (int64_t t = 0; t < tokens; t++) /* nothing else was written */
+            assert_memory_equal(got + t * stride + n_rows, before + t * stride + n_rows, 3 * sizeof(float));
+    }
+    free_rounded(&r);
+    we_free(scratch);
+    free_floats(before);
+    free_floats(want);
+    free_floats(got);
+}
+
+TEST(kernels_int8_products_agree_with_the_reference)
+{
+    static const shape shapes[] = { { 1, 1, 1 },   { 7, 3, 1 },   { 3, 5, 2 },   { 5, 9, 3 },
+                                    { 2, 17, 4 },  { 9, 2, 5 },   { 33, 4, 6 },  { 40, 9, 9 },
+                                    { 70, 16, 8 }, { 17, 33, 7 }, { 64, 8, 13 }, { 5, 40, 1 } };
+    static const we_dtype dtypes[] = { WE_BF16, WE_F16, WE_F32 };
+    we_quant quants[MAX_QUANTS];
+    const size_t n_quants = all_quants(quants);
+    for (size_t i = 0; i < n_quants; i++) {
+        if (!we_q8_takes(quants[i])) continue;
+        for (size_t s = 0; s < WE_COUNT(shapes); s++) {
+            const int64_t cols = shapes[s].groups * quants[i].group_size;
+            we_matrix m = random_matrix(shapes[s].rows, cols, quants[i], dtypes[s % 3]);
+            float *x = random_floats(cols * shapes[s].tokens, 2);
+            check_q8(&m, x, shapes[s].tokens, s % 2);
+            free_floats(x);
+            free_matrix(&m);
+        }
+    }
+}
+
+/* All codes at their maximum against activations of +-127: what saturates somewhere inside shows here. */
+TEST(kernels_int8_products_do_not_saturate)
+{
+    we_quant quants[MAX_QUANTS];
+    const size_t n_quants = all_quants(quants);
+    for (size_t i = 0; i < n_quants; i++) {
+        if (!we_q8_takes(quants[i])) continue;
+        const int64_t cols = 4 * quants[i].group_size;
+        we_matrix m = random_matrix(33, cols, quants[i], WE_F32);
+        memset((uint8_t *)m.data, quants[i].mode == WE_QUANT_AFFINE ? 0xff : 0x77, 33 * we_matrix_row_bytes(&m));
+        float *x = random_floats(cols * 9, 2);
+        for (int sign = 0; sign < 3; sign++) {
+            for (int64_t c = 0; c < cols * 9; c++) x[c] = sign == 0 || (sign == 2 && c % 2) ? 127.0f : -127.0f;
+            check_q8(&m, x, 1, false);
+            check_q8(&m, x, 9, false);
+        }
+        free_floats(x);
+        free_matrix(&m);
+    }
+}
+
+TEST(kernels_int8_products_of_a_broken_activation_are_not_numbers)
+{
+    we_matrix m = random_matrix(3, 128, (we_quant){ WE_QUANT_AFFINE, 4, 64 }, WE_BF16);
+    float *x = random_floats(128 * 8, 1), y[3 * 8];
+    void *scratch = scratch_new(128);
+    for (int64_t t = 0; t < 8; t++) x[t * 128 + 100] = t % 2 ? NAN : INFINITY;
+    rounded r = round_rows(reference, x, 128, 8);
+    EACH_CPU_VARIANT(k)
+        for (int64_t n = 1; n <= 8; n += 7) {
+            k->linear_q8(&m, 0, 3, &r.q, n, y, 3, false, scratch);
+            for (int64_t i = 0; i < 3 * n; i++) assert_true(isnan(y[i]));
+        }
+    free_rounded(&r);
+    we_free(scratch);
+    free_floats(x);
+    free_matrix(&m);
+}
+
+TEST(kernels_float_products_agree_with_the_reference)
+{
+    static const shape shapes[] = { { 1, 1, 1 }, { 7, 3, 2 }, { 5, 9, 1 }, { 6, 17, 5 }, { 33, 4, 9 } };
+    we_quant quants[MAX_QUANTS];
+    size_t n_quants = all_quants(quants);
+    quants[n_quants++] = (we_quant){ 0 };
+    static const we_dtype dtypes[] = { WE_F32, WE_F16, WE_BF16 };
+    for (size_t i = 0; i < n_quants * 3; i++)
+        for (size_t s = 0; s < WE_COUNT(shapes); s++) {
+            const we_quant quant = quants[i / 3];
+            const int64_t cols = shapes[s].groups * (quant.mode ? quant.group_size : 11), n = shapes[s].tokens,
+                          rows = shapes[s].rows;
+            we_matrix m = random_matrix(rows + 1, cols, quant, dtypes[i % 3]);
+            float *x = random_floats(n * (cols + 2), 1), *want = random_floats(n * rows, 1),
+                  *got = random_floats(n * rows, 1);
+            void *scratch = scratch_new(cols);
+            const bool add = s % 2;
+            memset(want, 0, (size_t)(n * rows) * sizeof(float));
+            reference->linear_f32(&m, 1, rows, x, cols + 2, n, want, rows, add, scratch);
+            EACH_CPU_VARIANT(k) {
+                memset(got, 0, (size_t)(n * rows) * sizeof(float));
+                k->linear_f32(&m, 1, rows, x, cols + 2, n, got, rows, add, scratch);
+                check_near("linear_f32", k, got, want, n * rows, 3e-5); /* a few terms can cancel */
+            }
+            we_free(scratch);
+            free_floats(x);
+            free_floats(want);
+            free_floats(got);
+            free_matrix(&m);
+        }
+}
+
+/* ---- Attention's products ---- */
+
+TEST(kernels_page_products_agree_with_the_reference)
+{
+    static const int64_t ms[] = { 1, 2, 3, 4, 5, 8, 13 }, ns[] = { 1, 7, 16, 33, 64, 80, 128 }, ks[] = { 1, 5, 64 };
+    for (size_t i = 0; i < WE_COUNT(ms) * WE_COUNT(ns) * WE_COUNT(ks); i++) {
+        const int64_t m = ms[i % 7], n = ns[i / 7 % 7], k = ks[i / 49], lda = k + 1, ldb = n + 3, ldc = n + 2;
+        float *a = random_floats(m * lda, 1), *b = random_floats(k * ldb, 1), *c = random_floats(m * ldc, 1);
+        float *want = random_floats(m * ldc, 1), *got = random_floats(m * ldc, 1);
+        uint16_t *half = we_malloc((size_t)(k * ldb) * 2);
+        reference->to_f16(b, half, k * ldb);
+        for (int kind = 0; kind < 4; kind++) {
+            const bool add = kind % 2, use_half = kind / 2;
+            memcpy(want, c, (size_t)(m * ldc) * sizeof(float));
+            if (use_half)
+                reference->mul_f16(a, lda, half, ldb, want, ldc, m, n, k, add);
+            else
+                reference->mul_f32(a, lda, b, ldb, want, ldc, m, n, k, add);
+            EACH_CPU_VARIANT(v) {
+                memcpy(got, c, (size_t)(m * ldc) * sizeof(float));
+                if (use_half)
+                    v->mul_f16(a, lda, half, ldb, got, ldc, m, n, k, add);
+                else
+                    v->mul_f32(a, lda, b, ldb, got, ldc, m, n, k, add);
+                check_near(use_half ? "mul_f16" : "mul_f32", v, got, want, m * ldc, 2e-6);
+            }
+        }
+        we_free(half);
+        free_floats(a);
+        free_floats(b);
+        free_floats(c);
+        free_floats(want);
+        free_floats(got);
+    }
+}
+
+/* ---- Vectors ---- */
+
+static const int64_t lengths[] = { 0, 1, 2, 7, 8, 15, 16, 17, 31, 33, 64, 100, 1000 };
+
+static bool same_float(float a, float b) { return a == b || (isnan(a) && isnan(b)); }
+
+TEST(kernels_halves_saturate_and_round_to_even)
+{
+    static const float special[] = { 0.0f,  -0.0f,    1.0f,           65504.0f,      65519.0f, 65520.0f,
+                                     -1e9f, INFINITY, -INFINITY,      0x1p-24f,      3e-8f,    2e-8f,
+                                     NAN,   1.0009f,  1.00048828125f, 1.00146484375f };
+    uint16_t want[17], got[17];
+    EACH_CPU_VARIANT(k)
+        for (int64_t n = 0; n <= 16; n++) {
+            got[n] = want[n] = 12345;
+            reference->to_f16(special, want, n);
+            k->to_f16(special, got, n);
+            for (int64_t i = 0; i <= n; i++) assert_true(same_float(we_f16_to_f32(got[i]), we_f16_to_f32(want[i])));
+        }
+    uint16_t h;
+    reference->to_f16(&special[6], &h, 1);
+    assert_float_equal(we_f16_to_f32(h), -65504.0f, 0);
+}
+
+TEST(kernels_exp_is_accurate_to_two_units)
+{
+    EACH_CPU_VARIANT(k) {
+        double worst = 0;
+        for (float x = -87.0f; x < 88.0f; x += 0.01f) {
+            float e = x;
+            k->exp_sum(&e, 0.0f, 1);
+            const double want = exp((double)x), ulp = (double)nextafterf((float)want, INFINITY) - (double)(float)want;
+            worst = fmax(worst, fabs((double)e - want) / ulp);
+        }
+        if (worst > 2.0) fail_msg("%s: exp is off by %g units", k->name, worst);
+        float ends[] = { -INFINITY, -200.0f, 0.0f, NAN, 200.0f };
+        k->exp_sum(ends, 0.0f, 5);
+        assert_true(ends[0] == 0 && ends[1] == 0 && ends[2] == 1 && isnan(ends[3]) && isinf(ends[4]));
+    }
+}
+
+TEST(kernels_vectors_agree_with_the_reference)
+{
+    for (size_t i = 0; i < WE_COUNT(lengths); i++) {
+        const int64_t n = lengths[i];
+        float *x = random_floats(n + 1, 6), *y = random_floats(n + 1, 2), *want = random_floats(n + 1, 1),
+              *got = random_floats(n + 1, 1);
+        const size_t bytes = (size_t)(n + 1) * sizeof(float); /* one more: it must stay as it is */
+        EACH_CPU_VARIANT(k) {
+#define BOTH(call_want, call_got, tolerance) \
+    memcpy(want, x, bytes);                  \
+    memcpy(got, x, bytes);                   \
+    call_want;                               \
+    call_got;                                \
+    check_near(#call_got, k, got, want, n + 1, tolerance)
+            BOTH(reference->scale(want, 1.7f, n), k->scale(got, 1.7f, n), 0);
+            BOTH(reference->add(want, y, n), k->add(got, y, n), 0);
+            BOTH(reference->silu_mul(want, y, n), k->silu_mul(got, y, n), 1e-6);
+            BOTH(reference->gelu_tanh_mul(want, y, n), k->gelu_tanh_mul(got, y, n), 1e-6);
+            BOTH(reference->gelu_mul(want, y, n), k->gelu_mul(got, y, n), 1e-6);
+            BOTH(reference->exp_sum(want, 2, n), k->exp_sum(got, 2, n), 1e-6);
+            if (n > 0) {
+                BOTH(reference->rms_norm(want, x, y, n, 1e-5f, 0), k->rms_norm(got, x, y, n, 1e-5f, 0), 1e-6);
+                BOTH(reference->rms_norm(want, want, y, n, 1e-5f, 1), k->rms_norm(got, got, y, n, 1e-5f, 1), 1e-6);
+            }
+#undef BOTH
+            assert_true(k->max(x, n) == reference->max(x, n));
+            memcpy(want, x, bytes);
+            memcpy(got, x, bytes);
+            const float a = reference->exp_sum(want, 1, n), b = k->exp_sum(got, 1, n);
+            assert_true(fabsf(a - b) <= 1e-6f * a);
+        }
+        free_floats(x);
+        free_floats(y);
+        free_floats(want);
+        free_floats(got);
+    }
+}
+
+TEST(kernels_max_skips_nans)
+{
+    float x[20];
+    for (int i = 0; i < 20; i++) x[i] = i % 3 ? (float)i : NAN;
+    EACH_CPU_VARIANT(k) {
+        assert_true(k->max(x, 20) == 19.0f);
+        assert_true(k->max(x, 1) == -INFINITY);
+        assert_true(k->max(x, 0) == -INFINITY);
+    }
+}
+
+/* ---- The tables themselves ---- */
+
+TEST(kernels_tables_end_with_the_reference_and_are_complete)
+{
+    int n = 0;
+    while (we_cpu_kernel_tables[n]) n++;
+    assert_true(n > 0 && we_cpu_kernel_tables[n - 1] == reference);
+    EACH_CPU_VARIANT(k) {
+        assert_non_null(k->row_f32);
+        assert_non_null(k->linear_f32);
+        assert_non_null(k->linear_q8);
+        assert_non_null(k->q8_quantize);
+        assert_non_null(k->mul_f32);
+        assert_non_null(k->mul_f16);
+        assert_non_null(k->gelu_mul);
+    }
+    we_cpu_kernels k;
+    assert_false(we_cpu_kernels_choose("sse9", &k));
+}
