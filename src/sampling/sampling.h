@@ -19,7 +19,7 @@ typedef struct we_sampling {
 } we_sampling;
 
 /** WE_E_RANGE naming field, value and range: temperature 0..100 and finite, top_p 0..1, min_p 0..1, top_k 0..vocab_size,
- * repetition_penalty 0..100, repetition_context 1..1,000,000. */
+ * repetition_penalty 0..100, repetition_context 1..1,000,000 (0 too while the penalty is off). */
 we_status we_sampling_check(const we_sampling *sampling, int vocab_size, we_error *err);
 
 /** The device's order for the n-th generated token (from 0) of an answer. history: all tokens of the timeline, prompt
