@@ -15,7 +15,8 @@
 #include <stdatomic.h>
 
 #define MAX_THREADS 1024
-#define SPIN_NS 50000                 /* longer than the gap between two ops, shorter than the one between two tokens */
+/* Longer than the gap between two ops; where cores are scarce, longer only takes them from who works. */
+#define SPIN_NS 20000
 #define PAUSES_PER_LOOK 32            /* between looks at the clock, which cost about as much */
 #define CACHE_LINE 128                /* two lines: x86 fetches them in pairs; Apple's are this long */
 #define STACK_BYTES (2 * 1024 * 1024) /* macOS gives threads 512 KiB, too little for kernels' panels */
