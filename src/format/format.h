@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * format.h - the weights of a model folder as named tensors: safetensors (one file, or shards by index) and weights.npz.
- * Everything is checked before it is handed out: header sizes, offsets, overlaps, dtype x shape = size, duplicate names.
- * What a tensor means is not known here (model/ knows).
+ * format.h - the weights of a model folder as named tensors: safetensors (one file, or shards by index) and
+ * weights.npz. Everything is checked before it is handed out: header sizes, offsets, overlaps, dtype x shape = size,
+ * duplicate names. What a tensor means is not known here (model/ knows).
  *
- * Bytes are mapped, not copied, and may begin at any address: read them with memcpy or unaligned loads only. Deflated or
- * transposed npz members are unpacked once into memory of our own and counted in `unpacked_bytes`. */
+ * Bytes are mapped, not copied, and may begin at any address: read them with memcpy or unaligned loads only. Deflated
+ * or transposed npz members are unpacked once into memory of our own and counted in `unpacked_bytes`. */
 #ifndef WE_FORMAT_H
 #define WE_FORMAT_H
 
@@ -36,10 +36,11 @@ typedef struct we_weight {
 
 typedef struct we_weights we_weights; /* all tensors of a folder; immutable once open */
 
-/** Open a folder's weights: model.safetensors.index.json with its shards, else every model*.safetensors, else weights.npz.
- * Errors: WE_E_NOT_FOUND (none of them; names what is missing, or the shards that are), WE_E_FORMAT (names file, tensor, what
- *         was found and expected; a Git LFS pointer is recognised: "... is a Git LFS pointer, not the weights: run
- *         `git lfs pull` in DIR"), WE_E_IO, WE_E_NOMEM. */
+/** Open a folder's weights: model.safetensors.index.json with its shards, else every model*.safetensors, else
+ * weights.npz. An index none of whose files is there, beside a model.safetensors, is stale and left alone.
+ * Errors: WE_E_NOT_FOUND (none of them; names what is missing, or the shards that are), WE_E_FORMAT (names file, tensor,
+ *         what was found and expected; a Git LFS pointer is recognised: "... is a Git LFS pointer, not the weights: run
+ *         `git lfs pull` in DIR"), WE_E_UNSUPPORTED (a dtype or packing that we do not read), WE_E_IO, WE_E_NOMEM. */
 we_status we_weights_open(we_weights **out, const char *dir, we_error *err);
 void we_weights_close(we_weights *weights); /* NULL is allowed */
 
@@ -56,12 +57,12 @@ we_status we_weights_load(const we_weights *weights, we_progress_fn progress, vo
 /** True when the bytes begin like a Git LFS pointer file. */
 bool we_is_lfs_pointer(we_str head);
 
-/* The two containers by themselves: parse bytes that are already in memory into tensors (names and shapes live in the arena,
- * data points into `bytes`). For the fuzzers and for we_weights_open. `file` is for messages. */
+/* The two containers by themselves: parse bytes that are already in memory into tensors (names and shapes live in the
+ * arena, data points into `bytes`). For the fuzzers and for we_weights_open. `file` is for messages. */
 we_status we_safetensors_parse(we_arena *arena, we_str bytes, const char *file, we_weight **out, size_t *n,
                                we_error *err);
-/* Deflated or Fortran-order members are unpacked into the arena; *unpacked grows by their bytes. All members together may
- * not unpack to more than max_unpacked bytes. Checksums are checked, so all bytes are read. Text members are left out. */
+/* Deflated or Fortran-order members are unpacked into the arena; *unpacked grows by their bytes. All members together
+ * may not unpack to more than max_unpacked bytes. All bytes are read, for their checksums. Text members are left out. */
 we_status we_npz_parse(we_arena *arena, we_str bytes, const char *file, size_t max_unpacked, we_weight **out, size_t *n,
                        size_t *unpacked, we_error *err);
 

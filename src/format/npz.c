@@ -6,12 +6,12 @@
  *     | head  | (data)     | head  | (data)     |     | a record a member | its locator    |     |
  *     +-------+------------+-------+------------+-----+-------------------+----------------+-----+
  *
- *     NAME.npy:  "\x93NUMPY" major minor  length  {'descr': '<f4', 'fortran_order': False, 'shape': (48, 96), }   elements
+ *     NAME.npy:  "\x93NUMPY" major minor  length  {'descr': '<f4', 'fortran_order': False, 'shape': (48, 96), }  elements
  *                6           1     1      2 or 4  (a Python literal, padded with spaces)
  *
- * Stored members stay where they are; deflated and transposed ones are unpacked once. Sizes come from the central directory:
- * MLX writes 0xFFFFFFFF into the local heads. Every member is held against its checksum, which reads the whole file once;
- * nothing else would notice a flipped bit, and the weights are about to be read anyway.
+ * Stored members stay where they are; deflated and transposed ones are unpacked once. Sizes come from the central
+ * directory: MLX writes 0xFFFFFFFF into the local heads. Every member is held against its checksum, which reads the
+ * whole file once; nothing else would notice a flipped bit, and the weights are about to be read anyway.
  *
  * Two guards against zip bombs: members may not share bytes, and all of them together unpack to at most max_unpacked.
  * Source: PKWARE APPNOTE 6.3.10, sections 4.3 and 4.5.3; numpy/lib/format.py. MLX writes bfloat16 as "<V2". */
@@ -505,7 +505,7 @@ static we_status read_stored(archive *a, const member *m, we_weight *w, bool *sk
     return WE_OK;
 }
 
-/* The arena keeps the elements in C order only: unpacked bytes that are transposed next, or skipped, are freed at once. */
+/* The arena keeps the elements in C order only: unpacked bytes that are transposed next, or skipped, are freed. */
 static we_status read_deflated(archive *a, const member *m, we_weight *w, bool *skip)
 {
     we_status st = may_unpack(a, m, m->len);

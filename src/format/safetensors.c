@@ -10,10 +10,10 @@
  *     { "__metadata__": { ... },
  *       "NAME": { "dtype": "BF16", "shape": [8, 64], "data_offsets": [0, 1024] }, ... }
  *
- * Strict where the reference implementation is (huggingface/safetensors, safetensors/src/tensor.rs: Metadata::validate): the
- * tensors, in any order, cover the data exactly, with no overlap, no hole and nothing behind the last. MLX's own reader
- * would let holes and a tail pass, but neither it nor the reference writes them: they are traces of a broken download.
- * Not checked here: that names are unique, which weights.c finds when it sorts them. */
+ * Strict where the reference implementation is (huggingface/safetensors, safetensors/src/tensor.rs:
+ * Metadata::validate): the tensors, in any order, cover the data exactly, with no overlap, no hole and nothing behind
+ * the last. MLX's own reader would let holes and a tail pass, but neither it nor the reference writes them: they are
+ * traces of a broken download. Not checked here: that names are unique, which weights.c finds when it sorts them. */
 #include "format/format_int.h"
 
 #include <inttypes.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * weights.c - the weights of a folder: which files they lie in, those files mapped and parsed, every tensor by its name.
- * The containers themselves: safetensors.c, npz.c.
+ * weights.c - the weights of a folder: which files they lie in, those files mapped and parsed, every tensor by its
+ * name. The containers themselves: safetensors.c, npz.c.
  *
- * mlx-lm reads every model*.safetensors and never looks at the index. We read the index first, since only it can tell that a
- * shard is missing; an index none of whose shards is there is stale (left over from the model that was converted), and then
- * the files that are there count, as for mlx-lm. Which tensor the index says lies in which shard is not checked: the shards
- * themselves say what they hold, and model/ names what it misses.
+ * mlx-lm reads every model*.safetensors and never looks at the index. We read the index first, since only it can tell
+ * that a shard is missing; an index none of whose shards is there is stale (left over from the model that was
+ * converted), and then the files that are there count, as for mlx-lm. Which tensor the index says lies in which shard
+ * is not checked: the shards themselves say what they hold, and model/ names what it misses.
  *
  * Symbolic links are followed (Hugging Face's cache consists of them), but a name in the index stays in the folder. */
 #include "format/format_int.h"

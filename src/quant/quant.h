@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * quant.h - number formats and packings of weights: conversions of half floats, and MLX's quantizations: what a packed row
- * means, packing and unpacking in plain C. This is the reference that kernels are held to; devices have fast versions.
+ * quant.h - number formats and packings of weights: conversions of half floats, and MLX's quantizations: what a packed
+ * row means, packing and unpacking in plain C. This is the reference that kernels are held to; devices have fast
+ * versions.
  * Source: MLX's documentation of mx.quantize; OCP Microscaling Formats (MX) v1.0 for e2m1, e4m3, e8m0.
  *
- * A packed row is one little-endian bit stream of uint32 words: element i has the bits [i * bits, (i + 1) * bits), also for
- * 3, 5 and 6 bits, crossing words. One scale (and bias) stands for `group_size` neighbours of a row:
+ * A packed row is one little-endian bit stream of uint32 words: element i has the bits [i * bits, (i + 1) * bits), also
+ * for 3, 5 and 6 bits, crossing words. One scale (and bias) stands for `group_size` neighbours of a row:
  *
  *     affine  w = scale * q + bias     q unsigned; scale (of any sign) and bias have the model's float type
  *     mxfp4   w = 2^(s - 127) * e2m1   groups of 32, s uint8
@@ -55,7 +56,9 @@ void we_matrix_row_f32(const we_matrix *m, int64_t row, float *out);
 void we_quant_unpack_row(const we_matrix *m, int64_t row, uint8_t *out);
 /** Pack codes; out has cols * bits / 8 bytes. Needs cols * bits % 32 == 0. */
 void we_quant_pack_row(int bits, const uint8_t *codes, int64_t cols, uint8_t *out);
-/** Quantize float32 values of one row as mx.quantize does, bit for bit (affine scales and biases in `dtype`).
+/** Quantize one row as mx.quantize does on a CPU, bit for bit.
+ * dtype : the type that the values came from, each one exact in it: MLX computes in it, and affine scales and biases
+ *         have it.
  * data, scales, biases: out, sized as above; biases is NULL unless affine. cols % group_size == 0. */
 void we_quant_row(we_quant quant, we_dtype dtype, const float *values, int64_t cols, uint8_t *data, uint8_t *scales,
                   uint8_t *biases);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * quantize.c - a row of floats to codes and scales, bit for bit as mx.quantize on a CPU. The way back: quant.c.
  *
- * affine: the edge of a group (its end farther from zero) becomes a multiple of the scale, so that it and zero are exact:
+ * affine: the edge of a group (its end farther from zero) becomes a multiple of the scale, so that it and zero are
+ * exact:
  *
  *     scale = (max - min) / (2^bits - 1), negative where max is the edge       q0 = round(edge / scale)
  *     scale = edge / q0, bias = edge          (q0 = 0: the scale stays, bias = 0)
@@ -9,12 +10,13 @@
  *
  * in float32, and q with this scale and bias, not with those that are stored after rounding to the model's type.
  *
- * mxfp4, mxfp8, nvfp4: the scale brings the group's largest value to the code's largest, 6 or 448, and is then rounded: up
- * to a power of two (mx), to the nearest e4m3 (nvfp4). Each operation is rounded to the weights' own type, since mx.quantize
- * computes there. On a GPU it differs in ties of e2m1 (to even codes; here towards zero) and in the scale of an empty group.
+ * mxfp4, mxfp8, nvfp4: the scale brings the group's largest value to the code's largest, 6 or 448, and is then rounded:
+ * up to a power of two (mx), to the nearest e4m3 (nvfp4). Each operation is rounded to the weights' own type, since
+ * mx.quantize computes there. On a GPU it differs in ties of e2m1 (to even codes; here towards zero) and in the scale
+ * of an empty group.
  *
- * Source: MLX 0.32.4, mlx/backend/cpu/quantized.cpp (affine) and fp_quantize in mlx/ops.cpp (the others; up to 0.32.2 the
- * power of two was the nearest one, so that half of all groups lost their largest values: ml-explore/mlx#4353). */
+ * Source: MLX 0.32.4, mlx/backend/cpu/quantized.cpp (affine) and fp_quantize in mlx/ops.cpp (the others; up to 0.32.2
+ * the power of two was the nearest one, so that half of all groups lost their largest values: ml-explore/mlx#4353). */
 #include "quant/quant.h"
 
 #include <assert.h>

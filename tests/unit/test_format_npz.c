@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_format_npz.c - weights.npz archives, as numpy and MLX write them and broken in every way. They are built here, piece
- * by piece, so that each can lie about one thing. Folders: test_format_weights.c. */
+ * test_format_npz.c - weights.npz archives, as numpy and MLX write them and broken in every way. They are built here,
+ * piece by piece, so that each can lie about one thing. Folders: test_format_weights.c. */
 #include "support.h"
 
 #include "format/format.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_format_weights.c - the weights of a folder: which files count, shards and their index, names, loading, files that
- * change meanwhile. The containers: test_format_safetensors.c, test_format_npz.c. */
+ * test_format_weights.c - the weights of a folder: which files count, shards and their index, names, loading, files
+ * that change meanwhile. The containers: test_format_safetensors.c, test_format_npz.c. */
 #include "support.h"
 
 #include "format/format.h"

@@ -50,8 +50,8 @@ TEST(quant_every_bfloat16_has_its_value_and_comes_back)
     }
 }
 
-/* Between any two neighbours: the middle goes to the even one, a little less and a little more to the nearer one. The last
- * neighbour is infinity, which counts as the next power of two. */
+/* Between any two neighbours: the middle goes to the even one, a little less and a little more to the nearer one. The
+ * last neighbour is infinity, which counts as the next power of two. */
 static void check_rounding(uint16_t (*to_half)(float), unsigned infinity, int exponent_bits, int mantissa_bits)
 {
     for (unsigned h = 0; h < infinity; h++) {
