@@ -7,16 +7,17 @@
 #include "base/error.h"
 
 /* The modules are the rooms below src/. */
-#define WE_LOG_MODULES(X)                                                                                              \
-    X(base)                                                                                                            \
-    X(format) X(quant) X(tokenizer) X(template) X(device) X(model) X(sampling) X(runtime) X(convert) X(hub) X(backend) \
-        X(client) X(api) X(server)
+/* clang-format off */
+#define WE_LOG_MODULES(X) \
+    X(base) X(format) X(quant) X(tokenizer) X(template) X(device) X(model) X(sampling) X(runtime) X(convert) X(hub) \
+    X(backend) X(client) X(api) X(server)
 typedef enum we_log_module {
 #define X(name) WE_LOG_MODULE_##name,
     WE_LOG_MODULES(X)
 #undef X
-        WE_LOG_MODULE_COUNT
+    WE_LOG_MODULE_COUNT
 } we_log_module;
+/* clang-format on */
 
 bool we_log_enabled(we_log_module module, we_log_level level);
 void we_log_write(we_log_module module, we_log_level level, const char *format, ...) WE_PRINTF(3, 4);
