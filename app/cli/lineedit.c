@@ -304,6 +304,7 @@ cli_line cli_lineedit_read(cli_lineedit *le, const char *prompt, we_buf *line)
     le->pasting = false;
     cli_interrupt_clear();
     if (le->smart) cli_paste_mode(fileno(le->stream), true);
+    el_set(le->el, EL_PREP_TERM, 1); /* before the prompt is drawn: a fast typist's first key is not echoed twice */
     const char *text = el_gets(le->el, &n);
     if (le->smart) cli_paste_mode(fileno(le->stream), false);
     if (text && n > 0) {
