@@ -178,14 +178,14 @@ class ScriptedModel:
         chain.append(FIRST_PIECE if self.loop else END)
         for last, following in zip(chain, chain[1:]):
             head[following * HIDDEN + last] = 4.0  # times sqrt(HIDDEN) from the norm: a logit of 71 over all others
-        layer = "model.layers.0."
+        layer, kv_rows = "model.layers.0.", 32 * self.config["num_key_value_heads"]
         ones = ("F32", (HIDDEN,), f32([1.0] * HIDDEN))
         return {
             "model.embed_tokens.weight": ("F32", (VOCAB, HIDDEN), f32(embed)),
             layer + "input_layernorm.weight": ones,
             layer + "self_attn.q_proj.weight": zeros(320, HIDDEN),
-            layer + "self_attn.k_proj.weight": zeros(32, HIDDEN),
-            layer + "self_attn.v_proj.weight": zeros(32, HIDDEN),
+            layer + "self_attn.k_proj.weight": zeros(kv_rows, HIDDEN),
+            layer + "self_attn.v_proj.weight": zeros(kv_rows, HIDDEN),
             layer + "self_attn.o_proj.weight": zeros(HIDDEN, 320),
             layer + "post_attention_layernorm.weight": ones,
             layer + "mlp.gate_proj.weight": zeros(32, HIDDEN),
