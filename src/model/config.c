@@ -372,6 +372,9 @@ we_status we_config_read(we_config *config, const we_arch **arch, we_arena *aren
     size_t len = 0;
     if (!path) return we_fail(err, WE_E_NOMEM, "%s: no memory", dir);
     we_status st = we_file_read(path, 64 << 20, &text, &len, err);
+    if (st == WE_E_NOT_FOUND)
+        st = we_fail(err, WE_E_NOT_FOUND, "%s has no config.json: it is not a model folder, or its download did not end",
+                     dir);
     if (!st && we_is_lfs_pointer((we_str){ text, len }))
         st = we_fail(err, WE_E_FORMAT, "%s is a Git LFS pointer, not the file itself: run `git lfs pull` in %s", path,
                      dir);
