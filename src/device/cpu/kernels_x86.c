@@ -34,4 +34,5 @@ bool we_x86_has_avx512(void)
     return (b & foundation) == foundation && (c & dots) == dots;
 }
 
-const we_cpu_kernels *const we_cpu_kernel_tables[] = { &we_cpu_kernels_avx512, &we_cpu_kernels_reference, NULL };
+const we_cpu_kernels *const we_cpu_kernel_tables[] = { &we_cpu_kernels_avx512, &we_cpu_kernels_avx2,
+                                                       &we_cpu_kernels_reference, NULL };

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * build: -mavx2 -mfma -mf16c
+ * avx2.c - the table for AVX2 with FMA: float32 products, attention's products, vectors. Integer products: avx2_q8.c. */
+#include "device/cpu/avx2.h"
+#include "device/cpu/rows.h"
+
+#include <math.h>
+
+/* ---- float32 products: two rows, as float32 in scratch (or as they lie there), times four tokens ---- */
+
+#define R 2
+#define T 4
+
+static void row_f32(const we_matrix *w, int64_t row, float *out)
+{
+    if (w->quant.mode != WE_QUANT_NONE) {
+        we_row_f32_inline(w, row, out);
+        return;
+    }
+    const size_t size = w->dtype == WE_F32 ? 4 : 2;
+    const uint8_t *p = w->data + (size_t)row * (size_t)w->cols * size;
+    int64_t c = 0;
+    for (; c + 8 <= w->cols; c += 8) _mm256_storeu_ps(out + c, floats8(w->dtype, p + (size_t)c * size));
+    if (c < w->cols) we_to_f32(w->dtype, p + (size_t)c * size, (size_t)(w->cols - c), out + c);
+}
+
+INLINE float dot_plain(we_dtype dtype, const uint8_t *p, const float *x, int64_t n)
+{
+    const size_t size = dtype == WE_F32 ? 4 : 2;
+    __m256 s0 = _mm256_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
+    int64_t c = 0;
+    for (; c + 32 <= n; c += 32) {
+        const uint8_t *q = p + (size_t)c * size;
+        _mm_prefetch((const char *)q + 2048, _MM_HINT_T0);
+        s0 = _mm256_fmadd_ps(floats8(dtype, q), _mm256_loadu_ps(x + c), s0);
+        s1 = _mm256_fmadd_ps(floats8(dtype, q + 8 * size), _mm256_loadu_ps(x + c + 8), s1);
+        s2 = _mm256_fmadd_ps(floats8(dtype, q + 16 * size), _mm256_loadu_ps(x + c + 16), s2);
+        s3 = _mm256_fmadd_ps(floats8(dtype, q + 24 * size), _mm256_loadu_ps(x + c + 24), s3);
+    }
+    for (; c + 8 <= n; c += 8) s0 = _mm256_fmadd_ps(floats8(dtype, p + (size_t)c * size), _mm256_loadu_ps(x + c), s0);
+    float rest[8] = { 0 }, sum = sum8(_mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3)));
+    if (c < n) we_to_f32(dtype, p + (size_t)c * size, (size_t)(n - c), rest);
+    for (int i = 0; c < n; c++, i++) sum += rest[i] * x[c];
+    return sum;
+}
+
+static void linear_plain_1(const we_matrix *w, int64_t first, int64_t n_rows, const float *x, float *y, bool add)
+{
+    const size_t row_bytes = (size_t)w->cols * (w->dtype == WE_F32 ? 4 : 2);
+    const uint8_t *p = w->data + (size_t)first * row_bytes;
+    for (int64_t r = 0; r < n_rows; r++, p += row_bytes) {
+        const float dot = w->dtype == WE_BF16  ? dot_plain(WE_BF16, p, x, w->cols)
+                          : w->dtype == WE_F16 ? dot_plain(WE_F16, p, x, w->cols)
+                                               : dot_plain(WE_F32, p, x, w->cols);
+        y[r] = (add ? y[r] : 0.0f) + dot;
+    }
+}
+
+INLINE void tile_f32(const float *const a[R], const float *const x[T], int64_t n, float out[T][R])
+{
+    __m256 s[T][R];
+    UNROLL for (int i = 0; i < T * R; i++) s[i / R][i % R] = _mm256_setzero_ps();
+    int64_t c = 0;
+    for (; c + 8 <= n; c += 8) {
+        const __m256 a0 = _mm256_loadu_ps(a[0] + c), a1 = _mm256_loadu_ps(a[1] + c);
+        UNROLL for (int t = 0; t < T; t++)
+        {
+            const __m256 xt = _mm256_loadu_ps(x[t] + c);
+            s[t][0] = _mm256_fmadd_ps(a0, xt, s[t][0]);
+            s[t][1] = _mm256_fmadd_ps(a1, xt, s[t][1]);
+        }
+    }
+    UNROLL for (int i = 0; i < T * R; i++) out[i / R][i % R] = sum8(s[i / R][i % R]);
+    for (; c < n; c++)
+        for (int i = 0; i < T * R; i++) out[i / R][i % R] += x[i / R][c] * a[i % R][c];
+}
+
+static void linear_f32(const we_matrix *w, int64_t first, int64_t n_rows, const float *x, int64_t x_stride, int64_t n,
+                       float *y, int64_t y_stride, bool add, void *scratch)
+{
+    if (n == 1 && w->quant.mode == WE_QUANT_NONE) {
+        linear_plain_1(w, first, n_rows, x, y, add);
+        return;
+    }
+    for (int64_t r = 0; r < n_rows; r += R) {
+        const int64_t rows = WE_MIN(n_rows - r, R);
+        const float *a[R], *b[T];
+        for (int64_t i = 0; i < R; i++) { /* what does not exist is a copy of the last */
+            a[i] = (float *)scratch + WE_MIN(i, rows - 1) * w->cols;
+            if (i < rows) row_f32(w, first + r + i, (float *)scratch + i * w->cols);
+        }
+        for (int64_t t = 0; t < n; t += T) {
+            float sums[T][R];
+            for (int64_t i = 0; i < T; i++) b[i] = x + WE_MIN(t + i, n - 1) * x_stride;
+            tile_f32(a, b, w->cols, sums);
+            for (int64_t i = 0; i < WE_MIN(T, n - t); i++)
+                for (int64_t j = 0; j < rows; j++) {
+                    float *out = &y[(t + i) * y_stride + r + j];
+                    *out = (add ? *out : 0.0f) + sums[i][j];
+                }
+        }
+    }
+}
+
+/* ---- Rounding to int8 ---- */
+
+static void q8_quantize(const float *x, int64_t cols, int8_t *values, float *scales, float *sums)
+{
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    for (int64_t c = 0; c < we_q8_stride(cols); c += WE_Q8_GROUP, scales++, sums++) {
+        float tail[WE_Q8_GROUP] = { 0 };
+        const float *p = x + c;
+        if (cols - c < WE_Q8_GROUP) {
+            if (cols > c) memcpy(tail, p, (size_t)(cols - c) * sizeof(float));
+            p = tail;
+        }
+        const __m256 a = _mm256_loadu_ps(p), b = _mm256_loadu_ps(p + 8), e = _mm256_loadu_ps(p + 16),
+                     f = _mm256_loadu_ps(p + 24);
+#define SIZE(v) _mm256_and_si256(_mm256_castps_si256(v), magnitude)
+        __m256i most8 = _mm256_max_epu32(_mm256_max_epu32(SIZE(a), SIZE(b)), _mm256_max_epu32(SIZE(e), SIZE(f)));
+#undef SIZE
+        most8 = _mm256_max_epu32(most8, _mm256_permute2x128_si256(most8, most8, 1));
+        most8 = _mm256_max_epu32(most8, _mm256_shuffle_epi32(most8, 0x4e));
+        most8 = _mm256_max_epu32(most8, _mm256_shuffle_epi32(most8, 0xb1));
+        const uint32_t most = (uint32_t)_mm256_cvtsi256_si32(most8);
+        float largest;
+        memcpy(&largest, &most, sizeof largest);
+        const bool finite = most < 0x7f800000, zero = !finite || largest < 1e-30f;
+        __m256i words = _mm256_setzero_si256();
+        if (!zero) {
+            const __m256 inverse = _mm256_set1_ps(127.0f / largest);
+#define CODE(v) _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse))
+            words = _mm256_packs_epi16(_mm256_packs_epi32(CODE(a), CODE(b)), _mm256_packs_epi32(CODE(e), CODE(f)));
+#undef CODE
+            words = _mm256_permutevar8x32_epi32(words,
+                                                _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)); /* packs work in halves */
+        }
+        _mm256_storeu_si256((__m256i *)(void *)(values + c), words);
+        const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), words);
+        *scales = !finite ? NAN : zero ? 0.0f : largest / 127.0f;
+        *sums = *scales * (float)sum8_epi32(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+}
+
+/* ---- Attention's products: 4 rows of A, 16 columns of B ---- */
+
+INLINE __m256 b_floats(const void *b, int64_t at, bool half)
+{
+    return half ? floats8(WE_F16, (const uint8_t *)((const uint16_t *)b + at)) : _mm256_loadu_ps((const float *)b + at);
+}
+
+INLINE void mul_tile(const float *a, int64_t lda, const void *b, int64_t ldb, float *c, int64_t ldc, int64_t k,
+                     bool add, bool half, int rows, int vectors)
+{
+    __m256 s[4][2];
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) s[i][j] =
+        add ? _mm256_loadu_ps(c + i * ldc + 8 * j) : _mm256_setzero_ps();
+    for (int64_t l = 0; l < k; l++) {
+        __m256 v[2];
+        UNROLL for (int j = 0; j < vectors; j++) v[j] = b_floats(b, l * ldb + 8 * j, half);
+        UNROLL for (int i = 0; i < rows; i++)
+        {
+            const __m256 x = _mm256_broadcast_ss(a + i * lda + l);
+            UNROLL for (int j = 0; j < vectors; j++) s[i][j] = _mm256_fmadd_ps(x, v[j], s[i][j]);
+        }
+    }
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++)
+        _mm256_storeu_ps(c + i * ldc + 8 * j, s[i][j]);
+}
+
+/* Fewer than 8 columns: one by one. */
+INLINE void mul_columns(const float *a, int64_t lda, const void *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
+                        int64_t n, int64_t k, bool add, bool half)
+{
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            float sum = add ? c[i * ldc + j] : 0.0f;
+            for (int64_t l = 0; l < k; l++) {
+                const float v = half ? _cvtsh_ss(((const uint16_t *)b)[l * ldb + j]) : ((const float *)b)[l * ldb + j];
+                sum += a[i * lda + l] * v;
+            }
+            c[i * ldc + j] = sum;
+        }
+}
+
+INLINE void mul(const float *a, int64_t lda, const void *b, int64_t ldb, float *c, int64_t ldc, int64_t m, int64_t n,
+                int64_t k, bool add, bool half)
+{
+    int64_t j = 0;
+#define AT(j) (half ? (const void *)((const uint16_t *)b + (j)) : (const void *)((const float *)b + (j)))
+    for (; j + 8 <= n; j += n - j >= 16 ? 16 : 8) {
+        const bool wide = n - j >= 16;
+        int64_t i = 0;
+        for (; i + 4 <= m; i += 4) {
+            if (wide)
+                mul_tile(a + i * lda, lda, AT(j), ldb, c + i * ldc + j, ldc, k, add, half, 4, 2);
+            else
+                mul_tile(a + i * lda, lda, AT(j), ldb, c + i * ldc + j, ldc, k, add, half, 4, 1);
+        }
+        for (; i < m; i++) {
+            if (wide)
+                mul_tile(a + i * lda, lda, AT(j), ldb, c + i * ldc + j, ldc, k, add, half, 1, 2);
+            else
+                mul_tile(a + i * lda, lda, AT(j), ldb, c + i * ldc + j, ldc, k, add, half, 1, 1);
+        }
+    }
+    if (j < n) mul_columns(a, lda, AT(j), ldb, c + j, ldc, m, n - j, k, add, half);
+#undef AT
+}
+
+static void mul_f32(const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
+                    int64_t n, int64_t k, bool add)
+{
+    mul(a, lda, b, ldb, c, ldc, m, n, k, add, false);
+}
+
+static void mul_f16(const float *a, int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
+                    int64_t n, int64_t k, bool add)
+{
+    mul(a, lda, b, ldb, c, ldc, m, n, k, add, true);
+}
+
+/* ---- Vectors: whole ones, then one that is padded ---- */
+
+INLINE __m256i tail_mask(int64_t left)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)WE_MIN(left, 8)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+INLINE __m256 load(const float *x, int64_t left)
+{
+    return left >= 8 ? _mm256_loadu_ps(x) : _mm256_maskload_ps(x, tail_mask(left));
+}
+INLINE void store(float *x, int64_t left, __m256 v)
+{
+    if (left >= 8)
+        _mm256_storeu_ps(x, v);
+    else
+        _mm256_maskstore_ps(x, tail_mask(left), v);
+}
+
+/* exp in about 1 ulp: x = n ln 2 + f, |f| <= ln 2 / 2; e^f by the polynomial of Cephes' expf, times 2^n in two factors, so
+ * that results down to the subnormal ones come out. A NaN stays one (the clamps give their second operand then). */
+INLINE __m256 exp8(__m256 x)
+{
+    x = _mm256_max_ps(_mm256_set1_ps(-110.0f), _mm256_min_ps(_mm256_set1_ps(100.0f), x));
+    const __m256 n =
+        _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 f = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
+    f = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), f);
+    __m256 p = _mm256_set1_ps(1.9875691500e-4f);
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.3981999507e-3f));
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(8.3334519073e-3f));
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(4.1665795894e-2f));
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.6666665459e-1f));
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(5.0000001201e-1f));
+    p = _mm256_fmadd_ps(p, _mm256_mul_ps(f, f), _mm256_add_ps(f, _mm256_set1_ps(1.0f)));
+    const __m256i e = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(e, 1), rest = _mm256_sub_epi32(e, half);
+    const __m256i one = _mm256_set1_epi32(127);
+    p = _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, one), 23)));
+    return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, one), 23)));
+}
+
+static void to_f16(const float *x, uint16_t *out, int64_t n)
+{
+    const __m256 most = _mm256_set1_ps(65504.0f), least = _mm256_set1_ps(-65504.0f),
+                 infinity = _mm256_set1_ps(INFINITY);
+    for (int64_t i = 0; i < n; i += 8) {
+        const __m256 v = load(x + i, n - i);
+        const __m256 finite = _mm256_cmp_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), v), infinity, _CMP_LT_OQ);
+        const __m256 clamped = _mm256_blendv_ps(v, _mm256_min_ps(most, _mm256_max_ps(least, v)), finite);
+        const __m128i half = _mm256_cvtps_ph(clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        if (n - i >= 8)
+            _mm_storeu_si128((__m128i *)(void *)(out + i), half);
+        else
+            memcpy(out + i, &half, (size_t)(n - i) * 2);
+    }
+}
+
+static float max(const float *x, int64_t n)
+{
+    __m256 most = _mm256_set1_ps(-INFINITY);
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        most = _mm256_max_ps(_mm256_loadu_ps(x + i), most); /* of a NaN and a number: the second */
+    float all[8], largest = -INFINITY;
+    _mm256_storeu_ps(all, most);
+    for (int j = 0; j < 8; j++) largest = WE_MAX(largest, all[j]);
+    for (; i < n; i++)
+        if (x[i] > largest) largest = x[i];
+    return largest;
+}
+
+static float exp_sum(float *x, float shift, int64_t n)
+{
+    __m256 sum = _mm256_setzero_ps();
+    for (int64_t i = 0; i < n; i += 8) {
+        __m256 e = exp8(_mm256_sub_ps(load(x + i, n - i), _mm256_set1_ps(shift)));
+        store(x + i, n - i, e);
+        if (n - i < 8) e = _mm256_and_ps(e, _mm256_castsi256_ps(tail_mask(n - i)));
+        sum = _mm256_add_ps(sum, e);
+    }
+    return sum8(sum);
+}
+
+static void scale(float *x, float factor, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 8) store(x + i, n - i, _mm256_mul_ps(load(x + i, n - i), _mm256_set1_ps(factor)));
+}
+
+static void add(float *x, const float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 8) store(x + i, n - i, _mm256_add_ps(load(x + i, n - i), load(y + i, n - i)));
+}
+
+static void rms_norm(float *out, const float *x, const float *weight, int64_t n, float eps, float offset)
+{
+    __m256 s0 = _mm256_setzero_ps(), s1 = s0;
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m256 a = _mm256_loadu_ps(x + i), b = _mm256_loadu_ps(x + i + 8);
+        s0 = _mm256_fmadd_ps(a, a, s0);
+        s1 = _mm256_fmadd_ps(b, b, s1);
+    }
+    for (; i < n; i += 8) {
+        const __m256 a = load(x + i, n - i);
+        s0 = _mm256_fmadd_ps(a, a, s0);
+    }
+    const __m256 factor = _mm256_set1_ps(1.0f / sqrtf(sum8(_mm256_add_ps(s0, s1)) / (float)n + eps));
+    for (i = 0; i < n; i += 8) {
+        const __m256 w = _mm256_add_ps(load(weight + i, n - i), _mm256_set1_ps(offset));
+        store(out + i, n - i, _mm256_mul_ps(_mm256_mul_ps(load(x + i, n - i), factor), w));
+    }
+}
+
+INLINE __m256 sigmoid(__m256 x)
+{
+    const __m256 one = _mm256_set1_ps(1.0f);
+    return _mm256_div_ps(one, _mm256_add_ps(one, exp8(_mm256_sub_ps(_mm256_setzero_ps(), x))));
+}
+
+static void silu_mul(float *gate, const float *up, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 8) {
+        const __m256 g = load(gate + i, n - i);
+        store(gate + i, n - i, _mm256_mul_ps(_mm256_mul_ps(g, sigmoid(g)), load(up + i, n - i)));
+    }
+}
+
+/* (1 + tanh(u)) / 2 = sigmoid(2 u) */
+static void gelu_tanh_mul(float *gate, const float *up, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 8) {
+        const __m256 g = load(gate + i, n - i), cube = _mm256_mul_ps(_mm256_mul_ps(g, g), g);
+        const __m256 u =
+            _mm256_mul_ps(_mm256_set1_ps(2 * 0.7978845608f), _mm256_fmadd_ps(cube, _mm256_set1_ps(0.044715f), g));
+        store(gate + i, n - i, _mm256_mul_ps(_mm256_mul_ps(g, sigmoid(u)), load(up + i, n - i)));
+    }
+}
+
+const we_cpu_kernels we_cpu_kernels_avx2 = {
+    .name = "avx2",
+    .supported = we_x86_has_avx2,
+    .row_f32 = row_f32,
+    .linear_f32 = linear_f32,
+    .linear_q8 = we_avx2_linear_q8,
+    .q8_quantize = q8_quantize,
+    .mul_f32 = mul_f32,
+    .mul_f16 = mul_f16,
+    .to_f16 = to_f16,
+    .max = max,
+    .exp_sum = exp_sum,
+    .scale = scale,
+    .add = add,
+    .rms_norm = rms_norm,
+    .silu_mul = silu_mul,
+    .gelu_tanh_mul = gelu_tanh_mul,
+};
