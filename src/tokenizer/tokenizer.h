@@ -39,9 +39,8 @@ we_status we_tok_decode(const we_tok *tok, const int32_t *ids, size_t n, bool sk
 typedef struct we_tok_stream {
     const we_tok *tok; /* borrowed */
     bool skip_special;
-    we_ids ids;     /* not yet given out, with the context that the decoder needs before them */
-    size_t n_given; /* bytes of decode(ids) that are out already */
-    we_buf text;    /* what the last call handed out */
+    struct we_decode *state; /* the decoders' chain and what it holds back; NULL before the first id */
+    we_buf text;             /* what the last call handed out */
 } we_tok_stream;
 void we_tok_stream_init(we_tok_stream *s, const we_tok *tok, bool skip_special);
 void we_tok_stream_deinit(we_tok_stream *s);

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * tokenizer_int.h - what the files of this room share: the tokenizer's parts and the tables that name them.
+ *
+ * Each stage of the pipeline is a list of components (a Sequence is written out into the list). A component is a row
+ * { name, parse, run } of its stage's table and a we_part with its settings: to add one, write two functions and a row.
+ *     tokenizer.c: door, order of work     config.c: tokenizer_config.json & family      vocab.c, trie.c: look-ups
+ *     added.c: added tokens                normalizer.c, precompiled.c                   pretokenizer.c
+ *     model.c: loading, table; model_*.c   post.c: post-processors                       decoder.c, stream.c */
+#ifndef WE_TOKENIZER_INT_H
+#define WE_TOKENIZER_INT_H
+
+#include "tokenizer/regex.h"
+#include "tokenizer/tokenizer.h"
+#include "tokenizer/unicode.h"
+
+#include <stdio.h>
+
+#define WE_TOK_MAX_ID (1 << 22)          /* ids are indices of tables: a lying file must not make them large */
+#define WE_TOK_MAX_PARTS 64              /* components of one stage */
+#define WE_TOK_MAX_BYTES ((size_t)1 << 31) /* of a text to encode, and of a tokenizer.json: positions fit 32 bits */
+
+/* ---- Vocabulary: the model's tokens by text and by id ---- */
+
+typedef struct we_vocab_token {
+    uint32_t start, len; /* in the pool */
+    int32_t id;
+} we_vocab_token;
+typedef struct we_vocab_slot {
+    uint32_t hash, token; /* token: index + 1; 0: free */
+} we_vocab_slot;
+typedef struct we_vocab {
+    we_buf pool;
+    we_vocab_token *tokens;
+    size_t n, capacity;
+    we_vocab_slot *slots;
+    size_t n_slots;  /* a power of two */
+    size_t max_len;  /* of a token, in bytes */
+    int32_t max_id;  /* -1: empty */
+} we_vocab;
+
+/** A text that is there already gets the new id (the last one counts, as in the reference). False: memory is out. */
+bool we_vocab_add(we_vocab *v, we_str text, int32_t id);
+int32_t we_vocab_find(const we_vocab *v, we_str text); /* -1: none */
+/** The same for a + b without joining them. */
+int32_t we_vocab_find_pair(const we_vocab *v, we_str a, we_str b);
+static inline we_str we_vocab_text(const we_vocab *v, size_t token)
+{
+    return (we_str){ v->pool.ptr + v->tokens[token].start, v->tokens[token].len };
+}
+void we_vocab_deinit(we_vocab *v);
+
+/* ---- Trie over bytes ---- */
+
+typedef struct we_trie_edge {
+    uint32_t key, node; /* key: parent << 8 | byte, + 1; 0: free */
+} we_trie_edge;
+typedef struct we_trie {
+    we_trie_edge *edges;
+    size_t n_edges, n_slots;
+    int32_t *values; /* [n_nodes]: -1 where no key ends; node 0 is the root */
+    size_t n_nodes, capacity;
+    uint32_t root[256];
+} we_trie;
+
+bool we_trie_add(we_trie *t, we_str key, int32_t value); /* the last value of a key counts; false: memory is out */
+uint32_t we_trie_step(const we_trie *t, uint32_t node, unsigned char byte); /* 0: no such edge */
+void we_trie_deinit(we_trie *t);
+
+/* ---- Added tokens ---- */
+
+typedef struct we_added {
+    we_str content;
+    we_str form; /* what is matched and decoded: content, normalized where `normalized` */
+    int32_t id;
+    bool single_word, lstrip, rstrip, normalized, special;
+} we_added;
+
+typedef struct we_added_list {
+    we_added *tokens;
+    size_t n;
+    we_trie raw, normal; /* the contents to find before and behind the normalizer; value: index in tokens */
+    bool any_raw, any_normal;
+} we_added_list;
+
+/* ---- Components ---- */
+
+typedef enum we_split_behavior {
+    WE_SPLIT_REMOVED, WE_SPLIT_ISOLATED, WE_SPLIT_MERGED_WITH_PREVIOUS, WE_SPLIT_MERGED_WITH_NEXT, WE_SPLIT_CONTIGUOUS
+} we_split_behavior;
+typedef enum we_prepend_scheme { WE_PREPEND_ALWAYS, WE_PREPEND_FIRST, WE_PREPEND_NEVER } we_prepend_scheme;
+
+/* A component's settings: each uses what it needs. */
+typedef struct we_part {
+    const void *kind; /* a row of its stage's table */
+    we_str text;      /* Prepend's, Replace's content, a decoder's prefix or suffix, CTC's pad token */
+    we_str text2;     /* CTC's word delimiter */
+    we_regex *regex;  /* Split, Replace */
+    we_str literal;   /* Split, Replace with a plain pattern */
+    bool is_literal, invert;
+    we_split_behavior behavior;
+    we_prepend_scheme scheme;
+    uint32_t rune;    /* Metaspace's replacement, CharDelimiterSplit's, decoder Strip's */
+    bool left, right; /* normalizer Strip */
+    size_t start, stop; /* decoder Strip; FixedLength's length in start */
+    bool use_regex, add_prefix_space, individual_digits, cleanup;
+    bool clean_text, handle_chinese_chars, strip_accents, lowercase; /* BertNormalizer */
+    void *data;       /* Precompiled's map, TemplateProcessing's pieces: in the tokenizer's arena */
+    size_t n_data;
+} we_part;
+typedef struct we_parts {
+    we_part *parts;
+    size_t n;
+} we_parts;
+
+/* ---- Pre-tokenized text: pieces of one stretch between added tokens ---- */
+
+typedef struct we_piece {
+    uint32_t start, end; /* in the text */
+    bool at_start;       /* nothing of the original text stands before it */
+} we_piece;
+typedef struct we_pieces {
+    we_str text;
+    we_buf bufs[2]; /* texts that components wrote: one is read while the other is written */
+    int current;    /* which one is next to be written */
+    we_piece *pieces, *next;
+    size_t n, n_next, capacity, next_capacity;
+    bool byte_level; /* each byte still stands for its character of the byte alphabet */
+    bool failed;     /* memory ran out */
+} we_pieces;
+
+/* ---- Models ---- */
+
+typedef struct we_model_kind we_model_kind;
+typedef struct we_bpe we_bpe;
+typedef struct we_unigram we_unigram;
+typedef struct we_wordpiece we_wordpiece;
+
+/* One call's scratch. */
+typedef struct we_tok_work {
+    we_pieces pieces;
+    we_buf normal[2];
+    we_buf joined;   /* a word with its prefix, its byte alphabet, ... */
+    void *bpe;       /* model_bpe.c's */
+    void *unigram;   /* model_unigram.c's */
+    size_t unigram_capacity;
+} we_tok_work;
+
+struct we_model_kind {
+    const char *name;
+    /** Settings are read, the vocabulary is there; takes the merges from `merges` where they were not read yet. */
+    we_status (*finish)(we_tok *tok, const we_json *settings, we_error *err);
+    /** Append the tokens of a piece (never empty). byte_level: its bytes stand for the byte alphabet. */
+    we_status (*encode)(const we_tok *tok, we_tok_work *work, we_str piece, bool byte_level, we_ids *out, we_error *err);
+    void (*free)(we_tok *tok);
+};
+
+struct we_tok {
+    we_arena arena;
+    we_vocab vocab;
+    const we_model_kind *model;
+    we_bpe *bpe;
+    we_unigram *unigram;
+    we_wordpiece *wordpiece;
+    we_added_list added;
+    uint32_t *by_id; /* [n_ids]: 0 none, token index + 1, or added index + 1 with WE_TOK_ADDED */
+    size_t n_ids;
+    we_parts normalizers, pretokenizers, posts, decoders;
+    bool has_decoder; /* without one, tokens are joined by spaces */
+
+    /* config.c */
+    struct we_tok_role { we_str role, content; } *roles;
+    size_t n_roles;
+    struct we_tok_template { we_str name, source; } *templates;
+    size_t n_templates;
+    we_ids eos_ids;
+};
+#define WE_TOK_ADDED 0x80000000U
+
+/* ---- Reading tokenizer.json ---- */
+
+/* The value of a member; absent or null leaves *out alone. `where` is for messages: "normalizer.content". */
+we_status we_tok_get_bool(const we_json *object, const char *key, const char *where, bool *out, we_error *err);
+we_status we_tok_get_size(const we_json *object, const char *key, const char *where, size_t *out, we_error *err);
+we_status we_tok_get_str(we_tok *tok, const we_json *object, const char *key, const char *where, bool required, we_str *out,
+                         we_error *err);
+we_status we_tok_get_rune(const we_json *object, const char *key, const char *where, uint32_t *out, we_error *err);
+/** { "String": ... } or { "Regex": ... } into literal or regex. */
+we_status we_tok_get_pattern(we_tok *tok, const we_json *object, const char *where, we_part *part, we_error *err);
+we_status we_tok_copy(we_tok *tok, we_str text, we_str *out, we_error *err); /* into the tokenizer's arena */
+
+typedef struct we_part_kind { /* how every stage's table begins */
+    const char *name;
+    we_status (*parse)(we_tok *tok, we_part *part, const we_json *json, const char *where, we_error *err);
+} we_part_kind;
+/** Read a stage: null, one component, or a Sequence of them. `sequence`: the member of a Sequence that holds the list.
+ * Errors: WE_E_UNSUPPORTED names an unknown component. */
+we_status we_tok_parse_stage(we_tok *tok, we_parts *out, const we_json *json, const char *where, const char *sequence,
+                             const void *table, size_t n_rows, size_t row_size, we_error *err);
+
+we_status we_tok_parse_normalizers(we_tok *tok, const we_json *json, we_error *err);
+we_status we_tok_parse_pretokenizers(we_tok *tok, const we_json *json, we_error *err);
+we_status we_tok_parse_posts(we_tok *tok, const we_json *json, we_error *err);
+we_status we_tok_parse_decoders(we_tok *tok, const we_json *json, we_error *err);
+we_status we_tok_parse_added(we_tok *tok, const we_json *json, we_error *err);
+/** The reader stands behind the key "model". */
+we_status we_tok_read_model(we_tok *tok, we_json_reader *reader, we_error *err);
+/** A further reading of BPE's merges: false when the file's order lets them be read only at the end. */
+we_status we_bpe_read_merges(we_tok *tok, we_json_reader *reader, we_str prefix, we_error *err);
+
+/* ---- Running ---- */
+
+we_status we_tok_normalize(const we_tok *tok, we_tok_work *work, we_str text, we_str *out, we_error *err);
+we_status we_precompiled_parse(we_tok *tok, we_part *part, const we_json *json, const char *where, we_error *err);
+we_status we_precompiled_run(const we_part *part, we_str in, we_buf *out, we_error *err);
+
+we_status we_tok_pretokenize(const we_tok *tok, we_pieces *pieces, we_str text, bool at_start, we_error *err);
+void we_pieces_deinit(we_pieces *p);
+bool we_tok_is_split_into_words(const we_tok *tok); /* by its pre-tokenizers */
+
+/* All occurrences of a pattern, by regex or as plain text. */
+typedef struct we_part_scan {
+    const we_part *part;
+    we_str text;
+    size_t pos;
+    we_regex_scan regex;
+} we_part_scan;
+void we_part_scan_init(we_part_scan *scan, const we_part *part, we_str text);
+bool we_part_scan_next(we_part_scan *scan, size_t *start, size_t *end);
+/** Errors: WE_E_NOMEM where the scan ended for that. */
+we_status we_part_scan_deinit(we_part_scan *scan, we_error *err);
+
+/** Cut text at added tokens (those of before or behind the normalizer): calls `text_fn` for what lies between, `token_fn` for
+ * each token found. */
+typedef we_status (*we_added_text_fn)(void *user, we_str text, size_t offset, we_error *err);
+typedef we_status (*we_added_token_fn)(void *user, int32_t id, we_error *err);
+we_status we_added_split(const we_added_list *added, bool normalized, we_str text, void *user, we_added_text_fn text_fn,
+                         we_added_token_fn token_fn, we_error *err);
+void we_added_deinit(we_added_list *added);
+
+void we_bpe_work_free(void *bpe);
+extern const we_model_kind we_model_bpe, we_model_unigram, we_model_wordpiece, we_model_wordlevel;
+
+/** Put what the post-processors add around (or into) the ids from `start` on. */
+we_status we_tok_post_process(const we_tok *tok, we_ids *ids, size_t start, bool special, we_error *err);
+
+/* The byte alphabet of GPT-2: printable bytes of Latin-1 stand for themselves, the others for U+0100 onwards. */
+uint32_t we_byte_to_rune(unsigned char byte);
+int we_rune_to_byte(uint32_t rune); /* -1: not of the alphabet */
+void we_byte_level_append(we_buf *out, we_str bytes);
+
+/* ---- Decoding: one machine for all at once and for streams ---- */
+
+typedef struct we_decode_stage {
+    we_buf held;    /* not passed on yet */
+    size_t index;   /* tokens begun */
+    size_t given;   /* of a run that is still open: bytes passed on */
+    size_t n_cut;   /* Strip: cut from the token's begin */
+    size_t n_trail; /* Strip: held back at its end */
+    bool first_done, seen;
+    we_buf last;    /* CTC: the token before; the others: scratch */
+    we_buf gather;  /* parts of a token, for those that want it whole */
+} we_decode_stage;
+typedef struct we_decode {
+    const we_tok *tok;
+    we_decode_stage *stages;
+    bool streaming;
+    we_buf *out;
+    we_error *err;
+} we_decode;
+we_status we_decode_init(we_decode *d, const we_tok *tok, bool streaming, we_error *err);
+we_status we_decode_feed(we_decode *d, int32_t id, bool skip_special, we_buf *out, we_error *err);
+we_status we_decode_flush(we_decode *d, we_buf *out, we_error *err); /* then it begins anew */
+void we_decode_deinit(we_decode *d);
+
+/* ---- config.c ---- */
+
+we_status we_tok_parse_config(we_tok *tok, we_str json, we_error *err);
+we_status we_tok_read_family(we_tok *tok, const char *dir, we_error *err);
+we_status we_tok_find_eos(we_tok *tok, we_error *err);
+/** Read a file of a model folder; absent: *text stays NULL. Errors: also WE_E_FORMAT for a Git LFS pointer. */
+we_status we_tok_read_file(const char *dir, const char *name, char **text, size_t *len, we_error *err);
+bool we_tok_is_lfs_pointer(we_str text);
+
+#endif

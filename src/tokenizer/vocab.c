@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * vocab.c - the model's tokens: one pool of bytes, 12 bytes a token and a hash table of 8-byte slots. */
+#include "tokenizer/tokenizer_int.h"
+
+static uint32_t hash_more(uint32_t hash, we_str text) /* FNV-1a: tokens are short */
+{
+    for (size_t i = 0; i < text.len; i++)
+        hash = (hash ^ (unsigned char)text.ptr[i]) * 16777619U;
+    return hash;
+}
+
+static uint32_t hash_end(uint32_t hash) /* FNV's low bits are weak: mix */
+{
+    hash ^= hash >> 15;
+    hash *= 0x2C1B3C6DU;
+    return hash ^ hash >> 13;
+}
+
+static bool grow(we_vocab *v)
+{
+    size_t n_slots = v->n_slots ? v->n_slots * 2 : 1024;
+    we_vocab_slot *slots = we_calloc(n_slots, sizeof(*slots));
+    if (!slots)
+        return false;
+    for (size_t i = 0; i < v->n_slots; i++) {
+        if (!v->slots[i].token)
+            continue;
+        size_t at = v->slots[i].hash & (n_slots - 1);
+        while (slots[at].token)
+            at = (at + 1) & (n_slots - 1);
+        slots[at] = v->slots[i];
+    }
+    we_free(v->slots);
+    v->slots = slots;
+    v->n_slots = n_slots;
+    return true;
+}
+
+bool we_vocab_add(we_vocab *v, we_str text, int32_t id)
+{
+    if (v->n * 3 >= v->n_slots * 2 && !grow(v))
+        return false;
+    if (v->n == v->capacity) {
+        size_t capacity = v->capacity ? v->capacity * 2 : 1024;
+        we_vocab_token *tokens = we_realloc_array(v->tokens, capacity, sizeof(*tokens));
+        if (!tokens)
+            return false;
+        v->tokens = tokens;
+        v->capacity = capacity;
+    }
+    uint32_t hash = hash_end(hash_more(2166136261U, text));
+    v->tokens[v->n] = (we_vocab_token){ (uint32_t)v->pool.len, (uint32_t)text.len, id };
+    we_buf_append(&v->pool, text.ptr, text.len);
+    if (v->pool.failed)
+        return false;
+    v->n++;
+    v->max_len = WE_MAX(v->max_len, text.len);
+    v->max_id = v->n == 1 ? id : WE_MAX(v->max_id, id);
+    size_t at = hash & (v->n_slots - 1);
+    for (; v->slots[at].token; at = (at + 1) & (v->n_slots - 1))
+        if (v->slots[at].hash == hash && we_str_eq(we_vocab_text(v, v->slots[at].token - 1), text))
+            break;
+    v->slots[at] = (we_vocab_slot){ hash, (uint32_t)v->n };
+    return true;
+}
+
+int32_t we_vocab_find_pair(const we_vocab *v, we_str a, we_str b)
+{
+    if (v->n_slots == 0)
+        return -1;
+    uint32_t hash = hash_end(hash_more(hash_more(2166136261U, a), b));
+    for (size_t at = hash & (v->n_slots - 1); v->slots[at].token; at = (at + 1) & (v->n_slots - 1)) {
+        if (v->slots[at].hash != hash)
+            continue;
+        const we_vocab_token *token = &v->tokens[v->slots[at].token - 1];
+        const char *text = v->pool.ptr + token->start;
+        if (token->len == a.len + b.len && (a.len == 0 || memcmp(text, a.ptr, a.len) == 0) &&
+            (b.len == 0 || memcmp(text + a.len, b.ptr, b.len) == 0))
+            return token->id;
+    }
+    return -1;
+}
+
+int32_t we_vocab_find(const we_vocab *v, we_str text)
+{
+    return we_vocab_find_pair(v, text, (we_str){ "", 0 });
+}
+
+void we_vocab_deinit(we_vocab *v)
+{
+    we_buf_deinit(&v->pool);
+    we_free(v->tokens);
+    we_free(v->slots);
+    *v = (we_vocab){ 0 };
+}
