@@ -253,11 +253,14 @@ static int64_t clamp(int64_t i, int64_t n, int64_t low, int64_t high)
     return i < low ? low : i > high ? high : i;
 }
 
-static value slice_range(render *r, const range *g, int64_t start, int64_t step, int64_t n)
+static value slice_range(render *r, const range *g, int64_t start, int64_t stop, int64_t step, int64_t n)
 {
     range *out = we_tpl_alloc(r, sizeof(*out));
-    *out = (range){ .start = g->start + start * g->step, .step = g->step * step, .n = n };
-    out->stop = (int64_t)((uint64_t)out->start + (uint64_t)n * (uint64_t)out->step);
+    *out = (range){ .n = n };
+    if (__builtin_mul_overflow(start, g->step, &out->start) || __builtin_add_overflow(out->start, g->start, &out->start) ||
+        __builtin_mul_overflow(stop, g->step, &out->stop) || __builtin_add_overflow(out->stop, g->start, &out->stop) ||
+        __builtin_mul_overflow(step, g->step, &out->step))
+        we_tpl_fail(r, "an integer of this template is too large");
     return (value){ .type = V_RANGE, .range = out };
 }
 
@@ -276,7 +279,7 @@ value we_tpl_slice(render *r, value object, value start_value, value stop_value,
     int64_t stop = stop_value.type == V_NONE ? (step < 0 ? low : high) : clamp(slice_index(r, stop_value, 0), n, low, high);
     int64_t count = step > 0 ? (stop > start ? (stop - start - 1) / step + 1 : 0)
                              : (start > stop ? (start - stop - 1) / -step + 1 : 0);
-    if (object.type == V_RANGE) return slice_range(r, object.range, count ? start : 0, count > 1 ? step : 1, count);
+    if (object.type == V_RANGE) return slice_range(r, object.range, start, stop, step, count);
     if (object.type == V_STR && step == 1) return we_tpl_substr(r, object, (size_t)start, (size_t)(start + count));
     list *out = we_tpl_list_new(r, (size_t)count);
     if (object.type != V_STR) {

@@ -122,7 +122,7 @@ static list *split_space(render *r, value self, int64_t max)
         if (i == s.len) return out;
         size_t start = i;
         if (max >= 0 && (int64_t)out->n == max) {
-            we_tpl_list_push(r, out, we_tpl_str_strip(r, part(r, self, start, s.len), V_NONE_VALUE, false, true));
+            we_tpl_list_push(r, out, part(r, self, start, s.len)); /* with its space at the end */
             return out;
         }
         while (i < s.len && !strips(s, i, NULL)) we_utf8_next(s, &i);
@@ -147,7 +147,7 @@ static list *rsplit_space(render *r, value self, int64_t max)
         if (i == 0) break;
         size_t end = i;
         if (max >= 0 && (int64_t)out->n == max) {
-            we_tpl_list_push(r, out, we_tpl_str_strip(r, part(r, self, 0, end), V_NONE_VALUE, true, false));
+            we_tpl_list_push(r, out, part(r, self, 0, end));
             break;
         }
         while (i > 0 && !strips(s, back_one(s, i), NULL)) i = back_one(s, i);

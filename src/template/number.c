@@ -340,10 +340,10 @@ static value round_int(render *r, value v, int64_t digits)
 {
     if (digits >= 0) return we_tpl_int_add(r, v, v_int(0));
     if (digits < -MAX_INT_DIGITS) return v_int(0);
-    value unit = we_tpl_int_pow(r, v_int(10), -digits), quotient, rest, odd;
+    value unit = we_tpl_int_pow(r, v_int(10), -digits), quotient, rest, ignored, odd;
     we_tpl_int_divmod(r, v, unit, &quotient, &rest);
     int half = we_tpl_int_compare(we_tpl_int_mul(r, rest, v_int(2)), unit);
-    we_tpl_int_divmod(r, quotient, v_int(2), &odd, &odd);
+    we_tpl_int_divmod(r, quotient, v_int(2), &ignored, &odd);
     if (half > 0 || (half == 0 && we_tpl_int_sign(odd))) quotient = we_tpl_int_add(r, quotient, v_int(1));
     return we_tpl_int_mul(r, quotient, unit);
 }
@@ -360,11 +360,11 @@ static value round_float(render *r, double d, int64_t digits)
         if (isinf(rounded)) we_tpl_fail(r, "rounded value too large to represent");
         return v_float(negative ? -rounded : rounded);
     }
-    value whole = we_tpl_int_from_double(r, fabs(d)), unit = we_tpl_int_pow(r, v_int(10), -digits), quotient, rest, odd;
+    value whole = we_tpl_int_from_double(r, fabs(d)), unit = we_tpl_int_pow(r, v_int(10), -digits), quotient, rest, ignored, odd;
     we_tpl_int_divmod(r, whole, unit, &quotient, &rest);
     int half = we_tpl_int_compare(we_tpl_int_mul(r, rest, v_int(2)), unit);
     if (half == 0 && fabs(d) != floor(fabs(d))) half = 1;
-    we_tpl_int_divmod(r, quotient, v_int(2), &odd, &odd);
+    we_tpl_int_divmod(r, quotient, v_int(2), &ignored, &odd);
     if (half > 0 || (half == 0 && we_tpl_int_sign(odd))) quotient = we_tpl_int_add(r, quotient, v_int(1));
     double rounded = we_tpl_int_to_double(we_tpl_int_mul(r, quotient, unit));
     if (isinf(rounded)) we_tpl_fail(r, "rounded value too large to represent");

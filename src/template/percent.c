@@ -120,7 +120,8 @@ static void one(percent *p, we_str format, size_t *i)
     if (s.width < 0) s.align = '<', s.width = -s.width;
     if (*i < format.len && format.ptr[*i] == '.') {
         ++*i;
-        s.precision = WE_MAX(star_or_count(p, format, i), 0);
+        s.precision = star_or_count(p, format, i);
+        if (s.precision < 0) s.precision = 0;
     }
     if (*i < format.len && strchr("hlL", format.ptr[*i]) && format.ptr[*i]) ++*i;
     if (*i >= format.len) we_tpl_fail(p->r, "incomplete format");
