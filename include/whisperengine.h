@@ -246,7 +246,7 @@ typedef struct we_conversation {
 /** Render a conversation with the folder's chat template, as transformers' apply_chat_template does.
  * text, len: out, the prompt; free `*text` with we_free.
  * Errors : WE_E_TEMPLATE (the template's own message, its line), WE_E_NOT_FOUND (no template), WE_E_ARG (JSON that is none),
- *          WE_E_NOMEM.
+ *          WE_E_FORMAT (a message that is not UTF-8), WE_E_NOMEM.
  * Threads: any, at once. Since: 0.1 */
 WE_API we_status we_template_render(const we_tokenizer *tokenizer, const we_conversation *conversation, char **text,
                                     size_t *len, we_error *err);

@@ -112,9 +112,11 @@ we_status we_detokenizer_flush(we_detokenizer *d, const char **text, size_t *len
 static we_status parse_json(we_arena *arena, const char *what, const char *text, we_json_type type, const we_json **out,
                             we_error *err)
 {
-    we_status st = we_json_parse(arena, we_str_from(text), out, err);
-    if (st == WE_E_FORMAT) return we_fail_in(err, WE_E_ARG, "%s", what);
-    if (st) return st;
+    we_error why = { 0 };
+    const we_status st = we_json_parse(arena, we_str_from(text), out, &why);
+    if (st)
+        return we_fail(err, st == WE_E_FORMAT ? WE_E_ARG : st, "%s: %s", what,
+                       why.message); /* no file's: the caller's */
     if ((*out)->type != type)
         return we_fail(err, WE_E_ARG, "%s: is %s, expected %s", what, we_json_type_name(*out),
                        type == WE_JSON_ARRAY ? "an array" : "an object");
@@ -128,11 +130,14 @@ static we_status messages_json(const we_conversation *c, we_buf *out, we_error *
     for (size_t i = 0; i < c->n_messages; i++) {
         if (!c->messages[i].role || !c->messages[i].content)
             return we_fail(err, WE_E_ARG, "message %zu has no role or no content", i);
+        const we_str role = we_str_from(c->messages[i].role), content = we_str_from(c->messages[i].content);
+        if (we_utf8_valid(role) != role.len || we_utf8_valid(content) != content.len)
+            return we_fail(err, WE_E_FORMAT, "message %zu is not UTF-8 (byte %zu)", i, we_utf8_valid(content));
         we_json_begin_object(&w);
         we_json_key(&w, "role");
-        we_json_write_str(&w, we_str_from(c->messages[i].role));
+        we_json_write_str(&w, role);
         we_json_key(&w, "content");
-        we_json_write_str(&w, we_str_from(c->messages[i].content));
+        we_json_write_str(&w, content);
         we_json_end_object(&w);
     }
     we_json_end_array(&w);

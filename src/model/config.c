@@ -343,7 +343,7 @@ static we_status read_root(we_config *c, const we_arch **arch, we_arena *arena, 
         return st;
     for (const we_arch *p = a; p; p = p->parent)
         if (p->configure) {
-            if ((st = p->configure(c, err))) return we_fail_in(err, st, "%s", file);
+            if ((st = p->configure(c, err))) return we_fail_in(err, st, "%s: ", file);
             break;
         }
     if (c->attention_scale <= 0) c->attention_scale = (float)(1 / sqrt((double)c->head_dim));
@@ -359,7 +359,7 @@ we_status we_config_parse(we_config *config, const we_arch **arch, we_arena *are
     we_arena tree = { 0 };
     we_status st = we_json_parse(&tree, text, &root, err);
     if (st)
-        we_fail_in(err, st, "%s", file);
+        we_fail_in(err, st, "%s: ", file);
     else
         st = read_root(config, arch, arena, root, file, err);
     we_arena_deinit(&tree);
@@ -373,8 +373,8 @@ we_status we_config_read(we_config *config, const we_arch **arch, we_arena *aren
     if (!path) return we_fail(err, WE_E_NOMEM, "%s: no memory", dir);
     we_status st = we_file_read(path, 64 << 20, &text, &len, err);
     if (st == WE_E_NOT_FOUND)
-        st = we_fail(err, WE_E_NOT_FOUND, "%s has no config.json: it is not a model folder, or its download did not end",
-                     dir);
+        st = we_fail(err, WE_E_NOT_FOUND,
+                     "%s has no config.json: it is not a model folder, or its download did not end", dir);
     if (!st && we_is_lfs_pointer((we_str){ text, len }))
         st = we_fail(err, WE_E_FORMAT, "%s is a Git LFS pointer, not the file itself: run `git lfs pull` in %s", path,
                      dir);

@@ -198,6 +198,7 @@ class ScriptedModel:
     def tokenizer_json(self):
         alphabet = byte_alphabet()
         vocab = {alphabet[b]: b for b in range(256)}
+        vocab |= {s: 256 + i for i, s in enumerate(SPECIALS)}  # ids below the pieces': only the vocabulary can give them
         for i, piece in enumerate(self.pieces):
             name = "".join(alphabet[b] for b in piece)
             while name in vocab:  # the same text twice: a token of its own all the same
@@ -324,7 +325,6 @@ CTRL_C, CTRL_D, ARROW_UP = "\x03", "\x04", "\x1b[A"
 
 
 def main():
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if not os.path.exists(PROGRAM):
         sys.exit(f"{PROGRAM} is not there: build first, or set WHISPERENGINE")
     unittest.main(module="__main__", verbosity=1)

@@ -27,7 +27,7 @@ static const char *folder_with(const char *name, const char *from, const char *t
         we_buf_append(&text, to, strlen(to));
         we_buf_append(&text, at + strlen(from), original.len - head - strlen(from));
     }
-    char file[80];
+    char file[128];
     snprintf(file, sizeof file, "%s/config.json", sub);
     test_write(file, text.ptr, text.len);
     we_buf_deinit(&text);
@@ -90,7 +90,7 @@ TEST(model_wrong_configurations_are_named)
           "quantization asks for 7 bits" },
         { "\"rope_theta\": 10000.0", "\"quantization_config\": {\"quant_method\": \"gptq\"}", WE_E_UNSUPPORTED,
           "\"gptq\"" },
-        { "{", "[", WE_E_FORMAT, "line 1" },
+        { "{", "[", WE_E_FORMAT, "config.json: line 2, column 19: expected" },
     };
     for (size_t i = 0; i < WE_COUNT(cases); i++) {
         we_error err;

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * test_api.c - the public header as a program uses it, on the built-in model: chat, streaming, stop texts, seeds, tasks,
+ * cancelling from another thread, and what is refused. */
+#include "support.h"
+#include "whisperengine.h"
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+
+typedef struct bed {
+    we_engine *engine;
+    we_model *model;
+    we_session *session;
+} bed;
+
+static bed open_bed(void)
+{
+    bed b;
+    we_error err;
+    char *path;
+    const we_engine_options engine = { sizeof engine, NULL, NULL, 2 };
+    CHECK_OK(we_engine_open(&b.engine, &engine, &err), &err);
+    CHECK_OK(we_model_find("default", &path, &err), &err);
+    CHECK_OK(we_model_open(&b.model, b.engine, path, NULL, &err), &err);
+    CHECK_OK(we_session_open(&b.session, b.model, &err), &err);
+    we_free(path);
+    return b;
+}
+
+static void close_bed(bed *b)
+{
+    we_session_close(b->session);
+    we_model_close(b->model);
+    we_engine_close(b->engine);
+}
+
+static const we_message hello[] = { { "user", "Hello! What is WhisperEngine?" } };
+
+static we_conversation conversation(const we_message *messages, size_t n)
+{
+    we_conversation c = WE_CONVERSATION_INIT;
+    c.messages = messages;
+    c.n_messages = n;
+    return c;
+}
+
+static bool collect(void *user, const char *text, size_t len, int32_t token)
+{
+    (void)token;
+    assert_int_equal(text[len], 0);
+    assert_int_equal(we_utf8_valid((we_str){ text, len }), len);
+    we_buf_append(user, text, len);
+    return true;
+}
+
+TEST(api_chat_streams_the_answer_that_it_returns)
+{
+    bed b = open_bed();
+    we_error err;
+    we_buf seen = { 0 };
+    we_result r = { .size = sizeof r };
+    we_generate_options o = WE_GENERATE_OPTIONS_INIT;
+    const we_conversation c = conversation(hello, 1);
+    o.max_tokens = 40;
+    o.on_piece = collect;
+    o.user = &seen;
+    CHECK_OK(we_session_chat(b.session, &c, &o, &r, &err), &err);
+    assert_true(r.len > 0 && r.n_tokens > 0 && r.n_tokens <= 40);
+    assert_int_equal(r.len, seen.len);
+    assert_memory_equal(r.text, seen.ptr, r.len);
+    assert_true(r.finish == WE_FINISH_EOS || r.finish == WE_FINISH_LENGTH);
+    assert_true(r.n_prompt_tokens > 5 && r.n_cached_tokens == 0);
+    assert_true(r.prefill_s > 0 && r.first_token_s >= r.prefill_s && r.decode_s > 0);
+
+    we_session_info info = { .size = sizeof info };
+    we_session_get_info(b.session, &info);
+    assert_true(info.n_tokens >= r.n_prompt_tokens && info.n_tokens <= info.context && info.kv_bytes > 0);
+    we_result_deinit(&r);
+    we_buf_deinit(&seen);
+    close_bed(&b);
+}
+
+TEST(api_the_next_turn_computes_only_what_is_new)
+{
+    bed b = open_bed();
+    we_error err;
+    we_result first = { .size = sizeof first }, second = { .size = sizeof second };
+    we_generate_options o = WE_GENERATE_OPTIONS_INIT;
+    o.max_tokens = 60;
+    we_conversation c = conversation(hello, 1);
+    CHECK_OK(we_session_chat(b.session, &c, &o, &first, &err), &err);
+    const we_message more[] = { hello[0], { "assistant", first.text }, { "user", "How do I convert a model?" } };
+    c = conversation(more, 3);
+    CHECK_OK(we_session_chat(b.session, &c, &o, &second, &err), &err);
+    assert_true(second.n_cached_tokens >= first.n_prompt_tokens);
+    assert_true(second.n_cached_tokens < second.n_prompt_tokens);
+    we_result_deinit(&first);
+    we_result_deinit(&second);
+    close_bed(&b);
+}
+
+TEST(api_the_same_seed_gives_the_same_answer)
+{
+    bed b = open_bed();
+    we_error err;
+    we_result r[3] = { { .size = sizeof r[0] }, { .size = sizeof r[0] }, { .size = sizeof r[0] } };
+    we_generate_options o = WE_GENERATE_OPTIONS_INIT;
+    const we_conversation c = conversation(hello, 1);
+    o.max_tokens = 60;
+    o.temperature = 2;
+    for (int i = 0; i < 3; i++) {
+        o.seed = i < 2 ? 7 : 8;
+        we_session_reset(b.session);
+        CHECK_OK(we_session_chat(b.session, &c, &o, &r[i], &err), &err);
+    }
+    assert_int_equal(r[0].n_tokens, r[1].n_tokens);
+    assert_memory_equal(r[0].tokens, r[1].tokens, r[0].n_tokens * sizeof(int32_t));
+    const size_t shared = WE_MIN(r[0].n_tokens, r[2].n_tokens);
+    assert_true(r[0].n_tokens != r[2].n_tokens || memcmp(r[0].tokens, r[2].tokens, shared * sizeof(int32_t)) != 0);
+    for (int i = 0; i < 3; i++) we_result_deinit(&r[i]);
+    close_bed(&b);
+}
+
+TEST(api_stop_texts_end_the_answer_and_do_not_leak)
+{
+    bed b = open_bed();
+    we_error err;
+    we_result whole = { .size = sizeof whole }, cut = { .size = sizeof cut };
+    we_buf seen = { 0 };
+    we_generate_options o = WE_GENERATE_OPTIONS_INIT;
+    const we_conversation c = conversation(hello, 1);
+    o.max_tokens = 60;
+    CHECK_OK(we_session_chat(b.session, &c, &o, &whole, &err), &err);
+    assert_true(whole.len > 20);
+
+    char stop[8]; /* from the middle of the answer: it begins and ends inside of tokens */
+    snprintf(stop, sizeof stop, "%.5s", whole.text + 9);
+    const char *const stops[] = { "\x01never", stop };
+    o.stop = stops;
+    o.n_stop = 2;
+    o.on_piece = collect;
+    o.user = &seen;
+    CHECK_OK(we_session_chat(b.session, &c, &o, &cut, &err), &err);
+    assert_int_equal(cut.finish, WE_FINISH_STOP);
+    assert_null(strstr(cut.text, stop));
+    assert_memory_equal(cut.text, whole.text, cut.len);
+    assert_int_equal(cut.len, strstr(whole.text, stop) - whole.text);
+    assert_int_equal(seen.len, cut.len);
+    we_result_deinit(&whole);
+    we_result_deinit(&cut);
+    we_buf_deinit(&seen);
+    close_bed(&b);
+}
+
+static void *cancel_soon(void *session)
+{
+    usleep(30000);
+    we_session_cancel(session);
+    return NULL;
+}
+
+TEST(api_an_answer_is_cancelled_from_another_thread)
+{
+    bed b = open_bed();
+    we_error err;
+    pthread_t thread;
+    we_result r = { .size = sizeof r };
+    we_generate_options o = WE_GENERATE_OPTIONS_INIT;
+    const int32_t token = 5;
+    o.ignore_eos = true; /* to the end of the context, which takes longer than the other thread's sleep */
+    assert_int_equal(pthread_create(&thread, NULL, cancel_soon, b.session), 0);
+    CHECK_OK(we_session_generate(b.session, &token, 1, &o, &r, &err), &err);
+    pthread_join(thread, NULL);
+    assert_true(r.finish == WE_FINISH_CANCELLED || r.finish == WE_FINISH_LENGTH);
+    we_result_deinit(&r);
+    close_bed(&b);
+}
+
+static bool refuse(void *user, const char *text, size_t len, int32_t token)
+{
+    (void)text, (void)len, (void)token;
+    return ++*(int *)user < 3;
+}
+
+TEST(api_a_callback_that_returns_false_stops_the_answer)
+{
+    bed b = open_bed();
+    we_error err;
+    int calls = 0;
+    we_result r = { .size = sizeof r };
+    we_generate_options o = WE_GENERATE_OPTIONS_INIT;
+    const we_conversation c = conversation(hello, 1);
+    o.on_piece = refuse;
+    o.user = &calls;
+    CHECK_OK(we_session_chat(b.session, &c, &o, &r, &err), &err);
+    assert_int_equal(r.finish, WE_FINISH_CANCELLED);
+    assert_int_equal(calls, 3);
+    we_result_deinit(&r);
+    close_bed(&b);
+}
+
+TEST(api_tasks_run_beside_their_caller)
+{
+    bed b = open_bed();
+    we_error err;
+    we_task *task, *second;
+    bool done = false;
+    const we_result *r = NULL;
+    we_generate_options o = WE_GENERATE_OPTIONS_INIT;
+    o.max_tokens = 30;
+    {
+        char text[64] = "Hello there."; /* copied: gone before the task ends */
+        const we_message m[] = { { "user", text } };
+        const we_conversation c = conversation(m, 1);
+        CHECK_OK(we_session_chat_async(&task, b.session, &c, &o, &err), &err);
+        memset(text, 'x', sizeof text - 1);
+    }
+    const we_status busy =
+        we_session_chat_async(&second, b.session, &(we_conversation){ .size = sizeof(we_conversation) }, &o, &err);
+    if (busy == WE_E_BUSY)
+        assert_null(second);
+    else
+        we_task_close(second); /* the first was done already */
+    we_task_wait(task, -1, &done, &r, &err);
+    assert_true(done);
+    assert_non_null(r);
+    assert_true(r->len > 0);
+    we_task_close(task);
+
+    o.max_tokens = 0;
+    o.ignore_eos = true;
+    const int32_t token = 5;
+    CHECK_OK(we_session_generate_async(&task, b.session, &token, 1, &o, &err), &err);
+    we_task_close(task); /* cancels */
+    CHECK_OK(we_session_generate(b.session, &token, 1, &(we_generate_options){ .size = sizeof o, .max_tokens = 1 },
+                                 NULL, &err),
+             &err);
+    close_bed(&b);
+}
+
+TEST(api_nonsense_is_refused_by_name)
+{
+    bed b = open_bed();
+    we_error err;
+    const int32_t token = 5;
+    static const struct {
+        we_generate_options o;
+        const char *message;
+    } cases[] = {
+        { { .size = sizeof(we_generate_options), .temperature = -1 }, "temperature" },
+        { { .size = sizeof(we_generate_options), .top_p = 1.5F }, "top_p" },
+        { { .size = sizeof(we_generate_options), .min_p = -0.1F }, "min_p" },
+        { { .size = sizeof(we_generate_options), .top_k = -3 }, "top_k" },
+        { { .size = sizeof(we_generate_options), .repetition_penalty = -2 }, "repetition_penalty" },
+        { { .size = sizeof(we_generate_options), .max_tokens = -1 }, "max_tokens" },
+    };
+    for (size_t i = 0; i < WE_COUNT(cases); i++) {
+        CHECK_STATUS(we_session_generate(b.session, &token, 1, &cases[i].o, NULL, &err), WE_E_RANGE, &err);
+        EXPECT_MESSAGE(&err, cases[i].message);
+    }
+    CHECK_STATUS(we_session_generate(b.session, &token, 0, NULL, NULL, &err), WE_E_RANGE, &err);
+    CHECK_STATUS(we_session_chat(b.session, &(we_conversation){ .size = sizeof(we_conversation), .messages_json = "{" },
+                                 NULL, NULL, &err),
+                 WE_E_ARG, &err);
+    EXPECT_MESSAGE(&err, "messages");
+    close_bed(&b);
+}
+
+TEST(api_names_that_lead_nowhere_say_what_to_do)
+{
+    we_error err;
+    char *path;
+    CHECK_STATUS(we_model_find("no-such-model", &path, &err), WE_E_NOT_FOUND, &err);
+    EXPECT_MESSAGE(&err, "Model path does not exist: ");
+    EXPECT_MESSAGE(&err, "/mlx/no-such-model");
+    EXPECT_MESSAGE(&err, "whisperengine list");
+    assert_null(path);
+    CHECK_STATUS(we_model_find("ollama://llama3", &path, &err), WE_E_UNSUPPORTED, &err);
+    CHECK_STATUS(we_model_find("", &path, &err), WE_E_ARG, &err);
+}
+
+TEST(api_an_old_program_with_smaller_structs_still_works)
+{
+    bed b = open_bed();
+    we_model_info info = { .size = offsetof(we_model_info, n_parameters), .n_parameters = 12345 };
+    we_model_get_info(b.model, &info);
+    assert_string_equal(info.model_type, "llama");
+    assert_int_equal(info.n_parameters, 12345); /* beyond what it said it has room for */
+    assert_int_equal(info.size, offsetof(we_model_info, n_parameters));
+    close_bed(&b);
+}
