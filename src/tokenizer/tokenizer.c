@@ -393,14 +393,35 @@ we_status we_tok_parse(we_tok **out, we_str tokenizer_json, we_str tokenizer_con
     return WE_OK;
 }
 
-static we_status open_in(we_tok *tok, const char *dir, we_error *err)
+/* A folder may hold the settings alone: its chat template can be rendered, but nothing can be encoded. */
+static bool has_settings(const char *dir)
 {
-    char *path = we_path_join(dir, "tokenizer.json"), *text = NULL;
+    static const char *const names[] = { "tokenizer_config.json", "chat_template.jinja", "chat_template.json" };
+    bool there = false;
+    for (size_t i = 0; i < WE_COUNT(names) && !there; i++) {
+        char *path = we_path_join(dir, names[i]);
+        there = path && we_path_exists(path);
+        we_free(path);
+    }
+    return there;
+}
+
+static we_status no_vocabulary(we_error *err)
+{
+    return we_fail(err, WE_E_NOT_FOUND, "the model's folder has no tokenizer.json, so text and tokens can't be converted");
+}
+
+static we_status open_vocabulary(we_tok *tok, const char *dir, we_error *err)
+{
+    char *path = we_path_join(dir, "tokenizer.json");
     we_map *map = NULL;
-    size_t len = 0;
     we_status st = path ? WE_OK : we_fail(err, WE_E_NOMEM, "no memory for a path");
-    if (!st && !we_path_exists(path))
-        st = we_fail(err, WE_E_NOT_FOUND, "%s does not exist: the model's folder needs its tokenizer.json", path);
+    if (!st && !we_path_exists(path)) {
+        if (!has_settings(dir))
+            st = we_fail(err, WE_E_NOT_FOUND, "%s does not exist: the model's folder needs its tokenizer.json", path);
+        we_free(path);
+        return st;
+    }
     if (!st)
         st = we_map_open(&map, path, err);
     if (!st && (st = parse_tokenizer(tok, (we_str){ (const char *)we_map_data(map), we_map_len(map) }, err)))
@@ -409,6 +430,14 @@ static we_status open_in(we_tok *tok, const char *dir, we_error *err)
         st = we_map_check(map, err);
     we_map_close(map);
     we_free(path);
+    return st;
+}
+
+static we_status open_in(we_tok *tok, const char *dir, we_error *err)
+{
+    char *text = NULL;
+    size_t len = 0;
+    we_status st = open_vocabulary(tok, dir, err);
     if (!st)
         st = we_tok_read_file(dir, "tokenizer_config.json", &text, &len, err);
     if (!st && text)
@@ -482,6 +511,8 @@ we_status we_tok_encode(const we_tok *tok, we_str text, bool special, we_ids *ou
         return we_fail(err, WE_E_FORMAT, "the text is not UTF-8: byte %zu is 0x%02x", valid, (unsigned char)text.ptr[valid]);
     if (text.len > WE_TOK_MAX_BYTES)
         return we_fail(err, WE_E_RANGE, "the text exceeds 2 GiB");
+    if (!tok->model)
+        return no_vocabulary(err);
     encoder e = { .tok = tok, .out = out };
     we_status st = we_added_split(&tok->added, false, text, &e, on_text, on_token, err);
     if (!st)
@@ -499,6 +530,8 @@ we_status we_tok_encode(const we_tok *tok, we_str text, bool special, we_ids *ou
 
 we_status we_tok_decode(const we_tok *tok, const int32_t *ids, size_t n, bool skip_special, we_buf *out, we_error *err)
 {
+    if (!tok->model)
+        return no_vocabulary(err);
     we_decode d;
     we_status st = we_decode_init(&d, tok, false, err);
     for (size_t i = 0; i < n && !st; i++)

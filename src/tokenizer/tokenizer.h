@@ -13,7 +13,9 @@ typedef struct we_tok we_tok; /* immutable once open; any thread may use it */
 
 /** Read tokenizer.json and, where they exist, tokenizer_config.json, special_tokens_map.json, chat_template.jinja (or
  * chat_template.json), generation_config.json's and config.json's token ids.
- * Errors: WE_E_NOT_FOUND (no tokenizer.json: names it), WE_E_FORMAT (file, place, what was expected; Git LFS pointers are
+ * A folder without tokenizer.json, but with some of the settings, opens too: its chat template is there, encoding and decoding
+ * say WE_E_NOT_FOUND.
+ * Errors: WE_E_NOT_FOUND (none of these: names tokenizer.json), WE_E_FORMAT (file, place, what was expected; Git LFS pointers are
  *         recognised and `git lfs pull` advised), WE_E_UNSUPPORTED (names the component), WE_E_NOMEM. */
 we_status we_tok_open(we_tok **out, const char *dir, we_error *err);
 /** The same from texts in memory (for tests and fuzzers); config may be empty. Texts are borrowed for the call only. */
