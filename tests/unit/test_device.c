@@ -426,11 +426,12 @@ TEST(device_attention_sees_what_was_fed_in_every_width)
     static const struct {
         int n_kv_heads, group, head_dim, window;
     } shapes[] = { { 1, 1, 16, 0 }, { 2, 4, 64, 0 },   { 1, 3, 40, 0 },
-                   { 2, 2, 32, 5 }, { 2, 2, 80, 100 }, { 1, 70, 8, 0 } };
+                   { 2, 2, 32, 5 }, { 2, 2, 80, 100 }, { 1, 70, 4, 0 } };
     static const int bits[] = { 32, 16, 8, 4 };
     EACH_DEVICE(d)
     for (size_t s = 0; s < WE_COUNT(shapes); s++)
         for (size_t b = 0; b < WE_COUNT(bits); b++) {
+            if (s > 0 && s % WE_COUNT(bits) != b) continue; /* the first shape in all widths, the others in one */
             history h = history_new(shapes[s].n_kv_heads, shapes[s].group, shapes[s].head_dim, shapes[s].window);
             we_kv *kv = cache_for(d, &h, bits[b]);
             static const int steps[] = {
