@@ -48,7 +48,7 @@ typedef enum node_kind {
     N_FOREIGN /* extends, include, import: there are no other templates */
 } node_kind;
 
-typedef enum operator {
+typedef enum operator{
     OP_ADD,
     OP_SUB,
     OP_MUL,
@@ -64,7 +64,8 @@ typedef enum operator {
     OP_GE,
     OP_IN,
     OP_NOT_IN
-} operator;
+}
+operator;
 
 typedef struct node node;
 typedef struct node_list {
@@ -103,7 +104,7 @@ typedef struct arguments { /* of a call, a filter or a test */
 
 typedef struct signature { /* of a macro, a call block */
     we_str *names;
-    node_list params; /* N_NAME */
+    node_list params;   /* N_NAME */
     node_list defaults; /* of the last ones */
     bool wants_caller, wants_kwargs, wants_varargs;
     size_t caller_slot, kwargs_slot, varargs_slot;
@@ -131,7 +132,7 @@ struct node {
         } op;
         struct {
             node *first;
-            operator *ops;
+            operator* ops;
             node_list rest;
         } compare;
         struct {
@@ -173,7 +174,7 @@ struct node {
             scope *scope;
         } set;
         struct {
-            we_str name; /* of a macro */
+            we_str name;  /* of a macro */
             node *target; /* N_NAME that the macro is stored in */
             signature sig;
             node *call; /* N_CALL of a call block */
@@ -181,8 +182,8 @@ struct node {
             scope *scope;
         } macro; /* also generation */
         struct {
-            node *filter; /* filter block */
-            node *option; /* autoescape */
+            node *filter;              /* filter block */
+            node *option;              /* autoescape */
             node_list targets, values; /* with */
             node_list body;
             scope *scope;

@@ -9,9 +9,30 @@
 static bool is_dunder(we_str name) /* what every Python object has; the rest would be found nowhere */
 {
     static const char *const common[] = {
-        "__class__", "__doc__", "__init__", "__new__", "__repr__", "__str__", "__eq__", "__ne__", "__lt__", "__le__",
-        "__gt__", "__ge__", "__hash__", "__dir__", "__getattribute__", "__setattr__", "__delattr__", "__reduce__",
-        "__reduce_ex__", "__sizeof__", "__format__", "__subclasshook__", "__init_subclass__", "__getstate__",
+        "__class__",
+        "__doc__",
+        "__init__",
+        "__new__",
+        "__repr__",
+        "__str__",
+        "__eq__",
+        "__ne__",
+        "__lt__",
+        "__le__",
+        "__gt__",
+        "__ge__",
+        "__hash__",
+        "__dir__",
+        "__getattribute__",
+        "__setattr__",
+        "__delattr__",
+        "__reduce__",
+        "__reduce_ex__",
+        "__sizeof__",
+        "__format__",
+        "__subclasshook__",
+        "__init_subclass__",
+        "__getstate__",
     };
     for (size_t i = 0; i < WE_COUNT(common); i++)
         if (we_str_is(name, common[i])) return true;
@@ -20,7 +41,8 @@ static bool is_dunder(we_str name) /* what every Python object has; the rest wou
 
 static bool changes_object(value object, we_str name)
 {
-    static const char *const of_list[] = { "append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove", NULL };
+    static const char *const of_list[] = { "append", "clear",  "pop",    "reverse", "insert",
+                                           "sort",   "extend", "remove", NULL };
     static const char *const of_dict[] = { "clear", "pop", "popitem", "setdefault", "update", NULL };
     const char *const *names = object.type == V_LIST ? of_list : object.type == V_DICT ? of_dict : NULL;
     for (; names && *names; names++)
@@ -30,8 +52,8 @@ static bool changes_object(value object, we_str name)
 
 static value unsafe(render *r, value object, we_str name)
 {
-    return we_tpl_undefined_hint(r, we_tpl_printf(r, "access to attribute '%.*s' of '%s' object is unsafe.", STR_ARG(name),
-                                                  we_tpl_type_name(object)));
+    return we_tpl_undefined_hint(r, we_tpl_printf(r, "access to attribute '%.*s' of '%s' object is unsafe.",
+                                                  STR_ARG(name), we_tpl_type_name(object)));
 }
 
 /* ---- attributes that are no methods ---- */
@@ -41,29 +63,42 @@ static bool number_attribute(value v, we_str name, value *out)
     bool whole = v.type != V_FLOAT;
     if (we_str_is(name, "real") || (whole && we_str_is(name, "numerator")))
         *out = v.type == V_BOOL ? v_int(v.boolean) : v;
-    else if (we_str_is(name, "imag")) *out = whole ? v_int(0) : v_float(0);
-    else if (whole && we_str_is(name, "denominator")) *out = v_int(1);
-    else return false;
+    else if (we_str_is(name, "imag"))
+        *out = whole ? v_int(0) : v_float(0);
+    else if (whole && we_str_is(name, "denominator"))
+        *out = v_int(1);
+    else
+        return false;
     return true;
 }
 
 static bool loop_attribute(render *r, loop *l, we_str name, value *out)
 {
-    if (we_str_is(name, "index")) *out = v_int(l->index0 + 1);
-    else if (we_str_is(name, "index0")) *out = v_int(l->index0);
-    else if (we_str_is(name, "first")) *out = v_bool(l->index0 == 0);
-    else if (we_str_is(name, "last")) *out = v_bool(we_tpl_loop_peek(r, l).type == V_MISSING);
-    else if (we_str_is(name, "length")) *out = v_int(we_tpl_loop_length(r, l));
-    else if (we_str_is(name, "revindex")) *out = v_int(we_tpl_loop_length(r, l) - l->index0);
-    else if (we_str_is(name, "revindex0")) *out = v_int(we_tpl_loop_length(r, l) - l->index0 - 1);
-    else if (we_str_is(name, "depth")) *out = v_int(l->depth0 + 1);
-    else if (we_str_is(name, "depth0")) *out = v_int(l->depth0);
+    if (we_str_is(name, "index"))
+        *out = v_int(l->index0 + 1);
+    else if (we_str_is(name, "index0"))
+        *out = v_int(l->index0);
+    else if (we_str_is(name, "first"))
+        *out = v_bool(l->index0 == 0);
+    else if (we_str_is(name, "last"))
+        *out = v_bool(we_tpl_loop_peek(r, l).type == V_MISSING);
+    else if (we_str_is(name, "length"))
+        *out = v_int(we_tpl_loop_length(r, l));
+    else if (we_str_is(name, "revindex"))
+        *out = v_int(we_tpl_loop_length(r, l) - l->index0);
+    else if (we_str_is(name, "revindex0"))
+        *out = v_int(we_tpl_loop_length(r, l) - l->index0 - 1);
+    else if (we_str_is(name, "depth"))
+        *out = v_int(l->depth0 + 1);
+    else if (we_str_is(name, "depth0"))
+        *out = v_int(l->depth0);
     else if (we_str_is(name, "previtem"))
         *out = l->index0 == 0 ? we_tpl_undefined_hint(r, "there is no previous item") : l->before;
     else if (we_str_is(name, "nextitem")) {
         *out = we_tpl_loop_peek(r, l);
         if (out->type == V_MISSING) *out = we_tpl_undefined_hint(r, "there is no next item");
-    } else return false;
+    } else
+        return false;
     return true;
 }
 
@@ -71,24 +106,33 @@ static bool macro_attribute(render *r, const macro *m, we_str name, value *out)
 {
     const signature *sig = &m->node->macro.sig;
     bool named = m->node->kind == N_MACRO;
-    if (we_str_is(name, "name")) *out = named ? we_tpl_str(r, m->node->macro.name) : V_NONE_VALUE;
-    else if (we_str_is(name, "caller")) *out = v_bool(sig->wants_caller);
-    else if (we_str_is(name, "catch_kwargs")) *out = v_bool(sig->wants_kwargs);
-    else if (we_str_is(name, "catch_varargs")) *out = v_bool(sig->wants_varargs);
+    if (we_str_is(name, "name"))
+        *out = named ? we_tpl_str(r, m->node->macro.name) : V_NONE_VALUE;
+    else if (we_str_is(name, "caller"))
+        *out = v_bool(sig->wants_caller);
+    else if (we_str_is(name, "catch_kwargs"))
+        *out = v_bool(sig->wants_kwargs);
+    else if (we_str_is(name, "catch_varargs"))
+        *out = v_bool(sig->wants_varargs);
     else if (we_str_is(name, "arguments")) {
         list *l = we_tpl_list_new(r, sig->params.n);
         for (size_t i = 0; i < sig->params.n; i++) we_tpl_list_push(r, l, we_tpl_str(r, sig->names[i]));
         *out = v_tuple(l);
-    } else return false;
+    } else
+        return false;
     return true;
 }
 
 static bool range_attribute(const range *g, we_str name, value *out)
 {
-    if (we_str_is(name, "start")) *out = v_int(g->start);
-    else if (we_str_is(name, "stop")) *out = v_int(g->stop);
-    else if (we_str_is(name, "step")) *out = v_int(g->step);
-    else return false;
+    if (we_str_is(name, "start"))
+        *out = v_int(g->start);
+    else if (we_str_is(name, "stop"))
+        *out = v_int(g->stop);
+    else if (we_str_is(name, "step"))
+        *out = v_int(g->step);
+    else
+        return false;
     return true;
 }
 
@@ -108,15 +152,22 @@ static bool plain_attribute(render *r, value v, we_str name, value *out)
         *out = v.list->items[we_str_is(name, "list")];
         return true;
     case V_CYCLER:
-        if (we_str_is(name, "pos")) *out = v_int((int64_t)v.cycler->pos);
-        else if (we_str_is(name, "items")) *out = v_tuple(v.cycler->items);
-        else if (we_str_is(name, "current")) *out = v.cycler->items->items[v.cycler->pos];
-        else return false;
+        if (we_str_is(name, "pos"))
+            *out = v_int((int64_t)v.cycler->pos);
+        else if (we_str_is(name, "items"))
+            *out = v_tuple(v.cycler->items);
+        else if (we_str_is(name, "current"))
+            *out = v.cycler->items->items[v.cycler->pos];
+        else
+            return false;
         return true;
     case V_JOINER:
-        if (we_str_is(name, "sep")) *out = v.joiner->separator;
-        else if (we_str_is(name, "used")) *out = v_bool(v.joiner->used);
-        else return false;
+        if (we_str_is(name, "sep"))
+            *out = v.joiner->separator;
+        else if (we_str_is(name, "used"))
+            *out = v_bool(v.joiner->used);
+        else
+            return false;
         return true;
     default: return false;
     }
@@ -257,7 +308,8 @@ static value slice_range(render *r, const range *g, int64_t start, int64_t stop,
 {
     range *out = we_tpl_alloc(r, sizeof(*out));
     *out = (range){ .n = n };
-    if (__builtin_mul_overflow(start, g->step, &out->start) || __builtin_add_overflow(out->start, g->start, &out->start) ||
+    if (__builtin_mul_overflow(start, g->step, &out->start) ||
+        __builtin_add_overflow(out->start, g->start, &out->start) ||
         __builtin_mul_overflow(stop, g->step, &out->stop) || __builtin_add_overflow(out->stop, g->start, &out->stop) ||
         __builtin_mul_overflow(step, g->step, &out->step))
         we_tpl_fail(r, "an integer of this template is too large");
@@ -275,8 +327,10 @@ value we_tpl_slice(render *r, value object, value start_value, value stop_value,
     if (step == 0) we_tpl_fail(r, "slice step cannot be zero");
     if (step < -INT64_MAX) step = -INT64_MAX;
     int64_t low = step < 0 ? -1 : 0, high = step < 0 ? n - 1 : n;
-    int64_t start = start_value.type == V_NONE ? (step < 0 ? high : low) : clamp(slice_index(r, start_value, 0), n, low, high);
-    int64_t stop = stop_value.type == V_NONE ? (step < 0 ? low : high) : clamp(slice_index(r, stop_value, 0), n, low, high);
+    int64_t start =
+        start_value.type == V_NONE ? (step < 0 ? high : low) : clamp(slice_index(r, start_value, 0), n, low, high);
+    int64_t stop =
+        stop_value.type == V_NONE ? (step < 0 ? low : high) : clamp(slice_index(r, stop_value, 0), n, low, high);
     int64_t count = step > 0 ? (stop > start ? (stop - start - 1) / step + 1 : 0)
                              : (start > stop ? (start - stop - 1) / -step + 1 : 0);
     if (object.type == V_RANGE) return slice_range(r, object.range, start, stop, step, count);

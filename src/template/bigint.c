@@ -136,16 +136,14 @@ value we_tpl_int_sub(render *r, value a, value b)
     return add_signed(r, &x, &y);
 }
 
-value we_tpl_int_neg(render *r, value a)
-{
-    return we_tpl_int_sub(r, v_int(0), a);
-}
+value we_tpl_int_neg(render *r, value a) { return we_tpl_int_sub(r, v_int(0), a); }
 
 value we_tpl_int_mul(render *r, value a, value b)
 {
     magnitude x, y;
     int64_t small;
-    if (a.type == V_INT && b.type == V_INT && !__builtin_mul_overflow(a.integer, b.integer, &small)) return v_int(small);
+    if (a.type == V_INT && b.type == V_INT && !__builtin_mul_overflow(a.integer, b.integer, &small))
+        return v_int(small);
     magnitude_of(&x, a);
     magnitude_of(&y, b);
     bigint *product = big_new(r, (size_t)x.n + y.n);
@@ -285,10 +283,7 @@ static int64_t bit_length(const magnitude *m)
     return m->n == 0 ? 0 : (int64_t)m->n * 32 - __builtin_clz(m->limb[m->n - 1]);
 }
 
-static bool bit_at(const magnitude *m, int64_t i)
-{
-    return m->limb[i / 32] >> (i % 32) & 1;
-}
+static bool bit_at(const magnitude *m, int64_t i) { return m->limb[i / 32] >> (i % 32) & 1; }
 
 double we_tpl_int_to_double(value a)
 {
@@ -300,7 +295,8 @@ double we_tpl_int_to_double(value a)
     bool sticky = false;
     for (int64_t i = bits; i-- > shift;) top = top << 1 | bit_at(&m, i);
     for (int64_t i = 0; i < shift && !sticky; i++) sticky = bit_at(&m, i);
-    double d = shift > 2000 ? INFINITY : ldexp((double)(top | sticky), (int)shift); /* bit 0 of 64 is far below rounding */
+    double d =
+        shift > 2000 ? INFINITY : ldexp((double)(top | sticky), (int)shift); /* bit 0 of 64 is far below rounding */
     return m.negative ? -d : d;
 }
 

@@ -53,7 +53,8 @@ value we_tpl_apply(render *r, const builtin *b, value self, const call *c)
         size_t i = 0;
         while (i < n && (params[i].by_position || !we_str_eq(params[i].name, name))) i++;
         if (i == n) we_tpl_fail(r, "%s() got an unexpected keyword argument '%.*s'", b->name, STR_ARG(name));
-        if (a[i].type != V_MISSING) we_tpl_fail(r, "%s() got multiple values for argument '%.*s'", b->name, STR_ARG(name));
+        if (a[i].type != V_MISSING)
+            we_tpl_fail(r, "%s() got multiple values for argument '%.*s'", b->name, STR_ARG(name));
         a[i] = c->keywords[k].value;
     }
     for (size_t i = 0; i < n; i++)

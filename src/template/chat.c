@@ -28,8 +28,10 @@ static void append(builder *b, we_str key, const we_json *v)
     *copy = *v;
     copy->key = key;
     copy->next = NULL;
-    if (b->last) b->last->next = copy;
-    else b->object->first = copy;
+    if (b->last)
+        b->last->next = copy;
+    else
+        b->object->first = copy;
     b->last = copy;
     b->object->n++;
 }
@@ -103,7 +105,8 @@ static we_status build_messages(we_arena *arena, const we_json *messages, const 
 we_status we_chat_context(we_arena *arena, const we_chat_input *input, const we_chat_special *special, size_t n_special,
                           const we_json **out, we_error *err)
 {
-    static const we_json null = { .type = WE_JSON_NULL }, yes = { .type = WE_JSON_TRUE }, no = { .type = WE_JSON_FALSE };
+    static const we_json null = { .type = WE_JSON_NULL }, yes = { .type = WE_JSON_TRUE },
+                         no = { .type = WE_JSON_FALSE };
     const we_json *messages = input->messages;
     *out = NULL;
     if (!messages || messages->type != WE_JSON_ARRAY)

@@ -175,10 +175,7 @@ static bool ordered(render *r, operator op, value a, value b)
                 we_tpl_type_name(b));
 }
 
-bool we_tpl_less(render *r, value a, value b)
-{
-    return ordered(r, OP_LT, a, b);
-}
+bool we_tpl_less(render *r, value a, value b) { return ordered(r, OP_LT, a, b); }
 
 bool we_tpl_compare(render *r, operator op, value a, value b)
 {
@@ -229,10 +226,7 @@ bool we_tpl_contains(render *r, value container, value v)
 
 /* ---- hashes ---- */
 
-bool we_tpl_hashable(value v)
-{
-    return v.type != V_LIST && v.type != V_DICT && !is_set(v);
-}
+bool we_tpl_hashable(value v) { return v.type != V_LIST && v.type != V_DICT && !is_set(v); }
 
 static uint64_t mix(uint64_t h)
 {

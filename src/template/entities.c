@@ -2,13 +2,17 @@
  * entities.c - HTML entities back to characters, for `striptags`: numbers and the names that text really uses. */
 #include "template/template_int.h"
 
-static const struct { const char *name; uint32_t rune; } named[] = {
-    { "amp", '&' }, { "lt", '<' }, { "gt", '>' }, { "quot", '"' }, { "apos", '\'' }, { "nbsp", 0xA0 }, { "copy", 0xA9 },
-    { "reg", 0xAE }, { "laquo", 0xAB }, { "raquo", 0xBB }, { "middot", 0xB7 }, { "times", 0xD7 }, { "deg", 0xB0 },
-    { "ndash", 0x2013 }, { "mdash", 0x2014 }, { "lsquo", 0x2018 }, { "rsquo", 0x2019 }, { "ldquo", 0x201C },
-    { "rdquo", 0x201D }, { "bull", 0x2022 }, { "hellip", 0x2026 }, { "euro", 0x20AC }, { "trade", 0x2122 },
-    { "larr", 0x2190 }, { "rarr", 0x2192 }, { "auml", 0xE4 }, { "ouml", 0xF6 }, { "uuml", 0xFC }, { "Auml", 0xC4 },
-    { "Ouml", 0xD6 }, { "Uuml", 0xDC }, { "szlig", 0xDF }, { "eacute", 0xE9 }, { "egrave", 0xE8 }, { "agrave", 0xE0 },
+static const struct {
+    const char *name;
+    uint32_t rune;
+} named[] = {
+    { "amp", '&' },       { "lt", '<' },       { "gt", '>' },       { "quot", '"' },     { "apos", '\'' },
+    { "nbsp", 0xA0 },     { "copy", 0xA9 },    { "reg", 0xAE },     { "laquo", 0xAB },   { "raquo", 0xBB },
+    { "middot", 0xB7 },   { "times", 0xD7 },   { "deg", 0xB0 },     { "ndash", 0x2013 }, { "mdash", 0x2014 },
+    { "lsquo", 0x2018 },  { "rsquo", 0x2019 }, { "ldquo", 0x201C }, { "rdquo", 0x201D }, { "bull", 0x2022 },
+    { "hellip", 0x2026 }, { "euro", 0x20AC },  { "trade", 0x2122 }, { "larr", 0x2190 },  { "rarr", 0x2192 },
+    { "auml", 0xE4 },     { "ouml", 0xF6 },    { "uuml", 0xFC },    { "Auml", 0xC4 },    { "Ouml", 0xD6 },
+    { "Uuml", 0xDC },     { "szlig", 0xDF },   { "eacute", 0xE9 },  { "egrave", 0xE8 },  { "agrave", 0xE0 },
 };
 
 static size_t numeric(we_str s, size_t i, uint32_t *rune) /* behind "&#"; the end, or 0 */
@@ -17,7 +21,9 @@ static size_t numeric(we_str s, size_t i, uint32_t *rune) /* behind "&#"; the en
     size_t start = i += hex;
     uint32_t n = 0;
     for (; i < s.len; i++) {
-        int c = s.ptr[i], digit = c >= '0' && c <= '9' ? c - '0' : hex && (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+        int c = s.ptr[i], digit = c >= '0' && c <= '9'                        ? c - '0'
+                                  : hex && (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                                              : -1;
         if (digit < 0) break;
         if (n < 0x200000) n = n * (hex ? 16 : 10) + (uint32_t)digit;
     }

@@ -148,10 +148,7 @@ value we_tpl_eval_filters(render *r, frame *f, const node *n, value target) /* t
 
 /* ---- subscripts ---- */
 
-static value eval_optional(render *r, frame *f, const node *n)
-{
-    return n ? we_tpl_eval(r, f, n) : V_NONE_VALUE;
-}
+static value eval_optional(render *r, frame *f, const node *n) { return n ? we_tpl_eval(r, f, n) : V_NONE_VALUE; }
 
 static value eval_getitem(render *r, frame *f, const node *n)
 {

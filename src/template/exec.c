@@ -59,15 +59,19 @@ static void frame_enter(render *r, frame *f)
 static void check_namespace_name(render *r, we_str name)
 {
     if (name.len && name.ptr[0] == '_')
-        we_tpl_fail(r, "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '%.*s'. Please "
-                       "rename the attribute.", STR_ARG(name));
+        we_tpl_fail(r,
+                    "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '%.*s'. Please "
+                    "rename the attribute.",
+                    STR_ARG(name));
 }
 
 static void assign_attribute(render *r, frame *f, const node *target, value v, bool block)
 {
     value object = *slot_of(f, target->name.hops, target->name.slot);
-    if (object.type == V_NAMESPACE) check_namespace_name(r, target->name.attr);
-    else if (!block) we_tpl_fail(r, "cannot assign attribute on non-namespace object");
+    if (object.type == V_NAMESPACE)
+        check_namespace_name(r, target->name.attr);
+    else if (!block)
+        we_tpl_fail(r, "cannot assign attribute on non-namespace object");
     else if (object.type != V_DICT) /* a set block may store into a dict: Jinja does not look there */
         we_tpl_fail(r, "'%s' object does not support item assignment", we_tpl_type_name(object));
     we_tpl_dict_set_str(r, object.dict, target->name.attr, v);
@@ -88,9 +92,12 @@ static void unpack(render *r, frame *f, const node *target, value v, bool block)
 
 void we_tpl_assign(render *r, frame *f, const node *target, value v, bool block)
 {
-    if (target->kind == N_NAME) *slot_of(f, target->name.hops, target->name.slot) = v;
-    else if (target->kind == N_NSREF) assign_attribute(r, f, target, v, block);
-    else unpack(r, f, target, v, block);
+    if (target->kind == N_NAME)
+        *slot_of(f, target->name.hops, target->name.slot) = v;
+    else if (target->kind == N_NSREF)
+        assign_attribute(r, f, target, v, block);
+    else
+        unpack(r, f, target, v, block);
 }
 
 static void check_namespaces(render *r, frame *f, const node *target) /* before the value is looked at */
@@ -114,8 +121,10 @@ static flow capture(render *r, frame *f, node_list body, value *text)
 {
     size_t start = r->out->len;
     flow way = exec_list(r, f, body);
-    if (way == FLOW_NEXT) *text = we_tpl_take(r, start);
-    else we_tpl_drop(r, start);
+    if (way == FLOW_NEXT)
+        *text = we_tpl_take(r, start);
+    else
+        we_tpl_drop(r, start);
     return way;
 }
 
@@ -223,7 +232,8 @@ static loop *loop_new(render *r, const node *n, frame *parent, value source, int
 static flow run_loop(render *r, const node *n, frame *parent, value source, int64_t depth0)
 {
     if (n->loop.test) source = filter_source(r, n, parent, source);
-    frame *f = frame_new(r, n->loop.scope, parent); /* one for all rounds: macros that a round leaves behind see the last */
+    frame *f =
+        frame_new(r, n->loop.scope, parent); /* one for all rounds: macros that a round leaves behind see the last */
     loop *l = n->loop.extended ? loop_new(r, n, parent, source, depth0) : NULL;
     value item, self = l ? (value){ .type = V_LOOP, .loop = l } : we_tpl_undefined_hint(r, "loop");
     iterator *it = we_tpl_iter(r, l ? self : source);
@@ -255,8 +265,7 @@ static void enter_call(render *r)
 
 value we_tpl_call_loop(render *r, loop *l, value source)
 {
-    if (!l->node->loop.recursive)
-        we_tpl_fail(r, "The loop must have the 'recursive' marker to be called recursively.");
+    if (!l->node->loop.recursive) we_tpl_fail(r, "The loop must have the 'recursive' marker to be called recursively.");
     size_t start = r->out->len;
     enter_call(r);
     run_loop(r, l->node, l->parent, source, l->depth0 + 1);
@@ -294,8 +303,10 @@ static void pass_keywords(render *r, const node *n, frame *f, const call *c, con
     } else if (rest->n) {
         value ignored;
         if (we_tpl_dict_find(rest, WE_STR("caller"), &ignored))
-            we_tpl_fail(r, "macro '%.*s' was invoked with two values for the special caller argument. This is most likely "
-                           "a bug.", STR_ARG(n->macro.name));
+            we_tpl_fail(r,
+                        "macro '%.*s' was invoked with two values for the special caller argument. This is most likely "
+                        "a bug.",
+                        STR_ARG(n->macro.name));
         we_tpl_fail(r, "macro '%.*s' takes no keyword argument '%.*s'", STR_ARG(n->macro.name),
                     STR_ARG(str_of(rest->entries[0].key)));
     }
@@ -343,8 +354,11 @@ static void fill_defaults(render *r, const node *n, frame *f)
     for (size_t i = 0; i < sig->params.n; i++) {
         value *v = &f->slots[sig->params.items[i]->name.slot];
         if (v->type != V_MISSING) continue;
-        if (i >= first) *v = we_tpl_eval(r, f, sig->defaults.items[i - first]);
-        else *v = we_tpl_undefined_hint(r, we_tpl_printf(r, "parameter '%.*s' was not provided", STR_ARG(sig->names[i])));
+        if (i >= first)
+            *v = we_tpl_eval(r, f, sig->defaults.items[i - first]);
+        else
+            *v =
+                we_tpl_undefined_hint(r, we_tpl_printf(r, "parameter '%.*s' was not provided", STR_ARG(sig->names[i])));
     }
 }
 
@@ -398,8 +412,9 @@ static void run_block(render *r, const node *n, frame *caller)
     frame_enter(r, f);
     for (i = 0; i < f->scope->n; i++) {
         if (f->scope->slots[i].load != LOAD_NOTHING) continue;
-        f->slots[i] = we_str_is(f->scope->slots[i].name, "self") ? (value){ .type = V_BLOCKS }
-                                                                 : we_tpl_undefined_hint(r, "there is no parent block.");
+        f->slots[i] = we_str_is(f->scope->slots[i].name, "self")
+                          ? (value){ .type = V_BLOCKS }
+                          : we_tpl_undefined_hint(r, "there is no parent block.");
     }
     exec_list(r, f, n->block.body);
     r->calls--;

@@ -93,7 +93,8 @@ static value filter_round(render *r, value self, const value *a, const call *c)
     }
     value unit = we_tpl_binary(r, OP_POW, v_int(10), v_int(digits)), v = we_tpl_binary(r, OP_MUL, self, unit);
     if (v.type == V_FLOAT) {
-        if (!isfinite(v.number)) we_tpl_fail(r, "cannot convert float %s to integer", isnan(v.number) ? "NaN" : "infinity");
+        if (!isfinite(v.number))
+            we_tpl_fail(r, "cannot convert float %s to integer", isnan(v.number) ? "NaN" : "infinity");
         v = we_tpl_int_from_double(r, ceiling ? ceil(v.number) : floor(v.number));
     } else if (!is_int(v)) {
         we_tpl_fail(r, "must be real number, not %s", we_tpl_type_name(v));
@@ -132,10 +133,16 @@ static value filter_random(render *r, value self, const value *a, const call *c)
 }
 
 static const builtin rows[] = {
-    { "abs", "", filter_abs }, { "attr", "name", filter_attr }, { "count", "", filter_length },
-    { "d", "default_value? boolean?", filter_default }, { "default", "default_value? boolean?", filter_default },
-    { "filesizeformat", "binary?", filter_filesizeformat }, { "float", "default?", filter_float },
-    { "int", "default? base?", filter_int }, { "length", "", filter_length }, { "random", "", filter_random },
+    { "abs", "", filter_abs },
+    { "attr", "name", filter_attr },
+    { "count", "", filter_length },
+    { "d", "default_value? boolean?", filter_default },
+    { "default", "default_value? boolean?", filter_default },
+    { "filesizeformat", "binary?", filter_filesizeformat },
+    { "float", "default?", filter_float },
+    { "int", "default? base?", filter_int },
+    { "length", "", filter_length },
+    { "random", "", filter_random },
     { "round", "precision? method?", filter_round },
     { "tojson", "ensure_ascii? indent? separators? sort_keys?", we_tpl_tojson },
 };

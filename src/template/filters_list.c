@@ -4,10 +4,7 @@
  * Source: jinja2/filters.py of Jinja2 3.1.6. */
 #include "template/template_int.h"
 
-static bool is_true(value v)
-{
-    return given(v) && we_tpl_truth(v);
-}
+static bool is_true(value v) { return given(v) && we_tpl_truth(v); }
 
 /* ---- attributes by path: "a.b.0" ---- */
 
@@ -54,7 +51,7 @@ static value get(render *r, const getter *g, value item)
 
 /* ---- generators ---- */
 
-typedef struct lazy { /* of map, select and their kin */
+typedef struct lazy {     /* of map, select and their kin */
     const builtin *apply; /* filter or test */
     we_str name;          /* of it, for the message when there is none */
     call args;
@@ -102,7 +99,8 @@ static void prepare_map(render *r, lazy *m)
         if (we_str_is(c->keywords[i].name, "attribute")) attribute = c->keywords[i].value;
     if (c->n_args == 0 && given(attribute)) {
         for (size_t i = 0; i < c->n_keywords; i++) {
-            if (we_str_is(c->keywords[i].name, "default")) fallback = c->keywords[i].value;
+            if (we_str_is(c->keywords[i].name, "default"))
+                fallback = c->keywords[i].value;
             else if (!we_str_is(c->keywords[i].name, "attribute"))
                 we_tpl_fail(r, "Unexpected keyword argument '%.*s'", STR_ARG(c->keywords[i].name));
         }
@@ -319,7 +317,8 @@ static value filter_slice(render *r, value self, const value *a, const call *c)
 {
     (void)c;
     slices *s = we_tpl_calloc(r, 1, sizeof(*s));
-    if (!we_tpl_index(a[0], &s->n)) we_tpl_fail(r, "unsupported operand type(s) for //: 'int' and '%s'", we_tpl_type_name(a[0]));
+    if (!we_tpl_index(a[0], &s->n))
+        we_tpl_fail(r, "unsupported operand type(s) for //: 'int' and '%s'", we_tpl_type_name(a[0]));
     s->fill = a[1];
     return generator(r, self, next_slice, s);
 }
@@ -405,7 +404,8 @@ static value *sort_keys(render *r, const list *l, value attribute, bool ignore_c
     list *paths = we_tpl_list_new(r, 2);
     if (given(attribute) && attribute.type == V_STR)
         paths = we_tpl_str_split(r, attribute, we_tpl_str_c(r, ","), -1, false).list;
-    else we_tpl_list_push(r, paths, attribute);
+    else
+        we_tpl_list_push(r, paths, attribute);
     getter *getters = we_tpl_calloc(r, paths->n, sizeof(*getters));
     for (size_t i = 0; i < paths->n; i++) getters[i] = getter_new(r, paths->items[i], V_MISSING_VALUE, ignore_case);
     value *keys = we_tpl_calloc(r, l->n + 1, sizeof(*keys));
@@ -503,14 +503,25 @@ static value filter_dictsort(render *r, value self, const value *a, const call *
 }
 
 static const builtin rows[] = {
-    { "batch", "linecount fill_with?", filter_batch }, { "dictsort", "case_sensitive? by? reverse?", filter_dictsort },
-    { "first", "", filter_first }, { "groupby", "attribute default? case_sensitive?", filter_groupby },
-    { "items", "", filter_items }, { "join", "d? attribute?", filter_join }, { "last", "", filter_last },
-    { "list", "", filter_list }, { "map", "*", filter_map }, { "max", "case_sensitive? attribute?", filter_max },
-    { "min", "case_sensitive? attribute?", filter_min }, { "reject", "*", filter_reject },
-    { "rejectattr", "*", filter_rejectattr }, { "reverse", "", filter_reverse }, { "select", "*", filter_select },
-    { "selectattr", "*", filter_selectattr }, { "slice", "slices fill_with?", filter_slice },
-    { "sort", "reverse? case_sensitive? attribute?", filter_sort }, { "sum", "attribute? start?", filter_sum },
+    { "batch", "linecount fill_with?", filter_batch },
+    { "dictsort", "case_sensitive? by? reverse?", filter_dictsort },
+    { "first", "", filter_first },
+    { "groupby", "attribute default? case_sensitive?", filter_groupby },
+    { "items", "", filter_items },
+    { "join", "d? attribute?", filter_join },
+    { "last", "", filter_last },
+    { "list", "", filter_list },
+    { "map", "*", filter_map },
+    { "max", "case_sensitive? attribute?", filter_max },
+    { "min", "case_sensitive? attribute?", filter_min },
+    { "reject", "*", filter_reject },
+    { "rejectattr", "*", filter_rejectattr },
+    { "reverse", "", filter_reverse },
+    { "select", "*", filter_select },
+    { "selectattr", "*", filter_selectattr },
+    { "slice", "slices fill_with?", filter_slice },
+    { "sort", "reverse? case_sensitive? attribute?", filter_sort },
+    { "sum", "attribute? start?", filter_sum },
     { "unique", "case_sensitive? attribute?", filter_unique },
 };
 const builtin_table we_tpl_list_filters_table = { rows, WE_COUNT(rows) };

@@ -10,10 +10,7 @@ static value like(render *r, value self, value text)
     return self.type == V_STR && self.str->markup ? we_tpl_markup(r, text) : text;
 }
 
-static bool is_true(value v)
-{
-    return given(v) && we_tpl_truth(v);
-}
+static bool is_true(value v) { return given(v) && we_tpl_truth(v); }
 
 static int64_t count_arg(render *r, value v, int64_t missing)
 {
@@ -144,9 +141,11 @@ static value filter_truncate(render *r, value self, const value *a, const call *
 {
     (void)c;
     value end = given(a[2]) ? need_str(r, a[2]) : we_tpl_str_c(r, "...");
-    int64_t length = count_arg(r, a[0], 255), leeway = given(a[3]) && a[3].type != V_NONE ? count_arg(r, a[3], 5) : 5, n;
+    int64_t length = count_arg(r, a[0], 255), leeway = given(a[3]) && a[3].type != V_NONE ? count_arg(r, a[3], 5) : 5,
+            n;
     int64_t end_chars = (int64_t)end.str->n_chars;
-    if (length < end_chars) we_tpl_fail(r, "expected length >= %lld, got %lld", (long long)end_chars, (long long)length);
+    if (length < end_chars)
+        we_tpl_fail(r, "expected length >= %lld, got %lld", (long long)end_chars, (long long)length);
     if (leeway < 0) we_tpl_fail(r, "expected leeway >= 0, got %lld", (long long)leeway);
     if (!we_tpl_length(self, &n)) we_tpl_fail(r, "object of type '%s' has no len()", we_tpl_type_name(self));
     if (n <= length || n - length <= leeway) return self;
@@ -170,15 +169,9 @@ static value filter_wordcount(render *r, value self, const value *a, const call 
 }
 
 /* textwrap's chunks: words, cut behind hyphens between letters, and the space between them. */
-static bool wrap_space(char c)
-{
-    return strchr("\t\n\v\f\r ", c) && c;
-}
+static bool wrap_space(char c) { return strchr("\t\n\v\f\r ", c) && c; }
 
-static uint32_t rune_at(we_str s, size_t i)
-{
-    return i < s.len ? we_utf8_next(s, &i) : 0;
-}
+static uint32_t rune_at(we_str s, size_t i) { return i < s.len ? we_utf8_next(s, &i) : 0; }
 
 static uint32_t rune_before(we_str s, size_t i)
 {
@@ -188,10 +181,7 @@ static uint32_t rune_before(we_str s, size_t i)
     return rune_at(s, i);
 }
 
-static bool letter(uint32_t c) /* [^\d\W] */
-{
-    return c && we_tpl_is_word(c) && !we_tpl_is(CC_DECIMAL, c);
-}
+static bool letter(uint32_t c) /* [^\d\W] */ { return c && we_tpl_is_word(c) && !we_tpl_is(CC_DECIMAL, c); }
 
 static bool word_punctuation(uint32_t c) /* [\w!"'&.,?] */
 {
@@ -208,30 +198,28 @@ static size_t chunk_end(we_str s, size_t i, bool hyphens)
     }
     size_t dashes = i;
     while (dashes < s.len && s.ptr[dashes] == '-') dashes++;
-    if (hyphens && dashes - i >= 2 && word_punctuation(rune_before(s, i)) && we_tpl_is_word(rune_at(s, dashes)) && dashes < s.len)
+    if (hyphens && dashes - i >= 2 && word_punctuation(rune_before(s, i)) && we_tpl_is_word(rune_at(s, dashes)) &&
+        dashes < s.len)
         return dashes; /* em-dash */
     while (i < s.len && !wrap_space(s.ptr[i])) {
         size_t at = i;
         we_utf8_next(s, &i);
         if (!hyphens) continue;
-        dashes = i;
-        while (dashes < s.len && s.ptr[dashes] == '-') dashes++;
-        if (dashes - i >= 2 && dashes < s.len && word_punctuation(rune_at(s, at)) && we_tpl_is_word(rune_at(s, dashes)))
-            return i;
+        bool may_end = word_punctuation(rune_at(s, at)); /* asked first: a run of dashes is gone through once */
+        for (dashes = i; may_end && dashes < s.len && s.ptr[dashes] == '-';) dashes++;
+        if (dashes - i >= 2 && dashes < s.len && we_tpl_is_word(rune_at(s, dashes))) return i;
         if (s.ptr[at] != '-' || at == start) continue;
         size_t next = i;
         uint32_t after = rune_at(s, i), second;
         if (!letter(after)) continue;
         we_utf8_next(s, &next);
         second = rune_at(s, next);
-        if (second == '-') {
-            second = rune_at(s, next + 1);
-        }
+        if (second == '-') second = rune_at(s, next + 1);
         uint32_t before = rune_before(s, at);
         size_t b = at;
         do b--;
-        while (b > start && (s.ptr[b] & 0xC0) == 0x80);
-        uint32_t before2 = b > start ? rune_before(s, b) : 0;
+        while (b > 0 && (s.ptr[b] & 0xC0) == 0x80);
+        uint32_t before2 = rune_before(s, b);
         bool left = letter(before) && (letter(before2) || (before2 == '-' && letter(rune_before(s, b - 1))));
         if (left && letter(second)) return i;
     }
@@ -243,15 +231,29 @@ typedef struct wrapper {
     list *chunks;
     size_t next;
     int64_t width;
-    bool break_long;
+    bool break_long, hyphens;
 } wrapper;
 
 static bool is_blank(value v)
 {
-    return v.str->len == 0 || we_tpl_is_space((unsigned char)v.str->ptr[0]);
+    we_str s = str_of(v);
+    for (size_t i = 0; i < s.len;)
+        if (!we_tpl_is_space(we_utf8_next(s, &i))) return false;
+    return true;
 }
 
-/* Put one line's chunks; false where none are left. */
+/* How many characters of a word that is too long go on this line: up to a hyphen, if there is one that follows something. */
+static int64_t break_at(const wrapper *w, value chunk, int64_t room)
+{
+    we_str s = { chunk.str->ptr, we_tpl_byte_of(chunk, (size_t)room) };
+    size_t hyphen = s.len, dashes = 0;
+    while (hyphen > 0 && s.ptr[hyphen - 1] != '-') hyphen--;
+    while (dashes < hyphen && s.ptr[dashes] == '-') dashes++;
+    if (!w->hyphens || hyphen < 2 || dashes == hyphen) return room;
+    return (int64_t)we_tpl_utf8_count((we_str){ s.ptr, hyphen });
+}
+
+/* One line of chunks, without the space at its end. */
 static value wrap_line(wrapper *w)
 {
     int64_t length = 0;
@@ -269,6 +271,7 @@ static value wrap_line(wrapper *w)
         value *chunk = &w->chunks->items[w->next];
         int64_t room = w->width < 1 ? 1 : w->width - length;
         if (w->break_long) {
+            room = break_at(w, *chunk, room);
             cut = we_tpl_substr(w->r, *chunk, 0, (size_t)room);
             *chunk = we_tpl_substr(w->r, *chunk, (size_t)room, chunk->str->n_chars);
         } else if (first == last) {
@@ -276,8 +279,8 @@ static value wrap_line(wrapper *w)
             w->next++;
         }
     }
-    bool tail = given(cut) && cut.str->len > 0;
-    if (!tail && last > first && is_blank(w->chunks->items[last - 1])) last--;
+    bool tail = given(cut) && !is_blank(cut);
+    if (!given(cut) && last > first && is_blank(w->chunks->items[last - 1])) last--;
     for (size_t i = first; i < last; i++) we_tpl_write_str(w->r, w->chunks->items[i]);
     if (tail) we_tpl_write_str(w->r, cut);
     return we_tpl_take(w->r, start);
@@ -286,19 +289,17 @@ static value wrap_line(wrapper *w)
 static void wrap_text(render *r, value text, list *lines, int64_t width, bool break_long, bool hyphens)
 {
     we_str s = str_of(text);
-    wrapper w = { r, we_tpl_list_new(r, 8), 0, width, break_long };
+    wrapper w = { r, we_tpl_list_new(r, 8), 0, width, break_long, hyphens };
     if (width <= 0) we_tpl_fail(r, "invalid width %lld (must be > 0)", (long long)width);
     for (size_t i = 0, end; i < s.len; i = end) {
         end = chunk_end(s, i, hyphens);
         we_tpl_list_push(r, w.chunks, we_tpl_str(r, (we_str){ s.ptr + i, end - i }));
     }
     while (w.next < w.chunks->n) {
-        size_t at = w.next;
-        if (lines->n && is_blank(w.chunks->items[w.next])) w.next++; /* no space at a line's beginning, but the first's */
-        size_t before = w.next;
-        value line = wrap_line(&w);
+        if (lines->n && is_blank(w.chunks->items[w.next]))
+            w.next++;               /* no space at a line's beginning, but the first's */
+        value line = wrap_line(&w); /* each takes a chunk, or a part of one */
         if (line.str->len) we_tpl_list_push(r, lines, line);
-        if (w.next == before && at == before && line.str->len == 0) break;
     }
 }
 
@@ -358,10 +359,7 @@ static value filter_striptags(render *r, value self, const value *a, const call 
     return we_tpl_unescape(r, we_tpl_str_join(r, we_tpl_str_c(r, " "), we_tpl_iter(r, words), false));
 }
 
-static bool quote_safe(unsigned char c)
-{
-    return (c | 32u) - 'a' < 26u || c - 48u < 10u || (c && strchr("_.-~", c));
-}
+static bool quote_safe(unsigned char c) { return (c | 32u) - 'a' < 26u || c - 48u < 10u || (c && strchr("_.-~", c)); }
 
 static void put_quoted(render *r, value v, bool query)
 {
@@ -369,8 +367,10 @@ static void put_quoted(render *r, value v, bool query)
     char hex[4];
     for (size_t i = 0; i < s.len; i++) {
         unsigned char c = (unsigned char)s.ptr[i];
-        if (query && c == ' ') we_tpl_put(r, "+", 1);
-        else if (quote_safe(c) || (!query && c == '/')) we_tpl_put(r, s.ptr + i, 1);
+        if (query && c == ' ')
+            we_tpl_put(r, "+", 1);
+        else if (quote_safe(c) || (!query && c == '/'))
+            we_tpl_put(r, s.ptr + i, 1);
         else {
             snprintf(hex, sizeof(hex), "%%%02X", c);
             we_tpl_put(r, hex, 3);
@@ -431,13 +431,26 @@ static value filter_unsupported(render *r, value self, const value *a, const cal
 }
 
 static const builtin rows[] = {
-    { "capitalize", "", filter_capitalize }, { "center", "width?", filter_center }, { "e", "", filter_escape },
-    { "escape", "", filter_escape }, { "forceescape", "", filter_forceescape }, { "format", "*", filter_format },
-    { "indent", "width? first? blank?", filter_indent }, { "lower", "", filter_lower }, { "pprint", "*", filter_unsupported },
-    { "replace", "old new count?", filter_replace }, { "safe", "", filter_safe }, { "string", "", filter_string },
-    { "striptags", "", filter_striptags }, { "title", "", filter_title }, { "trim", "chars?", filter_trim },
-    { "truncate", "length? killwords? end? leeway?", filter_truncate }, { "upper", "", filter_upper },
-    { "urlencode", "", filter_urlencode }, { "urlize", "*", filter_unsupported }, { "wordcount", "", filter_wordcount },
+    { "capitalize", "", filter_capitalize },
+    { "center", "width?", filter_center },
+    { "e", "", filter_escape },
+    { "escape", "", filter_escape },
+    { "forceescape", "", filter_forceescape },
+    { "format", "*", filter_format },
+    { "indent", "width? first? blank?", filter_indent },
+    { "lower", "", filter_lower },
+    { "pprint", "*", filter_unsupported },
+    { "replace", "old new count?", filter_replace },
+    { "safe", "", filter_safe },
+    { "string", "", filter_string },
+    { "striptags", "", filter_striptags },
+    { "title", "", filter_title },
+    { "trim", "chars?", filter_trim },
+    { "truncate", "length? killwords? end? leeway?", filter_truncate },
+    { "upper", "", filter_upper },
+    { "urlencode", "", filter_urlencode },
+    { "urlize", "*", filter_unsupported },
+    { "wordcount", "", filter_wordcount },
     { "wordwrap", "width? break_long_words? wrapstring? break_on_hyphens?", filter_wordwrap },
     { "xmlattr", "autospace?", filter_xmlattr },
 };

@@ -14,7 +14,9 @@ size_t we_tpl_float_fixed(double d, int precision, char type, char *out, size_t 
     char format[8] = { '%', '.', '*', type, 0 };
     int n = snprintf(out, size, format, precision, d);
     for (char *p = out; *p; p++) /* whatever the locale's point is */
-        if ((unsigned char)*p >= 0x80 || !strchr("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-.", *p)) *p = '.';
+        if ((unsigned char)*p >= 0x80 ||
+            !strchr("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-.", *p))
+            *p = '.';
     return (size_t)n;
 }
 
@@ -68,11 +70,16 @@ size_t we_tpl_float_repr(double d, char out[40])
 static void repr_char(render *r, uint32_t c, uint32_t quote)
 {
     char text[16];
-    if (c == quote || c == '\\') we_tpl_put_c(r, "\\"), we_tpl_put_rune(r, c);
-    else if (c == '\n') we_tpl_put_c(r, "\\n");
-    else if (c == '\r') we_tpl_put_c(r, "\\r");
-    else if (c == '\t') we_tpl_put_c(r, "\\t");
-    else if (we_tpl_is_printable(c)) we_tpl_put_rune(r, c);
+    if (c == quote || c == '\\')
+        we_tpl_put_c(r, "\\"), we_tpl_put_rune(r, c);
+    else if (c == '\n')
+        we_tpl_put_c(r, "\\n");
+    else if (c == '\r')
+        we_tpl_put_c(r, "\\r");
+    else if (c == '\t')
+        we_tpl_put_c(r, "\\t");
+    else if (we_tpl_is_printable(c))
+        we_tpl_put_rune(r, c);
     else {
         snprintf(text, sizeof(text), c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)c);
         we_tpl_put_c(r, text);
@@ -127,7 +134,8 @@ static void repr_view(render *r, value v)
 static void repr_range(render *r, const range *g)
 {
     char text[96];
-    if (g->step == 1) snprintf(text, sizeof(text), "range(%lld, %lld)", (long long)g->start, (long long)g->stop);
+    if (g->step == 1)
+        snprintf(text, sizeof(text), "range(%lld, %lld)", (long long)g->start, (long long)g->stop);
     else
         snprintf(text, sizeof(text), "range(%lld, %lld, %lld)", (long long)g->start, (long long)g->stop,
                  (long long)g->step);
@@ -147,15 +155,17 @@ static void repr_macro(render *r, const macro *m)
 
 static void repr_loop(render *r, loop *l)
 {
-    we_tpl_put_c(r, we_tpl_printf(r, "<LoopContext %lld/%lld>", (long long)l->index0 + 1,
-                                  (long long)we_tpl_loop_length(r, l)));
+    we_tpl_put_c(
+        r, we_tpl_printf(r, "<LoopContext %lld/%lld>", (long long)l->index0 + 1, (long long)we_tpl_loop_length(r, l)));
 }
 
 static void repr_function(render *r, const function *f) /* Python would show an address */
 {
-    if (f->self.type == V_MISSING) we_tpl_put_c(r, we_tpl_printf(r, "<function %s>", f->builtin->name));
+    if (f->self.type == V_MISSING)
+        we_tpl_put_c(r, we_tpl_printf(r, "<function %s>", f->builtin->name));
     else
-        we_tpl_put_c(r, we_tpl_printf(r, "<built-in method %s of %s object>", f->builtin->name, we_tpl_type_name(f->self)));
+        we_tpl_put_c(
+            r, we_tpl_printf(r, "<built-in method %s of %s object>", f->builtin->name, we_tpl_type_name(f->self)));
 }
 
 static void put_int(render *r, int64_t i)
@@ -171,10 +181,7 @@ static void put_float(render *r, double d)
     we_tpl_put(r, text, we_tpl_float_repr(d, text));
 }
 
-static void put_str(render *r, we_str s)
-{
-    we_tpl_put(r, s.ptr, s.len);
-}
+static void put_str(render *r, we_str s) { we_tpl_put(r, s.ptr, s.len); }
 
 void we_tpl_write_repr(render *r, value v)
 {
@@ -212,8 +219,10 @@ void we_tpl_write_repr(render *r, value v)
 
 void we_tpl_write_str(render *r, value v)
 {
-    if (v.type == V_STR) put_str(r, str_of(v));
-    else if (v.type != V_UNDEFINED) we_tpl_write_repr(r, v);
+    if (v.type == V_STR)
+        put_str(r, str_of(v));
+    else if (v.type != V_UNDEFINED)
+        we_tpl_write_repr(r, v);
 }
 
 value we_tpl_repr(render *r, value v)
@@ -232,16 +241,16 @@ value we_tpl_to_str(render *r, value v)
     return we_tpl_take(r, start);
 }
 
-value we_tpl_soft_str(render *r, value v)
-{
-    return v.type == V_STR ? v : we_tpl_to_str(r, v);
-}
+value we_tpl_soft_str(render *r, value v) { return v.type == V_STR ? v : we_tpl_to_str(r, v); }
 
 /* ---- HTML ---- */
 
 value we_tpl_escape(render *r, value v)
 {
-    static const struct { char c; const char *entity; } entities[] = {
+    static const struct {
+        char c;
+        const char *entity;
+    } entities[] = {
         { '&', "&amp;" }, { '<', "&lt;" }, { '>', "&gt;" }, { '"', "&#34;" }, { '\'', "&#39;" },
     };
     if (v.type == V_STR && v.str->markup) return v;
@@ -251,8 +260,10 @@ value we_tpl_escape(render *r, value v)
         const char *entity = NULL;
         for (size_t k = 0; k < WE_COUNT(entities); k++)
             if (entities[k].c == v.str->ptr[i]) entity = entities[k].entity;
-        if (entity) we_tpl_put_c(r, entity);
-        else we_tpl_put(r, v.str->ptr + i, 1);
+        if (entity)
+            we_tpl_put_c(r, entity);
+        else
+            we_tpl_put(r, v.str->ptr + i, 1);
     }
     return we_tpl_markup(r, we_tpl_take(r, start));
 }

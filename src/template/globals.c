@@ -9,12 +9,14 @@ static value make_range(render *r, value self, const value *a, const call *c)
 {
     (void)self, (void)a;
     int64_t n[3] = { 0, 0, 1 };
-    if (c->n_keywords) we_tpl_fail(r, "safe_range() got an unexpected keyword argument '%.*s'", STR_ARG(c->keywords[0].name));
+    if (c->n_keywords)
+        we_tpl_fail(r, "safe_range() got an unexpected keyword argument '%.*s'", STR_ARG(c->keywords[0].name));
     if (c->n_args == 0) we_tpl_fail(r, "range expected at least 1 argument, got 0");
     if (c->n_args > 3) we_tpl_fail(r, "range expected at most 3 arguments, got %zu", c->n_args);
     for (size_t i = 0; i < c->n_args; i++) {
         value v = c->args[i];
-        if (v.type == V_BIG) we_tpl_fail(r, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).", MAX_RANGE_ITEMS);
+        if (v.type == V_BIG)
+            we_tpl_fail(r, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).", MAX_RANGE_ITEMS);
         if (!we_tpl_index(v, &n[c->n_args == 1 ? 1 : i]))
             we_tpl_fail(r, "'%s' object cannot be interpreted as an integer", we_tpl_type_name(v));
     }
@@ -23,7 +25,8 @@ static value make_range(render *r, value self, const value *a, const call *c)
     uint64_t step = n[2] > 0 ? (uint64_t)n[2] : 0 - (uint64_t)n[2];
     bool empty = n[2] > 0 ? n[1] <= n[0] : n[1] >= n[0];
     uint64_t items = empty ? 0 : (span - 1) / step + 1;
-    if (items > MAX_RANGE_ITEMS) we_tpl_fail(r, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).", MAX_RANGE_ITEMS);
+    if (items > MAX_RANGE_ITEMS)
+        we_tpl_fail(r, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).", MAX_RANGE_ITEMS);
     range *g = we_tpl_alloc(r, sizeof(*g));
     *g = (range){ n[0], n[1], n[2], (int64_t)items };
     return (value){ .type = V_RANGE, .range = g };
@@ -74,8 +77,10 @@ static value make_namespace(render *r, value self, const value *a, const call *c
     for (size_t i = 0; i < d->n; i++) {
         value key = d->entries[i].key;
         if (key.type == V_STR && key.str->len && key.str->ptr[0] == '_')
-            we_tpl_fail(r, "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '%.*s'. "
-                           "Please rename the attribute.", STR_ARG(str_of(key)));
+            we_tpl_fail(r,
+                        "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '%.*s'. "
+                        "Please rename the attribute.",
+                        STR_ARG(str_of(key)));
     }
     return (value){ .type = V_NAMESPACE, .dict = d };
 }
@@ -131,9 +136,13 @@ const builtin we_tpl_block_reference = { "block", "", call_block };
 const builtin we_tpl_dict_constructor = { "dict", "*", make_dict };
 
 static const builtin functions[] = {
-    { "range", "*", make_range }, { "namespace", "*", make_namespace }, { "cycler", "*", make_cycler },
-    { "joiner", "sep?", make_joiner }, { "raise_exception", "message", raise_exception },
-    { "strftime_now", "format", strftime_now }, { "lipsum", "*", lipsum },
+    { "range", "*", make_range },
+    { "namespace", "*", make_namespace },
+    { "cycler", "*", make_cycler },
+    { "joiner", "sep?", make_joiner },
+    { "raise_exception", "message", raise_exception },
+    { "strftime_now", "format", strftime_now },
+    { "lipsum", "*", lipsum },
 };
 
 value we_tpl_find_global(render *r, we_str name)

@@ -21,14 +21,42 @@ typedef struct lexer {
 const char *we_tpl_token_name(token_type type)
 {
     static const char *const names[] = {
-        [T_EOF] = "end of template", [T_DATA] = "template data / text", [T_VARIABLE_BEGIN] = "begin of print statement",
-        [T_VARIABLE_END] = "end of print statement", [T_BLOCK_BEGIN] = "begin of statement block",
-        [T_BLOCK_END] = "end of statement block", [T_NAME] = "name", [T_STRING] = "string", [T_INTEGER] = "integer",
-        [T_FLOAT] = "float", [T_ADD] = "+", [T_SUB] = "-", [T_DIV] = "/", [T_FLOORDIV] = "//", [T_MUL] = "*",
-        [T_MOD] = "%", [T_POW] = "**", [T_TILDE] = "~", [T_LBRACKET] = "[", [T_RBRACKET] = "]", [T_LPAREN] = "(",
-        [T_RPAREN] = ")", [T_LBRACE] = "{", [T_RBRACE] = "}", [T_EQ] = "==", [T_NE] = "!=", [T_GT] = ">", [T_GE] = ">=",
-        [T_LT] = "<", [T_LE] = "<=", [T_ASSIGN] = "=", [T_DOT] = ".", [T_COLON] = ":", [T_PIPE] = "|",
-        [T_COMMA] = ",", [T_SEMICOLON] = ";",
+        [T_EOF] = "end of template",
+        [T_DATA] = "template data / text",
+        [T_VARIABLE_BEGIN] = "begin of print statement",
+        [T_VARIABLE_END] = "end of print statement",
+        [T_BLOCK_BEGIN] = "begin of statement block",
+        [T_BLOCK_END] = "end of statement block",
+        [T_NAME] = "name",
+        [T_STRING] = "string",
+        [T_INTEGER] = "integer",
+        [T_FLOAT] = "float",
+        [T_ADD] = "+",
+        [T_SUB] = "-",
+        [T_DIV] = "/",
+        [T_FLOORDIV] = "//",
+        [T_MUL] = "*",
+        [T_MOD] = "%",
+        [T_POW] = "**",
+        [T_TILDE] = "~",
+        [T_LBRACKET] = "[",
+        [T_RBRACKET] = "]",
+        [T_LPAREN] = "(",
+        [T_RPAREN] = ")",
+        [T_LBRACE] = "{",
+        [T_RBRACE] = "}",
+        [T_EQ] = "==",
+        [T_NE] = "!=",
+        [T_GT] = ">",
+        [T_GE] = ">=",
+        [T_LT] = "<",
+        [T_LE] = "<=",
+        [T_ASSIGN] = "=",
+        [T_DOT] = ".",
+        [T_COLON] = ":",
+        [T_PIPE] = "|",
+        [T_COMMA] = ",",
+        [T_SEMICOLON] = ";",
     };
     return names[type];
 }
@@ -63,10 +91,7 @@ static void push(lexer *x, token t)
     x->items[x->n++] = t;
 }
 
-static void push_type(lexer *x, token_type type)
-{
-    push(x, (token){ .type = type, .line = x->line });
-}
+static void push_type(lexer *x, token_type type) { push(x, (token){ .type = type, .line = x->line }); }
 
 /* ---- looking ---- */
 
@@ -237,7 +262,11 @@ static bool lex_float(lexer *x)
 
 static void lex_integer(lexer *x)
 {
-    int kind = peek(x, 1) | 32, base = peek(x, 0) != '0' ? 10 : kind == 'x' ? 16 : kind == 'o' ? 8 : kind == 'b' ? 2 : 10;
+    int kind = peek(x, 1) | 32, base = peek(x, 0) != '0' ? 10
+                                       : kind == 'x'     ? 16
+                                       : kind == 'o'     ? 8
+                                       : kind == 'b'     ? 2
+                                                         : 10;
     size_t start = x->pos, end;
     if (base != 10) {
         size_t p = x->pos + 2;
@@ -290,8 +319,10 @@ static int hex_escape(lexer *x, we_str s, size_t *i, int n, uint32_t *out)
     uint32_t c = 0;
     for (int k = 0; k < n; k++) {
         if (*i >= s.len || !is_digit_of(s.ptr[*i], 16)) {
-            fail_at(x, x->line, n == 2 ? "truncated \\xXX escape" : n == 4 ? "truncated \\uXXXX escape"
-                                                                           : "truncated \\UXXXXXXXX escape");
+            fail_at(x, x->line,
+                    n == 2   ? "truncated \\xXX escape"
+                    : n == 4 ? "truncated \\uXXXX escape"
+                             : "truncated \\UXXXXXXXX escape");
         }
         int d = s.ptr[(*i)++];
         c = c * 16 + (uint32_t)(d <= '9' ? d - '0' : (d | 32) - 'a' + 10);
@@ -321,7 +352,8 @@ static size_t unescape_one(lexer *x, we_str s, size_t *i, char *out)
     if (c >= 0x80) return escaped_rune(out, c);
     if (c >= '0' && c <= '7') {
         uint32_t v = c - '0';
-        for (int k = 0; k < 2 && *i < s.len && is_digit_of(s.ptr[*i], 8); k++) v = v * 8 + (uint32_t)(s.ptr[(*i)++] - '0');
+        for (int k = 0; k < 2 && *i < s.len && is_digit_of(s.ptr[*i], 8); k++)
+            v = v * 8 + (uint32_t)(s.ptr[(*i)++] - '0');
         return (size_t)we_utf8_encode(v, out);
     }
     if (c == 'x' || c == 'u' || c == 'U') {
@@ -366,11 +398,16 @@ static bool lex_string(lexer *x)
 
 /* ---- operators ---- */
 
-static const struct { char text[3]; token_type type; } operators[] = { /* longest first */
-    { "//", T_FLOORDIV }, { "**", T_POW }, { "==", T_EQ }, { "!=", T_NE }, { ">=", T_GE }, { "<=", T_LE },
-    { "+", T_ADD }, { "-", T_SUB }, { "/", T_DIV }, { "*", T_MUL }, { "%", T_MOD }, { "~", T_TILDE },
-    { "[", T_LBRACKET }, { "]", T_RBRACKET }, { "(", T_LPAREN }, { ")", T_RPAREN }, { "{", T_LBRACE }, { "}", T_RBRACE },
-    { ">", T_GT }, { "<", T_LT }, { "=", T_ASSIGN }, { ".", T_DOT }, { ":", T_COLON }, { "|", T_PIPE }, { ",", T_COMMA },
+static const struct {
+    char text[3];
+    token_type type;
+} operators[] = {
+    /* longest first */
+    { "//", T_FLOORDIV }, { "**", T_POW },   { "==", T_EQ },      { "!=", T_NE },      { ">=", T_GE },
+    { "<=", T_LE },       { "+", T_ADD },    { "-", T_SUB },      { "/", T_DIV },      { "*", T_MUL },
+    { "%", T_MOD },       { "~", T_TILDE },  { "[", T_LBRACKET }, { "]", T_RBRACKET }, { "(", T_LPAREN },
+    { ")", T_RPAREN },    { "{", T_LBRACE }, { "}", T_RBRACE },   { ">", T_GT },       { "<", T_LT },
+    { "=", T_ASSIGN },    { ".", T_DOT },    { ":", T_COLON },    { "|", T_PIPE },     { ",", T_COMMA },
     { ";", T_SEMICOLON },
 };
 
@@ -414,7 +451,9 @@ static _Noreturn void unexpected_char(lexer *x)
 static void lex_expression(lexer *x, bool block)
 {
     while (x->pos < x->src.len) {
-        size_t end = x->n_open ? 0 : block ? tag_end(x, x->pos, "%}", true, true) : tag_end(x, x->pos, "}}", false, false);
+        size_t end = x->n_open ? 0
+                     : block   ? tag_end(x, x->pos, "%}", true, true)
+                               : tag_end(x, x->pos, "}}", false, false);
         if (end) {
             push_type(x, block ? T_BLOCK_END : T_VARIABLE_END);
             advance(x, end);
@@ -422,10 +461,12 @@ static void lex_expression(lexer *x, bool block)
         }
         int c = peek(x, 0);
         size_t space = skip_space(x->src, x->pos);
-        if (space > x->pos) advance(x, space);
+        if (space > x->pos)
+            advance(x, space);
         else if (c >= '0' && c <= '9') {
             if (!lex_float(x)) lex_integer(x);
-        } else if (!lex_name(x) && !lex_string(x) && !lex_operator(x)) unexpected_char(x);
+        } else if (!lex_name(x) && !lex_string(x) && !lex_operator(x))
+            unexpected_char(x);
     }
 }
 
@@ -450,13 +491,17 @@ void we_tpl_lex(render *r, we_str source, token_list *out)
         }
         char kind = x.src.ptr[tag + 1];
         size_t raw = kind == '%' ? raw_begin(&x, tag) : 0;
-        int sign = tag + 2 < x.src.len && (x.src.ptr[tag + 2] == '-' || x.src.ptr[tag + 2] == '+') ? x.src.ptr[tag + 2] : 0;
+        int sign =
+            tag + 2 < x.src.len && (x.src.ptr[tag + 2] == '-' || x.src.ptr[tag + 2] == '+') ? x.src.ptr[tag + 2] : 0;
         push_text(&x, tag, sign, kind != '{');
         if (kind != '#' && !raw) push_type(&x, kind == '{' ? T_VARIABLE_BEGIN : T_BLOCK_BEGIN);
         advance(&x, raw ? raw : tag + 2 + (sign != 0));
-        if (raw) lex_raw(&x);
-        else if (kind == '#') lex_comment(&x);
-        else lex_expression(&x, kind == '%');
+        if (raw)
+            lex_raw(&x);
+        else if (kind == '#')
+            lex_comment(&x);
+        else
+            lex_expression(&x, kind == '%');
     }
     push_type(&x, T_EOF);
     *out = (token_list){ x.items, x.n };

@@ -69,8 +69,7 @@ static value dict_fromkeys(render *r, value self, const value *a, const call *c)
     (void)self, (void)c;
     dict *d = we_tpl_dict_new(r);
     iterator *it = we_tpl_iter(r, a[0]);
-    for (value key; we_tpl_next(r, it, &key);)
-        we_tpl_dict_set(r, d, key, a[1].type == V_MISSING ? V_NONE_VALUE : a[1]);
+    for (value key; we_tpl_next(r, it, &key);) we_tpl_dict_set(r, d, key, a[1].type == V_MISSING ? V_NONE_VALUE : a[1]);
     return v_dict(d);
 }
 
@@ -137,7 +136,8 @@ static value float_is_integer(render *r, value self, const value *a, const call 
 static value float_ratio(render *r, value self, const value *a, const call *c)
 {
     (void)a, (void)c;
-    if (!isfinite(self.number)) we_tpl_fail(r, "cannot convert %s to integer ratio", isnan(self.number) ? "NaN" : "Infinity");
+    if (!isfinite(self.number))
+        we_tpl_fail(r, "cannot convert %s to integer ratio", isnan(self.number) ? "NaN" : "Infinity");
     int exponent;
     double fraction = frexp(self.number, &exponent);
     for (int i = 0; i < 300 && fraction != floor(fraction); i++) fraction *= 2, exponent--;
@@ -186,30 +186,43 @@ static value cycler_reset(render *r, value self, const value *a, const call *c)
 }
 
 static const builtin list_rows[] = {
-    { "copy", "", list_copy }, { "count", "/ value", list_count }, { "index", "/ value start? stop?", list_index },
+    { "copy", "", list_copy },
+    { "count", "/ value", list_count },
+    { "index", "/ value start? stop?", list_index },
 };
 static const builtin tuple_rows[] = {
-    { "count", "/ value", list_count }, { "index", "/ value start? stop?", list_index },
+    { "count", "/ value", list_count },
+    { "index", "/ value start? stop?", list_index },
 };
 static const builtin dict_rows[] = {
-    { "copy", "", dict_copy }, { "fromkeys", "/ iterable value?", dict_fromkeys }, { "get", "/ key default?", dict_get },
-    { "items", "", dict_items }, { "keys", "", dict_keys }, { "values", "", dict_values },
+    { "copy", "", dict_copy },
+    { "fromkeys", "/ iterable value?", dict_fromkeys },
+    { "get", "/ key default?", dict_get },
+    { "items", "", dict_items },
+    { "keys", "", dict_keys },
+    { "values", "", dict_values },
 };
 static const builtin dict_type_rows[] = {
     { "fromkeys", "/ iterable value?", dict_fromkeys },
 };
 static const builtin int_rows[] = {
-    { "bit_length", "", int_bit_length }, { "bit_count", "", int_bit_count }, { "conjugate", "", number_itself },
+    { "bit_length", "", int_bit_length },
+    { "bit_count", "", int_bit_count },
+    { "conjugate", "", number_itself },
     { "as_integer_ratio", "", int_ratio },
 };
 static const builtin float_rows[] = {
-    { "is_integer", "", float_is_integer }, { "conjugate", "", number_itself }, { "as_integer_ratio", "", float_ratio },
+    { "is_integer", "", float_is_integer },
+    { "conjugate", "", number_itself },
+    { "as_integer_ratio", "", float_ratio },
 };
 static const builtin loop_rows[] = {
-    { "cycle", "*", loop_cycle }, { "changed", "*", loop_changed },
+    { "cycle", "*", loop_cycle },
+    { "changed", "*", loop_changed },
 };
 static const builtin cycler_rows[] = {
-    { "next", "", cycler_next }, { "reset", "", cycler_reset },
+    { "next", "", cycler_next },
+    { "reset", "", cycler_reset },
 };
 const builtin_table we_tpl_list_methods = { list_rows, WE_COUNT(list_rows) };
 const builtin_table we_tpl_tuple_methods = { tuple_rows, WE_COUNT(tuple_rows) };

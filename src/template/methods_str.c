@@ -254,8 +254,7 @@ static value partition(render *r, value self, value separator, bool from_right)
         we_tpl_list_push(r, l, part(r, self, at, at + by.len));
         we_tpl_list_push(r, l, part(r, self, at + by.len, s.len));
     } else {
-        for (size_t i = 0; i < 3; i++)
-            we_tpl_list_push(r, l, i == (from_right ? 2u : 0u) ? self : part(r, self, 0, 0));
+        for (size_t i = 0; i < 3; i++) we_tpl_list_push(r, l, i == (from_right ? 2u : 0u) ? self : part(r, self, 0, 0));
     }
     return v_tuple(l);
 }
@@ -418,11 +417,11 @@ static value str_removesuffix(render *r, value self, const value *a, const call 
 
 /* ---- case ---- */
 
-#define CASE_METHOD(name, kind) \
+#define CASE_METHOD(name, kind)                                             \
     static value name(render *r, value self, const value *a, const call *c) \
-    { \
-        (void)a, (void)c; \
-        return we_tpl_case(r, self, kind); \
+    {                                                                       \
+        (void)a, (void)c;                                                   \
+        return we_tpl_case(r, self, kind);                                  \
     }
 CASE_METHOD(str_upper, CASE_UPPER)
 CASE_METHOD(str_lower, CASE_LOWER)
@@ -441,11 +440,11 @@ static bool all_are(value self, char_class cc)
     return s.len > 0;
 }
 
-#define CLASS_METHOD(name, cc) \
+#define CLASS_METHOD(name, cc)                                              \
     static value name(render *r, value self, const value *a, const call *c) \
-    { \
-        (void)r, (void)a, (void)c; \
-        return v_bool(all_are(self, cc)); \
+    {                                                                       \
+        (void)r, (void)a, (void)c;                                          \
+        return v_bool(all_are(self, cc));                                   \
     }
 CLASS_METHOD(str_isalpha, CC_ALPHA)
 CLASS_METHOD(str_isdecimal, CC_DECIMAL)
@@ -626,10 +625,14 @@ static value str_translate(render *r, value self, const value *a, const call *c)
     for (size_t i = 0; i < s.len;) {
         uint32_t x = we_utf8_next(s, &i);
         value to;
-        if (!we_tpl_dict_get(r, a[0].dict, v_int(x), &to)) we_tpl_put_rune(r, x);
-        else if (to.type == V_INT && to.integer >= 0 && to.integer <= 0x10FFFF) we_tpl_put_rune(r, (uint32_t)to.integer);
-        else if (to.type == V_STR) we_tpl_write_str(r, to);
-        else if (to.type != V_NONE) we_tpl_fail(r, "character mapping must return integer, None or str");
+        if (!we_tpl_dict_get(r, a[0].dict, v_int(x), &to))
+            we_tpl_put_rune(r, x);
+        else if (to.type == V_INT && to.integer >= 0 && to.integer <= 0x10FFFF)
+            we_tpl_put_rune(r, (uint32_t)to.integer);
+        else if (to.type == V_STR)
+            we_tpl_write_str(r, to);
+        else if (to.type != V_NONE)
+            we_tpl_fail(r, "character mapping must return integer, None or str");
     }
     return like(r, self, we_tpl_take(r, start));
 }
@@ -637,7 +640,8 @@ static value str_translate(render *r, value self, const value *a, const call *c)
 static void map_chars(render *r, dict *d, value from, value to)
 {
     we_str s = text_arg(r, from, "maketrans() argument"), t = text_arg(r, to, "maketrans() argument");
-    if (from.str->n_chars != to.str->n_chars) we_tpl_fail(r, "the first two maketrans arguments must have equal length");
+    if (from.str->n_chars != to.str->n_chars)
+        we_tpl_fail(r, "the first two maketrans arguments must have equal length");
     for (size_t i = 0, j = 0; i < s.len;) {
         uint32_t x = we_utf8_next(s, &i);
         we_tpl_dict_set(r, d, v_int(x), v_int(we_utf8_next(t, &j)));
@@ -667,24 +671,51 @@ static value str_maketrans(render *r, value self, const value *a, const call *c)
 }
 
 static const builtin methods[] = {
-    { "capitalize", "", str_capitalize }, { "casefold", "", str_casefold }, { "center", "/ width fillchar?", str_center },
-    { "count", "/ sub start? end?", str_count }, { "endswith", "/ suffix start? end?", str_endswith },
-    { "expandtabs", "tabsize?", str_expandtabs }, { "find", "/ sub start? end?", str_find }, { "format", "*", str_format },
-    { "format_map", "/ mapping", str_format_map }, { "index", "/ sub start? end?", str_index },
-    { "isalnum", "", str_isalnum }, { "isalpha", "", str_isalpha }, { "isascii", "", str_isascii },
-    { "isdecimal", "", str_isdecimal }, { "isdigit", "", str_isdigit }, { "isidentifier", "", str_isidentifier },
-    { "islower", "", str_islower }, { "isnumeric", "", str_isnumeric }, { "isprintable", "", str_isprintable },
-    { "isspace", "", str_isspace }, { "istitle", "", str_istitle }, { "isupper", "", str_isupper },
-    { "join", "/ iterable", str_join }, { "ljust", "/ width fillchar?", str_ljust }, { "lower", "", str_lower },
-    { "lstrip", "/ chars?", str_lstrip }, { "maketrans", "/ x y? z?", str_maketrans },
-    { "partition", "/ sep", str_partition }, { "removeprefix", "/ prefix", str_removeprefix },
-    { "removesuffix", "/ suffix", str_removesuffix }, { "replace", "/ old new count?", str_replace },
-    { "rfind", "/ sub start? end?", str_rfind }, { "rindex", "/ sub start? end?", str_rindex },
-    { "rjust", "/ width fillchar?", str_rjust }, { "rpartition", "/ sep", str_rpartition },
-    { "rsplit", "sep? maxsplit?", str_rsplit }, { "rstrip", "/ chars?", str_rstrip },
-    { "split", "sep? maxsplit?", str_split }, { "splitlines", "keepends?", str_splitlines },
-    { "startswith", "/ prefix start? end?", str_startswith }, { "strip", "/ chars?", str_strip },
-    { "swapcase", "", str_swapcase }, { "title", "", str_title }, { "translate", "/ table", str_translate },
-    { "upper", "", str_upper }, { "zfill", "/ width", str_zfill },
+    { "capitalize", "", str_capitalize },
+    { "casefold", "", str_casefold },
+    { "center", "/ width fillchar?", str_center },
+    { "count", "/ sub start? end?", str_count },
+    { "endswith", "/ suffix start? end?", str_endswith },
+    { "expandtabs", "tabsize?", str_expandtabs },
+    { "find", "/ sub start? end?", str_find },
+    { "format", "*", str_format },
+    { "format_map", "/ mapping", str_format_map },
+    { "index", "/ sub start? end?", str_index },
+    { "isalnum", "", str_isalnum },
+    { "isalpha", "", str_isalpha },
+    { "isascii", "", str_isascii },
+    { "isdecimal", "", str_isdecimal },
+    { "isdigit", "", str_isdigit },
+    { "isidentifier", "", str_isidentifier },
+    { "islower", "", str_islower },
+    { "isnumeric", "", str_isnumeric },
+    { "isprintable", "", str_isprintable },
+    { "isspace", "", str_isspace },
+    { "istitle", "", str_istitle },
+    { "isupper", "", str_isupper },
+    { "join", "/ iterable", str_join },
+    { "ljust", "/ width fillchar?", str_ljust },
+    { "lower", "", str_lower },
+    { "lstrip", "/ chars?", str_lstrip },
+    { "maketrans", "/ x y? z?", str_maketrans },
+    { "partition", "/ sep", str_partition },
+    { "removeprefix", "/ prefix", str_removeprefix },
+    { "removesuffix", "/ suffix", str_removesuffix },
+    { "replace", "/ old new count?", str_replace },
+    { "rfind", "/ sub start? end?", str_rfind },
+    { "rindex", "/ sub start? end?", str_rindex },
+    { "rjust", "/ width fillchar?", str_rjust },
+    { "rpartition", "/ sep", str_rpartition },
+    { "rsplit", "sep? maxsplit?", str_rsplit },
+    { "rstrip", "/ chars?", str_rstrip },
+    { "split", "sep? maxsplit?", str_split },
+    { "splitlines", "keepends?", str_splitlines },
+    { "startswith", "/ prefix start? end?", str_startswith },
+    { "strip", "/ chars?", str_strip },
+    { "swapcase", "", str_swapcase },
+    { "title", "", str_title },
+    { "translate", "/ table", str_translate },
+    { "upper", "", str_upper },
+    { "zfill", "/ width", str_zfill },
 };
 const builtin_table we_tpl_str_methods = { methods, WE_COUNT(methods) };

@@ -60,8 +60,9 @@ static value float_pow(render *r, double a, double b)
 
 static value float_binary(render *r, operator op, double a, double b)
 {
-    static const char *const by_zero[] = { [OP_DIV] = "float division by zero",
-                                           [OP_FLOORDIV] = "float floor division by zero", [OP_MOD] = "float modulo" };
+    static const char *const by_zero[] = {
+        [OP_DIV] = "float division by zero", [OP_FLOORDIV] = "float floor division by zero", [OP_MOD] = "float modulo"
+    };
     double quotient = 0, rest = 0;
     if (b == 0 && op >= OP_DIV && op <= OP_MOD) we_tpl_fail(r, "%s", by_zero[op]);
     if (op == OP_FLOORDIV || op == OP_MOD) rest = float_mod(a, b, &quotient);
@@ -117,15 +118,12 @@ static value int_binary(render *r, operator op, value a, value b)
 
 /* ---- sequences ---- */
 
-static bool is_sequence(value v)
-{
-    return v.type == V_STR || v.type == V_LIST || v.type == V_TUPLE;
-}
+static bool is_sequence(value v) { return v.type == V_STR || v.type == V_LIST || v.type == V_TUPLE; }
 
 static value repeat_string(render *r, value s, int64_t n)
 {
     size_t len = s.str->len;
-    if (n <= 0 || len == 0) return we_tpl_str_c(r, "");
+    if (n <= 0 || len == 0) return s.str->markup ? we_tpl_markup(r, we_tpl_str_c(r, "")) : we_tpl_str_c(r, "");
     if ((uint64_t)n > SIZE_MAX / len) we_tpl_fail(r, "the values of this template need too much memory");
     we_tpl_work(r, len * (size_t)n / 64);
     char *bytes = we_tpl_alloc(r, len * (size_t)n);
@@ -268,8 +266,10 @@ bool we_tpl_parse_int(render *r, we_str s, int64_t base, value *out)
 
 static bool named_float(we_str s, double *out)
 {
-    static const struct { const char *name; double d; } names[] = { { "inf", INFINITY }, { "infinity", INFINITY },
-                                                                    { "nan", NAN } };
+    static const struct {
+        const char *name;
+        double d;
+    } names[] = { { "inf", INFINITY }, { "infinity", INFINITY }, { "nan", NAN } };
     for (size_t k = 0; k < WE_COUNT(names); k++) {
         size_t i = 0;
         while (i < s.len && names[k].name[i] && (s.ptr[i] | 32) == names[k].name[i]) i++;
@@ -360,7 +360,8 @@ static value round_float(render *r, double d, int64_t digits)
         if (isinf(rounded)) we_tpl_fail(r, "rounded value too large to represent");
         return v_float(negative ? -rounded : rounded);
     }
-    value whole = we_tpl_int_from_double(r, fabs(d)), unit = we_tpl_int_pow(r, v_int(10), -digits), quotient, rest, ignored, odd;
+    value whole = we_tpl_int_from_double(r, fabs(d)), unit = we_tpl_int_pow(r, v_int(10), -digits), quotient, rest,
+          ignored, odd;
     we_tpl_int_divmod(r, whole, unit, &quotient, &rest);
     int half = we_tpl_int_compare(we_tpl_int_mul(r, rest, v_int(2)), unit);
     if (half == 0 && fabs(d) != floor(fabs(d))) half = 1;

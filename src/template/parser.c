@@ -7,10 +7,7 @@
 
 /* ---- tokens ---- */
 
-token *we_tpl_current(parser *p)
-{
-    return &p->tokens.items[p->pos];
-}
+token *we_tpl_current(parser *p) { return &p->tokens.items[p->pos]; }
 
 static token *look(parser *p)
 {
@@ -26,10 +23,7 @@ token *we_tpl_advance(parser *p)
     return t;
 }
 
-bool we_tpl_is_name(const token *t, const char *name)
-{
-    return t->type == T_NAME && we_str_is(t->text, name);
-}
+bool we_tpl_is_name(const token *t, const char *name) { return t->type == T_NAME && we_str_is(t->text, name); }
 
 bool we_tpl_skip_if(parser *p, token_type type)
 {
@@ -62,8 +56,7 @@ token *we_tpl_expect(parser *p, token_type type)
     token *t = we_tpl_current(p);
     p->r->line = t->line;
     if (t->type == type) return we_tpl_advance(p);
-    if (t->type == T_EOF)
-        we_tpl_fail(p->r, "unexpected end of template, expected '%s'.", we_tpl_token_name(type));
+    if (t->type == T_EOF) we_tpl_fail(p->r, "unexpected end of template, expected '%s'.", we_tpl_token_name(type));
     we_tpl_fail(p->r, "expected token '%s', got '%s'", we_tpl_token_name(type), we_tpl_describe(p, t));
 }
 
@@ -203,9 +196,7 @@ node *we_tpl_primary(parser *p, bool with_namespace)
         break;
     case T_LBRACKET: n = parse_list(p); break;
     case T_LBRACE: n = parse_dict(p); break;
-    default:
-        p->r->line = t->line;
-        we_tpl_fail(p->r, "unexpected '%s'", we_tpl_describe(p, t));
+    default: p->r->line = t->line; we_tpl_fail(p->r, "unexpected '%s'", we_tpl_describe(p, t));
     }
     p->nesting--;
     return n;
@@ -226,8 +217,8 @@ node *we_tpl_tuple(parser *p, tuple_rules rules)
     for (;;) {
         if (items.n) we_tpl_expect(p, T_COMMA);
         if (tuple_ends(p, &rules)) break;
-        we_tpl_node_push(p, &items,
-                         rules.simple ? we_tpl_primary(p, rules.with_namespace) : we_tpl_expression(p, rules.condition));
+        we_tpl_node_push(
+            p, &items, rules.simple ? we_tpl_primary(p, rules.with_namespace) : we_tpl_expression(p, rules.condition));
         if (we_tpl_current(p)->type != T_COMMA) break;
         is_tuple = true;
         line = we_tpl_current(p)->line;
@@ -366,9 +357,12 @@ static node *parse_postfix(parser *p, node *n)
 {
     for (;;) {
         token_type t = we_tpl_current(p)->type;
-        if (t == T_DOT || t == T_LBRACKET) n = parse_subscript(p, n);
-        else if (t == T_LPAREN) n = parse_call(p, n);
-        else return n;
+        if (t == T_DOT || t == T_LBRACKET)
+            n = parse_subscript(p, n);
+        else if (t == T_LPAREN)
+            n = parse_call(p, n);
+        else
+            return n;
     }
 }
 
@@ -432,10 +426,14 @@ static node *parse_filters_and_tests(parser *p, node *n)
 {
     for (;;) {
         token *t = we_tpl_current(p);
-        if (t->type == T_PIPE) n = we_tpl_parse_filter(p, n, false);
-        else if (we_tpl_is_name(t, "is")) n = parse_test(p, n);
-        else if (t->type == T_LPAREN) n = parse_call(p, n);
-        else return n;
+        if (t->type == T_PIPE)
+            n = we_tpl_parse_filter(p, n, false);
+        else if (we_tpl_is_name(t, "is"))
+            n = parse_test(p, n);
+        else if (t->type == T_LPAREN)
+            n = parse_call(p, n);
+        else
+            return n;
     }
 }
 
@@ -467,11 +465,16 @@ static node *parse_pow(parser *p)
     return left;
 }
 
-static bool operator_of(token_type t, operator *op)
+static bool operator_of(token_type t, operator* op)
 {
-    static const struct { token_type token; operator op; } table[] = {
-        { T_MUL, OP_MUL }, { T_DIV, OP_DIV }, { T_FLOORDIV, OP_FLOORDIV }, { T_MOD, OP_MOD },
-        { T_EQ, OP_EQ }, { T_NE, OP_NE }, { T_LT, OP_LT }, { T_LE, OP_LE }, { T_GT, OP_GT }, { T_GE, OP_GE },
+    static const struct {
+        token_type token;
+        operator op;
+    } table[] = {
+        { T_MUL, OP_MUL }, { T_DIV, OP_DIV }, { T_FLOORDIV, OP_FLOORDIV },
+        { T_MOD, OP_MOD }, { T_EQ, OP_EQ },   { T_NE, OP_NE },
+        { T_LT, OP_LT },   { T_LE, OP_LE },   { T_GT, OP_GT },
+        { T_GE, OP_GE },
     };
     for (size_t i = 0; i < WE_COUNT(table); i++)
         if (table[i].token == t) return *op = table[i].op, true;
@@ -508,7 +511,7 @@ static node *parse_sum(parser *p)
     return left;
 }
 
-static bool comparison(parser *p, operator *op)
+static bool comparison(parser *p, operator* op)
 {
     token *t = we_tpl_current(p);
     if (operator_of(t->type, op) && *op >= OP_EQ) {
@@ -530,7 +533,7 @@ static node *parse_compare(parser *p)
     node_list rest = { 0 };
     while (comparison(p, &op)) {
         if ((rest.n & (rest.n - 1)) == 0) {
-            operator *more = we_tpl_alloc(p->r, (rest.n ? rest.n * 2 : 1) * sizeof(*more));
+            operator* more = we_tpl_alloc(p->r, (rest.n ? rest.n * 2 : 1) * sizeof(*more));
             if (rest.n) memcpy(more, ops, rest.n * sizeof(*more));
             ops = more;
         }
@@ -591,7 +594,4 @@ static node *parse_condition(parser *p)
     return n;
 }
 
-node *we_tpl_expression(parser *p, bool with_condition)
-{
-    return with_condition ? parse_condition(p) : parse_or(p);
-}
+node *we_tpl_expression(parser *p, bool with_condition) { return with_condition ? parse_condition(p) : parse_or(p); }

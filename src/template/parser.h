@@ -11,8 +11,8 @@ typedef struct parser {
     token_list tokens;
     size_t pos;
     int nesting;
-    const char *open_tags[MAX_NESTING + 2];         /* names of the blocks that are open */
-    const char *const *due_tags[MAX_NESTING + 2];   /* what may end each of them */
+    const char *open_tags[MAX_NESTING + 2];       /* names of the blocks that are open */
+    const char *const *due_tags[MAX_NESTING + 2]; /* what may end each of them */
     size_t n_open, n_due;
 } parser;
 

@@ -27,11 +27,12 @@ static _Noreturn void fail_unclosed(parser *p, const token *tag, int line)
     if (tag) message = we_tpl_printf(p->r, "Encountered unknown tag '%.*s'.", STR_ARG(tag->text));
     for (size_t i = 0; tag && i < p->n_due; i++) nested |= is_one_of(tag, p->due_tags[i]);
     if (p->n_due)
-        message = we_tpl_printf(p->r, "%s %s %s.", message,
-                                nested ? "You probably made a nesting mistake. Jinja is expecting this tag, but currently "
-                                         "looking for"
-                                       : "Jinja was looking for the following tags:",
-                                quoted_list(p, p->due_tags[p->n_due - 1]));
+        message =
+            we_tpl_printf(p->r, "%s %s %s.", message,
+                          nested ? "You probably made a nesting mistake. Jinja is expecting this tag, but currently "
+                                   "looking for"
+                                 : "Jinja was looking for the following tags:",
+                          quoted_list(p, p->due_tags[p->n_due - 1]));
     if (p->n_open)
         message = we_tpl_printf(p->r, "%s The innermost block that needs to be closed is '%s'.", message,
                                 p->open_tags[p->n_open - 1]);
@@ -113,10 +114,11 @@ static void mark_stored(node *n, bool param)
 static const char *kind_name(const node *n)
 {
     static const char *const names[N_SLICE + 1] = {
-        [N_CONST] = "const", [N_NAME] = "name", [N_NSREF] = "nsref", [N_TUPLE] = "tuple", [N_LIST] = "list",
-        [N_DICT] = "dict", [N_COND] = "condexpr", [N_AND] = "and", [N_OR] = "or", [N_NOT] = "not",
-        [N_COMPARE] = "compare", [N_BINARY] = "binexpr", [N_NEG] = "neg", [N_POS] = "pos", [N_CONCAT] = "concat",
-        [N_FILTER] = "filter", [N_TEST] = "test", [N_CALL] = "call", [N_GETATTR] = "getattr", [N_GETITEM] = "getitem",
+        [N_CONST] = "const", [N_NAME] = "name", [N_NSREF] = "nsref",     [N_TUPLE] = "tuple",
+        [N_LIST] = "list",   [N_DICT] = "dict", [N_COND] = "condexpr",   [N_AND] = "and",
+        [N_OR] = "or",       [N_NOT] = "not",   [N_COMPARE] = "compare", [N_BINARY] = "binexpr",
+        [N_NEG] = "neg",     [N_POS] = "pos",   [N_CONCAT] = "concat",   [N_FILTER] = "filter",
+        [N_TEST] = "test",   [N_CALL] = "call", [N_GETATTR] = "getattr", [N_GETITEM] = "getitem",
         [N_SLICE] = "slice",
     };
     return n->kind <= N_SLICE ? names[n->kind] : "statement";
@@ -235,11 +237,13 @@ static node *parse_block(parser *p, int line)
     n->block.scoped = we_tpl_skip_name(p, "scoped");
     n->block.required = we_tpl_skip_name(p, "required");
     if (we_tpl_current(p)->type == T_SUB)
-        we_tpl_fail(p->r, "Block names in Jinja have to be valid Python identifiers and may not contain hyphens, use an "
-                          "underscore instead.");
+        we_tpl_fail(p->r,
+                    "Block names in Jinja have to be valid Python identifiers and may not contain hyphens, use an "
+                    "underscore instead.");
     n->block.body = parse_whole_body(p, ENDS("endblock"));
     for (size_t i = 0; n->block.required && i < n->block.body.n; i++)
-        if (!is_blank(n->block.body.items[i])) we_tpl_fail(p->r, "Required blocks can only contain comments or whitespace");
+        if (!is_blank(n->block.body.items[i]))
+            we_tpl_fail(p->r, "Required blocks can only contain comments or whitespace");
     token *t = we_tpl_current(p);
     if (t->type == T_NAME && we_str_eq(t->text, n->block.name)) we_tpl_advance(p);
     we_tpl_node_push(p, &p->tpl->blocks, n);
@@ -267,8 +271,10 @@ static void parse_signature(parser *p, signature *sig)
     while (we_tpl_current(p)->type != T_RPAREN) {
         if (sig->params.n) we_tpl_expect(p, T_COMMA);
         node *param = parse_name_target(p, true);
-        if (we_tpl_skip_if(p, T_ASSIGN)) we_tpl_node_push(p, &sig->defaults, we_tpl_expression(p, true));
-        else if (sig->defaults.n) we_tpl_fail(p->r, "non-default argument follows default argument");
+        if (we_tpl_skip_if(p, T_ASSIGN))
+            we_tpl_node_push(p, &sig->defaults, we_tpl_expression(p, true));
+        else if (sig->defaults.n)
+            we_tpl_fail(p->r, "non-default argument follows default argument");
         push_signature_name(p, sig, param);
     }
     we_tpl_expect(p, T_RPAREN);
@@ -311,15 +317,9 @@ static node *parse_print(parser *p, int line)
     return n;
 }
 
-static node *parse_break(parser *p, int line)
-{
-    return we_tpl_node(p, N_BREAK, line);
-}
+static node *parse_break(parser *p, int line) { return we_tpl_node(p, N_BREAK, line); }
 
-static node *parse_continue(parser *p, int line)
-{
-    return we_tpl_node(p, N_CONTINUE, line);
-}
+static node *parse_continue(parser *p, int line) { return we_tpl_node(p, N_CONTINUE, line); }
 
 /* ---- tags that ask for other templates: parsed, and an error when they are reached ---- */
 
@@ -386,12 +386,27 @@ static node *parse_from(parser *p, int line)
 
 /* ---- one statement ---- */
 
-static const struct tag { const char *name; node *(*parse)(parser *p, int line); } tags[] = {
-    { "if", parse_if }, { "for", parse_for }, { "set", parse_set }, { "macro", parse_macro }, { "call", parse_call_block },
-    { "filter", parse_filter_block }, { "with", parse_with }, { "generation", parse_generation }, { "break", parse_break },
-    { "continue", parse_continue }, { "print", parse_print }, { "block", parse_block },
-    { "autoescape", parse_autoescape }, { "extends", parse_extends }, { "include", parse_include },
-    { "import", parse_import }, { "from", parse_from },
+static const struct tag {
+    const char *name;
+    node *(*parse)(parser *p, int line);
+} tags[] = {
+    { "if", parse_if },
+    { "for", parse_for },
+    { "set", parse_set },
+    { "macro", parse_macro },
+    { "call", parse_call_block },
+    { "filter", parse_filter_block },
+    { "with", parse_with },
+    { "generation", parse_generation },
+    { "break", parse_break },
+    { "continue", parse_continue },
+    { "print", parse_print },
+    { "block", parse_block },
+    { "autoescape", parse_autoescape },
+    { "extends", parse_extends },
+    { "include", parse_include },
+    { "import", parse_import },
+    { "from", parse_from },
 };
 
 static node *parse_statement(parser *p)

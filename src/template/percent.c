@@ -5,10 +5,10 @@
 
 typedef struct percent {
     render *r;
-    value args;    /* a tuple's items, one by one, or a single value */
+    value args; /* a tuple's items, one by one, or a single value */
     size_t next;
-    bool mapping;  /* args can be asked by key */
-    bool escape;   /* the format is Markup */
+    bool mapping; /* args can be asked by key */
+    bool escape;  /* the format is Markup */
 } percent;
 
 static value next_argument(percent *p)
@@ -54,7 +54,9 @@ static void flags(we_str format, size_t *i, spec *s)
         switch (format.ptr[*i]) {
         case '-': s->align = '<'; break;
         case '+': s->sign = '+'; break;
-        case ' ': if (!s->sign) s->sign = ' '; break;
+        case ' ':
+            if (!s->sign) s->sign = ' ';
+            break;
         case '#': s->alternate = true; break;
         case '0': s->zero = true; break;
         default: return;
@@ -81,7 +83,8 @@ static void put_integer(percent *p, spec *s, value v)
     bool decimal = s->type == 'd' || s->type == 'i' || s->type == 'u';
     if (v.type == V_UNDEFINED) we_tpl_raise_undefined(p->r, v);
     if (v.type == V_FLOAT && decimal) {
-        if (v.number - v.number != 0) we_tpl_fail(p->r, "cannot convert float %s to integer", v.number != v.number ? "NaN" : "infinity");
+        if (v.number - v.number != 0)
+            we_tpl_fail(p->r, "cannot convert float %s to integer", v.number != v.number ? "NaN" : "infinity");
         v = we_tpl_int_from_double(p->r, v.number);
     }
     if (!is_int(v))
@@ -103,8 +106,10 @@ static void put_real(percent *p, spec *s, value v)
 
 static void put_string(percent *p, spec *s, value v)
 {
-    if (s->type == 's') v = we_tpl_to_str(p->r, p->escape ? we_tpl_escape(p->r, v) : v);
-    else v = we_tpl_repr(p->r, v);
+    if (s->type == 's')
+        v = we_tpl_to_str(p->r, p->escape ? we_tpl_escape(p->r, v) : v);
+    else
+        v = we_tpl_repr(p->r, v);
     s->zero = false;
     if (!s->align) s->align = '>';
     we_tpl_put_text(p->r, s, v);
@@ -136,10 +141,14 @@ static void one(percent *p, we_str format, size_t *i)
                     (unsigned)c, we_tpl_utf8_count((we_str){ format.ptr, at }));
     value v = keyed.type == V_MISSING ? next_argument(p) : keyed;
     s.type = (char)c;
-    if (c == 'c') put_char(p, &s, v);
-    else if (strchr("diuoxX", (int)c)) put_integer(p, &s, v);
-    else if (strchr("rsa", (int)c)) put_string(p, &s, v);
-    else put_real(p, &s, v);
+    if (c == 'c')
+        put_char(p, &s, v);
+    else if (strchr("diuoxX", (int)c))
+        put_integer(p, &s, v);
+    else if (strchr("rsa", (int)c))
+        put_string(p, &s, v);
+    else
+        put_real(p, &s, v);
 }
 
 value we_tpl_percent(render *r, value format, value args)

@@ -13,9 +13,9 @@ typedef struct binder {
     render *r;
     we_template *tpl;
     scope *scope;
-    int branches;  /* of `if` around, while declaring */
-    bool soft;     /* in a condition: unknown filters wait */
-    bool in_loop;  /* break and continue are allowed */
+    int branches; /* of `if` around, while declaring */
+    bool soft;    /* in a condition: unknown filters wait */
+    bool in_loop; /* break and continue are allowed */
     bool toplevel;
 } binder;
 
@@ -204,9 +204,12 @@ static void declare(void *context, node *n)
     walker w = { declare, b };
     switch (n->kind) {
     case N_NAME:
-        if (n->name.param) declare_param(b, n->name.name);
-        else if (n->name.store) declare_store(b, n->name.name);
-        else declare_load(b, n->name.name);
+        if (n->name.param)
+            declare_param(b, n->name.name);
+        else if (n->name.store)
+            declare_store(b, n->name.name);
+        else
+            declare_load(b, n->name.name);
         break;
     case N_NSREF: declare_load(b, n->name.name); break;
     case N_IF:
@@ -235,7 +238,8 @@ static void declare(void *context, node *n)
 static void declare_as_params(binder *b, node *target)
 {
     if (target->kind == N_NAME) declare_param(b, target->name.name);
-    for (size_t i = 0; target->kind == N_TUPLE && i < target->items.n; i++) declare_as_params(b, target->items.items[i]);
+    for (size_t i = 0; target->kind == N_TUPLE && i < target->items.n; i++)
+        declare_as_params(b, target->items.items[i]);
 }
 
 static binder inner(binder *b, scope *parent)
@@ -249,20 +253,29 @@ static binder inner(binder *b, scope *parent)
 
 static void bind(void *context, node *n);
 
-static void bind_list(binder *b, node_list l)
-{
-    visit_list((walker){ bind, b }, l);
-}
+static void bind_list(binder *b, node_list l) { visit_list((walker){ bind, b }, l); }
 
-static void bind_one(binder *b, node *n)
-{
-    visit((walker){ bind, b }, n);
-}
+static void bind_one(binder *b, node *n) { visit((walker){ bind, b }, n); }
 
 static void bind_name(binder *b, node *n)
 {
     if (!find_outer(b->scope, n->name.name, &n->name.hops, &n->name.slot))
-        we_tpl_fail(b->r, "'%.*s' can't be used here: nothing outside of this block refers to it", STR_ARG(n->name.name));
+        we_tpl_fail(b->r, "'%.*s' can't be used here: nothing outside of this block refers to it",
+                    STR_ARG(n->name.name));
+}
+
+static void look_for_scoped_block(void *context, node *n)
+{
+    bool *found = context;
+    *found |= n->kind == N_BLOCK && n->block.scoped;
+    if (!*found) visit_children((walker){ look_for_scoped_block, found }, n);
+}
+
+static bool holds_scoped_block(node *n) /* which may ask for `loop`, too */
+{
+    bool found = false;
+    look_for_scoped_block(&found, n);
+    return found;
 }
 
 static void bind_for(binder *b, node *n)
@@ -271,7 +284,7 @@ static void bind_for(binder *b, node *n)
     forbid_loop_target(b, n);
 
     binder test = inner(b, b->scope), body = inner(b, b->scope), otherwise = inner(b, b->scope);
-    n->loop.extended = n->loop.recursive || mentions(n->loop.body, "loop");
+    n->loop.extended = n->loop.recursive || mentions(n->loop.body, "loop") || holds_scoped_block(n);
     declare_as_params(&body, n->loop.target); /* first, so that their slots are the same in `test` */
     if (n->loop.extended) n->loop.loop_slot = declare_param(&body, WE_STR("loop"));
     visit_list((walker){ declare, &body }, n->loop.body);
@@ -296,8 +309,9 @@ static void check_explicit_caller(binder *b, const signature *sig)
 {
     for (size_t i = 0; i < sig->params.n; i++) {
         if (!we_str_is(sig->names[i], "caller") || sig->params.n - i <= sig->defaults.n) continue;
-        we_tpl_fail(b->r, "When defining macros or call blocks the special \"caller\" argument must be omitted or be given "
-                          "a default.");
+        we_tpl_fail(b->r,
+                    "When defining macros or call blocks the special \"caller\" argument must be omitted or be given "
+                    "a default.");
     }
 }
 
@@ -383,12 +397,8 @@ static const node *fold(const node *n)
     const node *left;
     switch (n->kind) {
     case N_CONST: return n;
-    case N_OR:
-        left = fold(n->op.left);
-        return !left || we_tpl_truth(left->constant) ? left : fold(n->op.right);
-    case N_AND:
-        left = fold(n->op.left);
-        return !left || !we_tpl_truth(left->constant) ? left : fold(n->op.right);
+    case N_OR: left = fold(n->op.left); return !left || we_tpl_truth(left->constant) ? left : fold(n->op.right);
+    case N_AND: left = fold(n->op.left); return !left || !we_tpl_truth(left->constant) ? left : fold(n->op.right);
     case N_COND: {
         const node *test = fold(n->cond.test);
         if (!test) return NULL;

@@ -5,10 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 
-bool we_tpl_is_ascii_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
+bool we_tpl_is_ascii_digit(char c) { return c >= '0' && c <= '9'; }
 
 int64_t we_tpl_scan_count(render *r, we_str s, size_t *i)
 {
@@ -42,7 +39,8 @@ static we_str grouped(render *r, const spec *s, we_str digits, we_str rest, int6
     size_t start = r->out->len, have = digits.len, zeros = 0;
     if (s->zero && width > (int64_t)rest.len) {
         size_t room = (size_t)width - rest.len;
-        if (!s->grouping) zeros = room > have ? room - have : 0;
+        if (!s->grouping)
+            zeros = room > have ? room - have : 0;
         else
             while (have + zeros + (have + zeros - 1) / every < room) zeros++;
     }
@@ -69,8 +67,15 @@ static void put_number(render *r, const spec *s, we_str sign, we_str digits, we_
 
 void we_tpl_put_int(render *r, const spec *s, value v)
 {
-    static const struct { char type; int base; const char *prefix; } kinds[] = {
-        { 'b', 2, "0b" }, { 'o', 8, "0o" }, { 'x', 16, "0x" }, { 'X', 16, "0X" },
+    static const struct {
+        char type;
+        int base;
+        const char *prefix;
+    } kinds[] = {
+        { 'b', 2, "0b" },
+        { 'o', 8, "0o" },
+        { 'x', 16, "0x" },
+        { 'X', 16, "0X" },
     };
     int base = 10;
     const char *prefix = "";
@@ -142,8 +147,10 @@ void we_tpl_put_float(render *r, const spec *s, double d)
     if (type == 'n') type = 'g';
     if (percent) d *= 100, type = 'f';
     size_t n;
-    if (type == 0 && s->precision < 0) n = we_tpl_float_repr(fabs(d), text);
-    else n = float_text(fabs(d), s, type, (int)precision, text, sizeof(text));
+    if (type == 0 && s->precision < 0)
+        n = we_tpl_float_repr(fabs(d), text);
+    else
+        n = float_text(fabs(d), s, type, (int)precision, text, sizeof(text));
     if (s->alternate && isfinite(d) && type != 'g' && !memchr(text, '.', n)) text[n++] = '.';
     for (size_t i = 0; upper && i < n; i++)
         if (text[i] >= 'a' && text[i] <= 'z') text[i] = (char)(text[i] - 'a' + 'A');

@@ -18,10 +18,10 @@ typedef struct spec {
 } spec;
 
 void we_tpl_put_padded(render *r, const spec *s, we_str sign, we_str body, char align);
-void we_tpl_put_int(render *r, const spec *s, value v);      /* types b c d o x X n */
-void we_tpl_put_float(render *r, const spec *s, double d);   /* types e E f F g G n %, 0: like repr */
-void we_tpl_put_text(render *r, const spec *s, value str);   /* precision cuts */
+void we_tpl_put_int(render *r, const spec *s, value v);    /* types b c d o x X n */
+void we_tpl_put_float(render *r, const spec *s, double d); /* types e E f F g G n %, 0: like repr */
+void we_tpl_put_text(render *r, const spec *s, value str); /* precision cuts */
 bool we_tpl_is_ascii_digit(char c);
-int64_t we_tpl_scan_count(render *r, we_str s, size_t *i);   /* digits; raises when absurd */
+int64_t we_tpl_scan_count(render *r, we_str s, size_t *i); /* digits; raises when absurd */
 
 #endif

@@ -44,7 +44,8 @@ static spec parse_spec(render *r, we_str s, value v)
         if (i == start) we_tpl_fail(r, "Format specifier missing precision");
     }
     if (i < s.len) out.type = s.ptr[i++];
-    if (i < s.len) we_tpl_fail(r, "Invalid format specifier '%.*s' for object of type '%s'", STR_ARG(s), we_tpl_type_name(v));
+    if (i < s.len)
+        we_tpl_fail(r, "Invalid format specifier '%.*s' for object of type '%s'", STR_ARG(s), we_tpl_type_name(v));
     return out;
 }
 
@@ -91,11 +92,13 @@ static void format_value(render *r, value v, we_str text)
     if (v.type != V_STR && !is_number(v))
         we_tpl_fail(r, "unsupported format string passed to %s.__format__", we_tpl_type_name(v));
     spec s = parse_spec(r, text, v);
-    if (v.type == V_STR) format_string(r, &s, v);
+    if (v.type == V_STR)
+        format_string(r, &s, v);
     else if (v.type == V_FLOAT) {
         if (s.type && !strchr("eEfFgGn%", s.type)) unknown_code(r, s.type, v);
         we_tpl_put_float(r, &s, v.number);
-    } else format_int(r, &s, v);
+    } else
+        format_int(r, &s, v);
 }
 
 /* ---- fields ---- */
@@ -111,7 +114,8 @@ static int64_t field_number(formatter *f, we_str name)
 {
     int64_t n = 0;
     if (name.len == 0) {
-        if (f->next < 0) we_tpl_fail(f->r, "cannot switch from manual field specification to automatic field numbering");
+        if (f->next < 0)
+            we_tpl_fail(f->r, "cannot switch from manual field specification to automatic field numbering");
         return f->next++;
     }
     if (f->next > 0) we_tpl_fail(f->r, "cannot switch from automatic field numbering to manual field specification");
@@ -152,8 +156,10 @@ static value field_value(formatter *f, we_str field) /* name(.attr|[item])* */
         we_str part = { field.ptr + start, i - start };
         if (part.len == 0) we_tpl_fail(f->r, "Empty attribute in format string");
         int64_t n;
-        if (!item) v = we_tpl_getattr(f->r, v, part);
-        else v = we_tpl_getitem(f->r, v, all_digits(part) && we_parse_i64(part, &n) ? v_int(n) : we_tpl_str(f->r, part));
+        if (!item)
+            v = we_tpl_getattr(f->r, v, part);
+        else
+            v = we_tpl_getitem(f->r, v, all_digits(part) && we_parse_i64(part, &n) ? v_int(n) : we_tpl_str(f->r, part));
         i += item;
         if (item && i < field.len && field.ptr[i] != '.' && field.ptr[i] != '[')
             we_tpl_fail(f->r, "Only '.' or '[' may follow ']' in format field specifier");
@@ -175,9 +181,12 @@ static void replacement(formatter *f, we_str s, int depth)
     value v = field_value(f, (we_str){ s.ptr, end });
     if (end < s.len && s.ptr[end] == '!') {
         char kind = end + 1 < s.len ? s.ptr[end + 1] : 0;
-        if (kind == 'r' || kind == 'a') v = we_tpl_repr(f->r, v);
-        else if (kind == 's') v = we_tpl_to_str(f->r, v);
-        else we_tpl_fail(f->r, "Unknown conversion specifier '%c'", kind ? kind : '}');
+        if (kind == 'r' || kind == 'a')
+            v = we_tpl_repr(f->r, v);
+        else if (kind == 's')
+            v = we_tpl_to_str(f->r, v);
+        else
+            we_tpl_fail(f->r, "Unknown conversion specifier '%c'", kind ? kind : '}');
         end += 2;
         if (end < s.len && s.ptr[end] != ':') we_tpl_fail(f->r, "expected ':' after conversion specifier");
     }

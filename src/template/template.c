@@ -81,10 +81,7 @@ void we_tpl_put(render *r, const char *bytes, size_t len)
     if (r->out->failed) we_tpl_nomem(r);
 }
 
-void we_tpl_put_c(render *r, const char *text)
-{
-    we_tpl_put(r, text, strlen(text));
-}
+void we_tpl_put_c(render *r, const char *text) { we_tpl_put(r, text, strlen(text)); }
 
 void we_tpl_put_rune(render *r, uint32_t c)
 {
@@ -96,7 +93,8 @@ void we_tpl_put_fill(render *r, uint32_t c, int64_t n)
 {
     char bytes[4];
     size_t len = (size_t)we_utf8_encode(c, bytes);
-    if (n > 0 && (uint64_t)n > r->max_output / len) we_tpl_fail(r, "the output is longer than %zu bytes", r->max_output);
+    if (n > 0 && (uint64_t)n > r->max_output / len)
+        we_tpl_fail(r, "the output is longer than %zu bytes", r->max_output);
     for (; n > 0; n--) we_tpl_put(r, bytes, len);
 }
 
@@ -146,8 +144,10 @@ we_status we_template_parse(we_template **out, we_str source, we_error *err)
     };
     parse_guarded(&r, tpl, source);
     we_buf_deinit(&scratch);
-    if (r.status) we_template_free(tpl);
-    else *out = tpl;
+    if (r.status)
+        we_template_free(tpl);
+    else
+        *out = tpl;
     return r.status;
 }
 
@@ -169,8 +169,8 @@ static void run_guarded(render *r, const we_json *context)
     we_tpl_exec(r, r->tpl);
 }
 
-we_status we_template_run(const we_template *t, const we_json *context, const char *date, const we_template_limits *limits,
-                          we_buf *out, we_error *err)
+we_status we_template_run(const we_template *t, const we_json *context, const char *date,
+                          const we_template_limits *limits, we_buf *out, we_error *err)
 {
     we_template_limits lim = limits ? *limits : (we_template_limits){ 0 };
     we_arena arena = { 0 };

@@ -15,10 +15,10 @@
 
 #include <setjmp.h>
 
-#define MAX_NESTING 200       /* of expressions and blocks in a template's text */
-#define MAX_CHAIN 1000        /* of operators in one expression */
-#define MAX_INT_DIGITS 4300   /* Python's own limit for integers as text */
-#define MAX_INT_LIMBS 32768   /* a million bits */
+#define MAX_NESTING 200        /* of expressions and blocks in a template's text */
+#define MAX_CHAIN 1000         /* of operators in one expression */
+#define MAX_INT_DIGITS 4300    /* Python's own limit for integers as text */
+#define MAX_INT_LIMBS 32768    /* a million bits */
 #define MAX_RANGE_ITEMS 100000 /* the sandbox's own limit */
 
 /* Run-time counterpart of a scope. */
@@ -76,25 +76,55 @@ void *we_tpl_calloc(render *r, size_t n, size_t size);
 const char *we_tpl_printf(render *r, const char *format, ...) WE_PRINTF(2, 3);
 void we_tpl_work(render *r, size_t n); /* n elements or bytes of work, counted as steps */
 void we_tpl_enter(render *r);          /* one level deeper in C; every enter has its leave */
-static inline void we_tpl_leave(render *r)
-{
-    r->depth--;
-}
+static inline void we_tpl_leave(render *r) { r->depth--; }
 #define STR_ARG(s) (int)((s).len > 200 ? 200 : (s).len), (s).ptr /* for %.*s in messages */
 
 /* ---- lexer.c ---- */
 
 typedef enum token_type {
-    T_EOF, T_DATA, T_VARIABLE_BEGIN, T_VARIABLE_END, T_BLOCK_BEGIN, T_BLOCK_END, T_NAME, T_STRING, T_INTEGER, T_FLOAT,
-    T_ADD, T_SUB, T_DIV, T_FLOORDIV, T_MUL, T_MOD, T_POW, T_TILDE, T_LBRACKET, T_RBRACKET, T_LPAREN, T_RPAREN, T_LBRACE,
-    T_RBRACE, T_EQ, T_NE, T_GT, T_GE, T_LT, T_LE, T_ASSIGN, T_DOT, T_COLON, T_PIPE, T_COMMA, T_SEMICOLON
+    T_EOF,
+    T_DATA,
+    T_VARIABLE_BEGIN,
+    T_VARIABLE_END,
+    T_BLOCK_BEGIN,
+    T_BLOCK_END,
+    T_NAME,
+    T_STRING,
+    T_INTEGER,
+    T_FLOAT,
+    T_ADD,
+    T_SUB,
+    T_DIV,
+    T_FLOORDIV,
+    T_MUL,
+    T_MOD,
+    T_POW,
+    T_TILDE,
+    T_LBRACKET,
+    T_RBRACKET,
+    T_LPAREN,
+    T_RPAREN,
+    T_LBRACE,
+    T_RBRACE,
+    T_EQ,
+    T_NE,
+    T_GT,
+    T_GE,
+    T_LT,
+    T_LE,
+    T_ASSIGN,
+    T_DOT,
+    T_COLON,
+    T_PIPE,
+    T_COMMA,
+    T_SEMICOLON
 } token_type;
 
 typedef struct token {
     token_type type;
     int line;
-    we_str text;  /* data, names */
-    value value;  /* strings and numbers */
+    we_str text; /* data, names */
+    value value; /* strings and numbers */
 } token;
 
 typedef struct token_list {
@@ -112,7 +142,7 @@ void we_tpl_bind(render *r, we_template *tpl);
 
 /* ---- value.c: making, looking into, iterating ---- */
 
-value we_tpl_str(render *r, we_str s);           /* borrows the bytes */
+value we_tpl_str(render *r, we_str s); /* borrows the bytes */
 value we_tpl_str_copy(render *r, we_str s);
 value we_tpl_str_c(render *r, const char *text); /* borrows */
 value we_tpl_markup(render *r, value str);
@@ -140,13 +170,9 @@ _Noreturn void we_tpl_raise_undefined(render *r, value v);
 
 iterator *we_tpl_iterator(render *r, const char *type_name, bool (*next)(render *, iterator *, value *));
 bool we_tpl_iterable(value v);
-iterator *we_tpl_iter(render *r, value v); /* raises where v is not iterable */
+iterator *we_tpl_iter(render *r, value v);     /* raises where v is not iterable */
 iterator *we_tpl_reversed(render *r, value v); /* NULL where v is not reversible */
-static inline bool we_tpl_next(render *r, iterator *it, value *out)
-{
-    we_tpl_work(r, 1);
-    return it->next(r, it, out);
-}
+bool we_tpl_next(render *r, iterator *it, value *out);
 bool we_tpl_length(value v, int64_t *out); /* false: has none */
 
 const char *we_tpl_type_name(value v);
@@ -179,7 +205,7 @@ int we_tpl_int_compare(value a, value b);
 int we_tpl_int_compare_double(value a, double d); /* d is finite */
 double we_tpl_int_to_double(value a);             /* rounded to nearest; infinity where it does not fit */
 double we_tpl_int_ratio(render *r, value a, value b);
-value we_tpl_int_from_double(render *r, double d); /* truncates; d is finite */
+value we_tpl_int_from_double(render *r, double d);    /* truncates; d is finite */
 we_str we_tpl_int_text(render *r, value a, int base); /* with sign; raises beyond Python's limit for base 10 */
 uint64_t we_tpl_int_hash(value a);
 
@@ -187,9 +213,9 @@ uint64_t we_tpl_int_hash(value a);
 
 value we_tpl_binary(render *r, operator op, value a, value b);
 value we_tpl_negate(render *r, value a, bool negative);
-double we_tpl_to_double(render *r, value v);                /* of a number; raises when too large */
+double we_tpl_to_double(render *r, value v);                          /* of a number; raises when too large */
 bool we_tpl_parse_int(render *r, we_str s, int64_t base, value *out); /* int("...", base) */
-bool we_tpl_parse_float(render *r, we_str s, double *out);  /* float("...") */
+bool we_tpl_parse_float(render *r, we_str s, double *out);            /* float("...") */
 value we_tpl_round(render *r, value v, int64_t digits);
 bool we_tpl_index(value v, int64_t *out); /* an int that fits */
 
@@ -220,7 +246,16 @@ bool we_tpl_is_space(uint32_t c);
 bool we_tpl_is_printable(uint32_t c);
 bool we_tpl_is_word(uint32_t c);
 bool we_tpl_is_identifier(we_str s);
-typedef enum char_class { CC_ALPHA, CC_DECIMAL, CC_DIGIT, CC_NUMERIC, CC_CASED, CC_LOWER, CC_UPPER, CC_TITLE } char_class;
+typedef enum char_class {
+    CC_ALPHA,
+    CC_DECIMAL,
+    CC_DIGIT,
+    CC_NUMERIC,
+    CC_CASED,
+    CC_LOWER,
+    CC_UPPER,
+    CC_TITLE
+} char_class;
 bool we_tpl_is(char_class cc, uint32_t c);
 int we_tpl_digit_value(uint32_t c); /* decimal digit of any script, or -1 */
 typedef enum case_kind { CASE_UPPER, CASE_LOWER, CASE_TITLE, CASE_CAPITALIZE, CASE_SWAP, CASE_FOLD } case_kind;
@@ -243,7 +278,8 @@ typedef struct builtin_table {
     const builtin *rows;
     size_t n;
 } builtin_table;
-extern const builtin_table we_tpl_filters_table, we_tpl_text_filters_table, we_tpl_list_filters_table, we_tpl_tests_table;
+extern const builtin_table we_tpl_filters_table, we_tpl_text_filters_table, we_tpl_list_filters_table,
+    we_tpl_tests_table;
 extern const builtin_table we_tpl_str_methods, we_tpl_list_methods, we_tpl_tuple_methods, we_tpl_dict_methods,
     we_tpl_int_methods, we_tpl_float_methods, we_tpl_loop_methods, we_tpl_cycler_methods, we_tpl_dict_type_methods;
 const builtin *we_tpl_table_find(builtin_table table, we_str name);
@@ -266,7 +302,8 @@ bool we_tpl_find_bytes(we_str haystack, we_str needle, size_t from, size_t *at);
 /* ---- eval.c, exec.c ---- */
 
 value we_tpl_eval(render *r, frame *f, const node *n);
-value we_tpl_eval_call(render *r, frame *f, const node *n, const keyword *caller); /* caller: of a call block, or NULL */
+value we_tpl_eval_call(render *r, frame *f, const node *n,
+                       const keyword *caller);                               /* caller: of a call block, or NULL */
 value we_tpl_eval_filters(render *r, frame *f, const node *n, value target); /* of a filter or set block */
 void we_tpl_exec(render *r, const we_template *tpl);
 value we_tpl_call_macro(render *r, macro *m, const call *c);

@@ -8,8 +8,8 @@
 #include <time.h>
 
 static const char *const days[] = { "Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday" };
-static const char *const months[] = { "January", "February", "March", "April", "May", "June", "July",
-                                      "August", "September", "October", "November", "December" };
+static const char *const months[] = { "January", "February", "March",     "April",   "May",      "June",
+                                      "July",    "August",   "September", "October", "November", "December" };
 
 static int days_in_year_before(int year, int month) /* month from 0 */
 {
@@ -79,15 +79,34 @@ static void format_time(render *r, const struct tm *t, we_str format);
 
 static bool put_numeric(render *r, directive d, const struct tm *t)
 {
-    int year = t->tm_year + 1900, hour12 = t->tm_hour % 12 ? t->tm_hour % 12 : 12, iso_year, week = iso_week(t, &iso_year);
-    const struct { char kind; int n, width; char padding; } rows[] = {
-        { 'd', t->tm_mday, 2, '0' }, { 'e', t->tm_mday, 2, ' ' }, { 'H', t->tm_hour, 2, '0' }, { 'I', hour12, 2, '0' },
-        { 'k', t->tm_hour, 2, ' ' }, { 'l', hour12, 2, ' ' }, { 'j', t->tm_yday + 1, 3, '0' },
-        { 'm', t->tm_mon + 1, 2, '0' }, { 'M', t->tm_min, 2, '0' }, { 'S', t->tm_sec, 2, '0' }, { 'y', year % 100, 2, '0' },
-        { 'Y', year, 1, '0' }, { 'C', year / 100, 2, '0' }, { 'w', t->tm_wday, 1, '0' },
-        { 'u', t->tm_wday ? t->tm_wday : 7, 1, '0' }, { 'U', (t->tm_yday + 7 - t->tm_wday) / 7, 2, '0' },
-        { 'W', (t->tm_yday + 7 - (t->tm_wday + 6) % 7) / 7, 2, '0' }, { 'V', week, 2, '0' }, { 'G', iso_year, 1, '0' },
-        { 'g', iso_year % 100, 2, '0' }, { 'f', 0, 6, '0' },
+    int year = t->tm_year + 1900, hour12 = t->tm_hour % 12 ? t->tm_hour % 12 : 12, iso_year,
+        week = iso_week(t, &iso_year);
+    const struct {
+        char kind;
+        int n, width;
+        char padding;
+    } rows[] = {
+        { 'd', t->tm_mday, 2, '0' },
+        { 'e', t->tm_mday, 2, ' ' },
+        { 'H', t->tm_hour, 2, '0' },
+        { 'I', hour12, 2, '0' },
+        { 'k', t->tm_hour, 2, ' ' },
+        { 'l', hour12, 2, ' ' },
+        { 'j', t->tm_yday + 1, 3, '0' },
+        { 'm', t->tm_mon + 1, 2, '0' },
+        { 'M', t->tm_min, 2, '0' },
+        { 'S', t->tm_sec, 2, '0' },
+        { 'y', year % 100, 2, '0' },
+        { 'Y', year, 1, '0' },
+        { 'C', year / 100, 2, '0' },
+        { 'w', t->tm_wday, 1, '0' },
+        { 'u', t->tm_wday ? t->tm_wday : 7, 1, '0' },
+        { 'U', (t->tm_yday + 7 - t->tm_wday) / 7, 2, '0' },
+        { 'W', (t->tm_yday + 7 - (t->tm_wday + 6) % 7) / 7, 2, '0' },
+        { 'V', week, 2, '0' },
+        { 'G', iso_year, 1, '0' },
+        { 'g', iso_year % 100, 2, '0' },
+        { 'f', 0, 6, '0' },
     };
     for (size_t i = 0; i < WE_COUNT(rows); i++) {
         if (rows[i].kind != d.kind) continue;
@@ -99,10 +118,22 @@ static bool put_numeric(render *r, directive d, const struct tm *t)
 
 static bool put_composed(render *r, char kind, const struct tm *t)
 {
-    static const struct { char kind; const char *format; } rows[] = {
-        { 'c', "%a %b %e %H:%M:%S %Y" }, { 'D', "%m/%d/%y" }, { 'x', "%m/%d/%y" }, { 'F', "%Y-%m-%d" },
-        { 'T', "%H:%M:%S" }, { 'X', "%H:%M:%S" }, { 'R', "%H:%M" }, { 'r', "%I:%M:%S %p" }, { 'n', "\n" }, { 't', "\t" },
-        { 'Z', "" }, { 'z', "" },
+    static const struct {
+        char kind;
+        const char *format;
+    } rows[] = {
+        { 'c', "%a %b %e %H:%M:%S %Y" },
+        { 'D', "%m/%d/%y" },
+        { 'x', "%m/%d/%y" },
+        { 'F', "%Y-%m-%d" },
+        { 'T', "%H:%M:%S" },
+        { 'X', "%H:%M:%S" },
+        { 'R', "%H:%M" },
+        { 'r', "%I:%M:%S %p" },
+        { 'n', "\n" },
+        { 't', "\t" },
+        { 'Z', "" },
+        { 'z', "" },
     };
     for (size_t i = 0; i < WE_COUNT(rows); i++) {
         if (rows[i].kind != kind) continue;

@@ -13,18 +13,17 @@ typedef struct dumper {
     int level;
 } dumper;
 
-static void put(dumper *d, we_str s)
-{
-    we_tpl_put(d->r, s.ptr, s.len);
-}
+static void put(dumper *d, we_str s) { we_tpl_put(d->r, s.ptr, s.len); }
 
 static void dump_char(dumper *d, uint32_t c)
 {
     static const char plain[] = "\"\\\n\r\t\f\b", letters[] = "\"\\nrtfb";
     const char *known = c && c < 0x80 ? strchr(plain, (int)c) : NULL;
     char text[16];
-    if (known) snprintf(text, sizeof(text), "\\%c", letters[known - plain]);
-    else if (c < 0x20 || (d->ascii && c > 0x7E && c < 0x10000)) snprintf(text, sizeof(text), "\\u%04x", (unsigned)c);
+    if (known)
+        snprintf(text, sizeof(text), "\\%c", letters[known - plain]);
+    else if (c < 0x20 || (d->ascii && c > 0x7E && c < 0x10000))
+        snprintf(text, sizeof(text), "\\u%04x", (unsigned)c);
     else if (d->ascii && c >= 0x10000)
         snprintf(text, sizeof(text), "\\u%04x\\u%04x", 0xD7C0u + (unsigned)(c >> 10), 0xDC00u + (unsigned)(c & 0x3FF));
     else {
@@ -52,9 +51,12 @@ static void dump_string(dumper *d, we_str s)
 static void dump_float(dumper *d, double x)
 {
     char text[40];
-    if (isnan(x)) we_tpl_put_c(d->r, "NaN");
-    else if (isinf(x)) we_tpl_put_c(d->r, x > 0 ? "Infinity" : "-Infinity");
-    else we_tpl_put(d->r, text, we_tpl_float_repr(x, text));
+    if (isnan(x))
+        we_tpl_put_c(d->r, "NaN");
+    else if (isinf(x))
+        we_tpl_put_c(d->r, x > 0 ? "Infinity" : "-Infinity");
+    else
+        we_tpl_put(d->r, text, we_tpl_float_repr(x, text));
 }
 
 static void line(dumper *d)
@@ -175,7 +177,8 @@ static void read_separators(dumper *d, value v)
     const list *l = we_tpl_to_list(d->r, v);
     if (l->n != 2) we_tpl_fail(d->r, "expected 2 separators, got %zu", l->n);
     for (size_t i = 0; i < 2; i++)
-        if (l->items[i].type != V_STR) we_tpl_fail(d->r, "separators must be str, not %s", we_tpl_type_name(l->items[i]));
+        if (l->items[i].type != V_STR)
+            we_tpl_fail(d->r, "separators must be str, not %s", we_tpl_type_name(l->items[i]));
     d->item = str_of(l->items[0]);
     d->key = str_of(l->items[1]);
 }

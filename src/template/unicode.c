@@ -13,16 +13,15 @@ static bool in_table(const rune_range *table, size_t n, uint32_t c)
     size_t low = 0, high = n;
     while (low < high) {
         size_t mid = (low + high) / 2;
-        if (c > table[mid].last) low = mid + 1;
-        else high = mid;
+        if (c > table[mid].last)
+            low = mid + 1;
+        else
+            high = mid;
     }
     return low < n && c >= table[low].first;
 }
 
-static utf8proc_category_t category(uint32_t c)
-{
-    return utf8proc_category((utf8proc_int32_t)c);
-}
+static utf8proc_category_t category(uint32_t c) { return utf8proc_category((utf8proc_int32_t)c); }
 
 static bool is_letter(uint32_t c)
 {
@@ -106,8 +105,10 @@ static const struct special_case *special(uint32_t c)
     size_t low = 0, high = WE_COUNT(special_cases);
     while (low < high) {
         size_t mid = (low + high) / 2;
-        if (special_cases[mid].rune < c) low = mid + 1;
-        else high = mid;
+        if (special_cases[mid].rune < c)
+            low = mid + 1;
+        else
+            high = mid;
     }
     return low < WE_COUNT(special_cases) && special_cases[low].rune == c ? &special_cases[low] : NULL;
 }
@@ -147,23 +148,31 @@ static bool is_final_sigma(we_str s, size_t at, size_t end)
 
 static void put_lower(render *r, we_str s, size_t at, size_t end, uint32_t c)
 {
-    if (c == 0x3A3) we_tpl_put_rune(r, is_final_sigma(s, at, end) ? 0x3C2 : 0x3C3);
-    else if (c == 0x130) we_tpl_put_c(r, "i\xcc\x87");
-    else we_tpl_put_rune(r, c < 0x80 ? c | (c - 'A' < 26u ? 0x20u : 0u) : (uint32_t)utf8proc_tolower((utf8proc_int32_t)c));
+    if (c == 0x3A3)
+        we_tpl_put_rune(r, is_final_sigma(s, at, end) ? 0x3C2 : 0x3C3);
+    else if (c == 0x130)
+        we_tpl_put_c(r, "i\xcc\x87");
+    else
+        we_tpl_put_rune(r,
+                        c < 0x80 ? c | (c - 'A' < 26u ? 0x20u : 0u) : (uint32_t)utf8proc_tolower((utf8proc_int32_t)c));
 }
 
 static void put_upper(render *r, uint32_t c)
 {
     const struct special_case *s = c < 0x80 ? NULL : special(c);
-    if (s) we_tpl_put_c(r, s->upper);
-    else we_tpl_put_rune(r, c < 0x80 ? (c - 'a' < 26u ? c - 0x20 : c) : (uint32_t)utf8proc_toupper((utf8proc_int32_t)c));
+    if (s)
+        we_tpl_put_c(r, s->upper);
+    else
+        we_tpl_put_rune(r, c < 0x80 ? (c - 'a' < 26u ? c - 0x20 : c) : (uint32_t)utf8proc_toupper((utf8proc_int32_t)c));
 }
 
 static void put_title(render *r, uint32_t c)
 {
     const struct special_case *s = special(c);
-    if (s) we_tpl_put_c(r, s->title);
-    else we_tpl_put_rune(r, (uint32_t)utf8proc_totitle((utf8proc_int32_t)c));
+    if (s)
+        we_tpl_put_c(r, s->title);
+    else
+        we_tpl_put_rune(r, (uint32_t)utf8proc_totitle((utf8proc_int32_t)c));
 }
 
 static void put_folded(render *r, uint32_t c)
@@ -193,9 +202,12 @@ value we_tpl_case(render *r, value str, case_kind kind)
             cased = we_tpl_is(CC_CASED, c);
             break;
         case CASE_SWAP:
-            if (we_tpl_is(CC_UPPER, c)) put_lower(r, s, at, i, c);
-            else if (we_tpl_is(CC_LOWER, c)) put_upper(r, c);
-            else we_tpl_put_rune(r, c);
+            if (we_tpl_is(CC_UPPER, c))
+                put_lower(r, s, at, i, c);
+            else if (we_tpl_is(CC_LOWER, c))
+                put_upper(r, c);
+            else
+                we_tpl_put_rune(r, c);
             break;
         }
     }

@@ -11,6 +11,8 @@ typedef struct rune_range {
     uint32_t first, last;
 } rune_range;
 
+/* clang-format off */
+
 /* Lowercase and uppercase without being a letter of that category. */
 static const rune_range other_lowercase[] = {
     { 0xAA, 0xAA }, { 0xBA, 0xBA }, { 0x2B0, 0x2B8 }, { 0x2C0, 0x2C1 }, { 0x2E0, 0x2E4 }, { 0x345, 0x345 },
@@ -115,5 +117,7 @@ static const struct special_case { uint32_t rune; const char *upper, *title; } s
     { 0xFB14, "\xd5\x84\xd4\xb5", "\xd5\x84\xd5\xa5" }, { 0xFB15, "\xd5\x84\xd4\xbb", "\xd5\x84\xd5\xab" },
     { 0xFB16, "\xd5\x8e\xd5\x86", "\xd5\x8e\xd5\xb6" }, { 0xFB17, "\xd5\x84\xd4\xbd", "\xd5\x84\xd5\xad" },
 };
+
+/* clang-format on */
 
 #endif

@@ -30,10 +30,7 @@ value we_tpl_str(render *r, we_str s)
     return string_value(r, s.ptr, s.len, we_tpl_utf8_count(s), NULL);
 }
 
-value we_tpl_str_c(render *r, const char *text)
-{
-    return we_tpl_str(r, we_str_from(text));
-}
+value we_tpl_str_c(render *r, const char *text) { return we_tpl_str(r, we_str_from(text)); }
 
 value we_tpl_str_copy(render *r, we_str s)
 {
@@ -85,7 +82,7 @@ size_t we_tpl_byte_of(value str, size_t char_index)
 value we_tpl_substr(render *r, value str, size_t from_char, size_t to_char)
 {
     if (to_char > str.str->n_chars) to_char = str.str->n_chars;
-    if (from_char >= to_char) return we_tpl_str_c(r, "");
+    if (from_char >= to_char) from_char = to_char = 0;
     if (str.str->n_chars != str.str->len) we_tpl_work(r, str.str->len / 64);
     size_t from = we_tpl_byte_of(str, from_char), to = we_tpl_byte_of(str, to_char);
     value s = string_value(r, str.str->ptr + from, to - from, to_char - from_char, NULL);
@@ -174,10 +171,7 @@ list *we_tpl_to_list(render *r, value v)
 
 #define DICT_SMALL 8 /* up to here a scan is as fast as the index */
 
-dict *we_tpl_dict_new(render *r)
-{
-    return we_tpl_calloc(r, 1, sizeof(dict));
-}
+dict *we_tpl_dict_new(render *r) { return we_tpl_calloc(r, 1, sizeof(dict)); }
 
 static void dict_index(dict *d, size_t entry)
 {
@@ -200,10 +194,7 @@ static void dict_grow(render *r, dict *d)
     for (size_t i = 0; i < d->n; i++) dict_index(d, i);
 }
 
-static bool is_str_key(value key, we_str s)
-{
-    return key.type == V_STR && we_str_eq(str_of(key), s);
-}
+static bool is_str_key(value key, we_str s) { return key.type == V_STR && we_str_eq(str_of(key), s); }
 
 static dict_entry *dict_lookup(render *r, const dict *d, value key, uint64_t hash)
 {
@@ -225,7 +216,8 @@ bool we_tpl_dict_find(const dict *d, we_str key, value *out)
     uint64_t hash = we_str_hash(key);
     if (!d->index) {
         for (size_t i = 0; i < d->n; i++)
-            if (d->entries[i].hash == hash && is_str_key(d->entries[i].key, key)) return *out = d->entries[i].value, true;
+            if (d->entries[i].hash == hash && is_str_key(d->entries[i].key, key))
+                return *out = d->entries[i].value, true;
         return false;
     }
     for (size_t i = hash & (d->index_size - 1); d->index[i]; i = (i + 1) & (d->index_size - 1)) {
@@ -256,10 +248,7 @@ void we_tpl_dict_set(render *r, dict *d, value key, value v)
     if (d->index) dict_index(d, d->n - 1);
 }
 
-void we_tpl_dict_set_str(render *r, dict *d, we_str key, value v)
-{
-    we_tpl_dict_set(r, d, we_tpl_str(r, key), v);
-}
+void we_tpl_dict_set_str(render *r, dict *d, we_str key, value v) { we_tpl_dict_set(r, d, we_tpl_str(r, key), v); }
 
 /* ---- undefined ---- */
 
@@ -280,10 +269,7 @@ value we_tpl_undefined_item(render *r, value object, value name)
     return undefined_value(r, (undefined){ .object = object, .name = name });
 }
 
-value we_tpl_undefined_hint(render *r, const char *hint)
-{
-    return undefined_value(r, (undefined){ .hint = hint });
-}
+value we_tpl_undefined_hint(render *r, const char *hint) { return undefined_value(r, (undefined){ .hint = hint }); }
 
 void we_tpl_raise_undefined(render *r, value v)
 {
@@ -305,6 +291,15 @@ iterator *we_tpl_iterator(render *r, const char *type_name, bool (*next)(render 
     it->type_name = type_name;
     it->next = next;
     return it;
+}
+
+bool we_tpl_next(render *r, iterator *it, value *out)
+{
+    we_tpl_work(r, 1);
+    we_tpl_enter(r); /* generators may stand in long rows, one asking the next */
+    bool more = it->next(r, it, out);
+    we_tpl_leave(r);
+    return more;
 }
 
 static bool next_none(render *r, iterator *it, value *out)
@@ -502,11 +497,26 @@ bool we_tpl_length(value v, int64_t *out)
 const char *we_tpl_type_name(value v)
 {
     static const char *const names[] = {
-        [V_MISSING] = "object", [V_UNDEFINED] = "Undefined", [V_NONE] = "NoneType", [V_BOOL] = "bool",
-        [V_INT] = "int", [V_BIG] = "int", [V_FLOAT] = "float", [V_STR] = "str",
-        [V_LIST] = "list", [V_TUPLE] = "tuple", [V_DICT] = "dict", [V_RANGE] = "range",
-        [V_VIEW] = "", [V_ITER] = "", [V_FUNCTION] = "builtin_function_or_method", [V_MACRO] = "Macro",
-        [V_NAMESPACE] = "TemplateNamespace", [V_LOOP] = "LoopContext", [V_CYCLER] = "Cycler", [V_JOINER] = "Joiner",
+        [V_MISSING] = "object",
+        [V_UNDEFINED] = "Undefined",
+        [V_NONE] = "NoneType",
+        [V_BOOL] = "bool",
+        [V_INT] = "int",
+        [V_BIG] = "int",
+        [V_FLOAT] = "float",
+        [V_STR] = "str",
+        [V_LIST] = "list",
+        [V_TUPLE] = "tuple",
+        [V_DICT] = "dict",
+        [V_RANGE] = "range",
+        [V_VIEW] = "",
+        [V_ITER] = "",
+        [V_FUNCTION] = "builtin_function_or_method",
+        [V_MACRO] = "Macro",
+        [V_NAMESPACE] = "TemplateNamespace",
+        [V_LOOP] = "LoopContext",
+        [V_CYCLER] = "Cycler",
+        [V_JOINER] = "Joiner",
         [V_BLOCKS] = "TemplateReference",
     };
     static const char *const views[] = { "dict_keys", "dict_values", "dict_items" };

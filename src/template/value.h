@@ -158,50 +158,20 @@ typedef struct joiner {
     bool used;
 } joiner;
 
-static inline value v_bool(bool b)
-{
-    return (value){ .type = V_BOOL, .boolean = b };
-}
-static inline value v_int(int64_t i)
-{
-    return (value){ .type = V_INT, .integer = i };
-}
-static inline value v_float(double d)
-{
-    return (value){ .type = V_FLOAT, .number = d };
-}
-static inline value v_list(list *l)
-{
-    return (value){ .type = V_LIST, .list = l };
-}
-static inline value v_tuple(list *l)
-{
-    return (value){ .type = V_TUPLE, .list = l };
-}
-static inline value v_dict(dict *d)
-{
-    return (value){ .type = V_DICT, .dict = d };
-}
-static inline value v_iter(iterator *it)
-{
-    return (value){ .type = V_ITER, .iter = it };
-}
-static inline we_str str_of(value v)
-{
-    return (we_str){ v.str->ptr, v.str->len };
-}
+static inline value v_bool(bool b) { return (value){ .type = V_BOOL, .boolean = b }; }
+static inline value v_int(int64_t i) { return (value){ .type = V_INT, .integer = i }; }
+static inline value v_float(double d) { return (value){ .type = V_FLOAT, .number = d }; }
+static inline value v_list(list *l) { return (value){ .type = V_LIST, .list = l }; }
+static inline value v_tuple(list *l) { return (value){ .type = V_TUPLE, .list = l }; }
+static inline value v_dict(dict *d) { return (value){ .type = V_DICT, .dict = d }; }
+static inline value v_iter(iterator *it) { return (value){ .type = V_ITER, .iter = it }; }
+static inline we_str str_of(value v) { return (we_str){ v.str->ptr, v.str->len }; }
 static inline bool is_int(value v) /* a bool is one, too */
 {
     return v.type == V_BOOL || v.type == V_INT || v.type == V_BIG;
 }
-static inline bool given(value v) /* an optional argument */
-{
-    return v.type != V_MISSING;
-}
-static inline bool is_number(value v)
-{
-    return is_int(v) || v.type == V_FLOAT;
-}
+static inline bool given(value v) /* an optional argument */ { return v.type != V_MISSING; }
+static inline bool is_number(value v) { return is_int(v) || v.type == V_FLOAT; }
 #define V_NONE_VALUE ((value){ .type = V_NONE })
 #define V_MISSING_VALUE ((value){ .type = V_MISSING })
 

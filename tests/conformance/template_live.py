@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from datetime import datetime
@@ -117,7 +118,7 @@ LIST_FILTERS = ["length", "first", "last", "sort", "sort(reverse=true)", "sort(c
                 "map('int') | sum", "map('default', 'q') | list", "selectattr('a') | list", "rejectattr('a') | list",
                 "selectattr('a', 'defined') | list", "map(attribute='a') | list", "map(attribute='a', default='z') | list",
                 "groupby('a')", "groupby('a', default=0) | list", "sort(attribute='a')", "sum(attribute='a')",
-                "join(',', attribute='a')", "max(attribute='a')", "sum(start=5)", "tojson(indent=2)", "random is defined",
+                "join(',', attribute='a')", "max(attribute='a')", "sum(start=5)", "tojson(indent=2)",
                 "map(attribute='b.0') | list", "map('tojson') | join", "map('length') | list", "sort(attribute='a,b')",
                 "unique(attribute='a') | list", "selectattr('a', 'eq', 1) | list", "rejectattr('a', 'in', [1, 2]) | list"]
 DICT_FILTERS = ["length", "list", "dictsort", "dictsort(by='value')", "dictsort(reverse=true)", "dictsort(true)", "tojson",
@@ -318,16 +319,21 @@ class Maker:
 
 # ---- comparing ----
 
-UNPREDICTABLE = [" at 0x", " At 0x", " AT 0X", "<built-in", "<function", "<bound method", "<class", "<Joiner", "<jinja2", "<generator", "<member", "<method", "complex",
+UNPREDICTABLE = [" at 0x", "at%200x", "built-in", "<function", "<bound method", "<class", "<joiner", "<jinja2", "<generator", "<member", "<method", "complex",
                  "<async", "<attribute", "<slot", "<_", "<str_", "<list_", "<dict_", "<reversed", "<range_"]
 
 
 def is_comparable(case, want, got):
     text = want.get("text", "")
-    if any(mark in text for mark in UNPREDICTABLE) or len(text) > 100000:
+    if any(mark in text.lower() for mark in UNPREDICTABLE) or len(text) > 100000:
         return False
-    # Jinja folds constants while it compiles: {[]: 1} fails in a branch that nobody takes, 5[1:] prints nothing.
-    return "unhashable type" not in want.get("error", "") and not ("text" in want and "not subscriptable" in got.get("error", ""))
+    if re.search(r"\.(get|items|append|upper)\b(?!\()", case["template"]):  # a method itself, which prints its address
+        return False
+    # Jinja folds constants while it compiles, with effects that nobody wants: {[]: 1} fails in a branch that is not taken, 5[1:]
+    # prints nothing, 2 < 1 < (x is nosuch) hides the unknown test.
+    if "unhashable type" in want.get("error", ""):
+        return False
+    return "error" in want or not any(m in got.get("error", "") for m in ("not subscriptable", "No test named", "No filter named"))
 
 
 def run(command, cases):

@@ -29,8 +29,10 @@ static inline void vector_check(vector_counts *counts, const char *file, const w
     if (want_error ? st == WE_E_TEMPLATE : st == WE_OK && we_str_eq(got, want)) return;
     if (counts->bad++ > 20) return;
     fprintf(stderr, "%s, %.*s:\n", file, (int)name.len, name.ptr);
-    if (st) fprintf(stderr, "  failed: %s\n", err->message);
-    else fprintf(stderr, "  got : %.*s\n", (int)got.len, got.ptr);
+    if (st)
+        fprintf(stderr, "  failed: %s\n", err->message);
+    else
+        fprintf(stderr, "  got : %.*s\n", (int)got.len, got.ptr);
     fprintf(stderr, "  want: %.*s\n", want_error ? 8 : (int)want.len, want_error ? "an error" : want.ptr);
 }
 

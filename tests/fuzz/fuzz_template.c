@@ -6,9 +6,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const we_template_limits limits = {
-        .max_output_bytes = 1 << 16, .max_steps = 100000, .max_memory_bytes = 8 << 20
-    };
+    static const we_template_limits limits = { .max_output_bytes = 1 << 16,
+                                               .max_steps = 100000,
+                                               .max_memory_bytes = 8 << 20 };
     const uint8_t *nul = memchr(data, 0, size);
     size_t len = nul ? (size_t)(nul - data) : size;
     we_str context = { nul ? (const char *)nul + 1 : "{}", nul ? size - len - 1 : 2 };

@@ -28,7 +28,8 @@ static inline void renders_at(const char *template, const char *context, const c
     we_error err;
     we_status st = render_text(template, context, NULL, &out, &err);
     if (st || !we_str_is(we_buf_str(&out), want))
-        fprintf(stderr, "%s:%d: %.400s\n  got : %.400s\n  want: %.400s\n", file, line, template, st ? err.message : out.ptr, want);
+        fprintf(stderr, "%s:%d: %.400s\n  got : %.400s\n  want: %.400s\n", file, line, template,
+                st ? err.message : out.ptr, want);
     bool same = !st && we_str_is(we_buf_str(&out), want);
     we_buf_deinit(&out);
     _assert_true(same, "the text is as expected", file, line);
@@ -42,7 +43,8 @@ static inline void fails_at(const char *template, const char *context, const we_
     we_status st = render_text(template, context, limits, &out, &err);
     we_buf_deinit(&out);
     if (st != WE_E_TEMPLATE || !strstr(err.message, message))
-        fprintf(stderr, "%s:%d: %.400s\n  got : %.400s\n  want: %.400s\n", file, line, template, st ? err.message : "text", message);
+        fprintf(stderr, "%s:%d: %.400s\n  got : %.400s\n  want: %.400s\n", file, line, template,
+                st ? err.message : "text", message);
     _assert_true(st == WE_E_TEMPLATE && strstr(err.message, message), "it fails as expected", file, line);
 }
 

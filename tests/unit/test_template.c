@@ -54,7 +54,8 @@ TEST(template_set_stays_in_its_loop)
 
 TEST(template_namespace_leaves_the_loop)
 {
-    RENDERS("{% set ns = namespace(n=0) %}{% for i in [1, 2] %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}", NULL, "3");
+    RENDERS("{% set ns = namespace(n=0) %}{% for i in [1, 2] %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}", NULL,
+            "3");
     FAILS("{% set d.x = 1 %}", "{\"d\":{}}", "cannot assign attribute on non-namespace object");
     FAILS("{% set ns = namespace(_x=1) %}", NULL, "underscore");
 }
@@ -83,10 +84,12 @@ TEST(template_generation_renders_its_body)
 
 TEST(template_loop_knows_where_it_is)
 {
-    RENDERS("{% for x in 'abc' %}{{ loop.index }}{{ loop.index0 }}{{ loop.revindex }}{{ loop.first }}{{ loop.last }} {% endfor %}",
-            NULL, "103TrueFalse 212FalseFalse 321FalseTrue ");
-    RENDERS("{% for x in [1, 1, 2] %}{{ loop.changed(x) }}{{ loop.cycle('a', 'b') }}{{ loop.previtem }}{{ loop.nextitem }} {% endfor %}",
-            NULL, "Truea1 Falseb12 Truea1 ");
+    RENDERS(
+        "{% for x in 'abc' %}{{ loop.index }}{{ loop.index0 }}{{ loop.revindex }}{{ loop.first }}{{ loop.last }} {% endfor %}",
+        NULL, "103TrueFalse 212FalseFalse 321FalseTrue ");
+    RENDERS(
+        "{% for x in [1, 1, 2] %}{{ loop.changed(x) }}{{ loop.cycle('a', 'b') }}{{ loop.previtem }}{{ loop.nextitem }} {% endfor %}",
+        NULL, "Truea1 Falseb12 Truea1 ");
     RENDERS("{% for x in [1, 2, 3, 4] if x is even %}{{ loop.length }}{{ x }}{% endfor %}", NULL, "2224");
 }
 
@@ -114,8 +117,8 @@ TEST(template_loop_calls_itself)
 
 TEST(template_macro_takes_arguments)
 {
-    RENDERS("{% macro m(a, b=2, c=a) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(1) }} {{ m(1, c=3) }} {{ m(b=5, a=4) }}", NULL,
-            "121 123 454");
+    RENDERS("{% macro m(a, b=2, c=a) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(1) }} {{ m(1, c=3) }} {{ m(b=5, a=4) }}",
+            NULL, "121 123 454");
     RENDERS("{% macro m() %}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1, 2, k=3) }}", NULL, "(1, 2){'k': 3}");
     FAILS("{% macro m(a) %}{% endmacro %}{{ m(1, 2) }}", NULL, "macro 'm' takes not more than 1 argument(s)");
     FAILS("{% macro m(a) %}{% endmacro %}{{ m(z=2) }}", NULL, "macro 'm' takes no keyword argument 'z'");
@@ -130,7 +133,8 @@ TEST(template_macro_sees_variables_not_values)
 TEST(template_call_block_passes_its_body)
 {
     RENDERS("{% macro each(l) %}{% for x in l %}<{{ caller(x) }}>{% endfor %}{% endmacro %}"
-            "{% call(v) each([1, 2]) %}{{ v * 2 }}{% endcall %}", NULL, "<2><4>");
+            "{% call(v) each([1, 2]) %}{{ v * 2 }}{% endcall %}",
+            NULL, "<2><4>");
 }
 
 TEST(template_blocks_render_in_place)
@@ -186,8 +190,9 @@ TEST(template_errors_name_their_line)
     FAILS("a\nb\n{{ 1 + }}", NULL, "line 3: unexpected 'end of print statement'");
     FAILS("{% if x %}\n\n{{ 1 }", NULL, "line 3: unexpected '}'");
     FAILS("\n{% nope %}", NULL, "line 2: Encountered unknown tag 'nope'.");
-    FAILS("{% for x in y %}\n{% if x %}", NULL, "line 2: Unexpected end of template. Jinja was looking for the following tags: "
-                                                "'elif' or 'else' or 'endif'.");
+    FAILS("{% for x in y %}\n{% if x %}", NULL,
+          "line 2: Unexpected end of template. Jinja was looking for the following tags: "
+          "'elif' or 'else' or 'endif'.");
     FAILS("{{ 'a'\n| nope }}", NULL, "line 2: No filter named 'nope'.");
     FAILS("x\n{{ 1 / n }}", "{\"n\":0}", "line 2: division by zero");
     FAILS("{# never closed", NULL, "line 1: Missing end of comment tag");
@@ -198,7 +203,8 @@ TEST(template_exceptions_come_as_they_stand)
 {
     we_buf out = { 0 };
     we_error err;
-    CHECK_STATUS(render_text("a\n{{ raise_exception('Roles must alternate!') }}", NULL, NULL, &out, &err), WE_E_TEMPLATE, &err);
+    CHECK_STATUS(render_text("a\n{{ raise_exception('Roles must alternate!') }}", NULL, NULL, &out, &err),
+                 WE_E_TEMPLATE, &err);
     assert_string_equal(err.message, "Roles must alternate!");
     we_buf_deinit(&out);
 }
@@ -241,15 +247,17 @@ TEST(template_conversation_with_tools)
         "{{ call.function.name }}({{ call.function.arguments | tojson }}){% endfor %}\n\n"
         "{% endfor -%}\n"
         "{%- if add_generation_prompt -%}<assistant>{%- endif -%}";
-    RENDERS(t, chat,
-            "[sys]Be brief.\nlook[/sys]\n<user>Weather?\n<assistant>Let me see.\nlook({\"city\": \"K\u00f6ln\", \"days\": [1, 2]})\n"
-            "<tool>rain\n<user>And then?\n<assistant>");
+    RENDERS(
+        t, chat,
+        "[sys]Be brief.\nlook[/sys]\n<user>Weather?\n<assistant>Let me see.\nlook({\"city\": \"K\u00f6ln\", \"days\": [1, 2]})\n"
+        "<tool>rain\n<user>And then?\n<assistant>");
 }
 
 TEST(template_conversation_refuses_bad_order)
 {
-    static const char t[] = "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
-                            "{{ raise_exception('roles must alternate, message ' ~ loop.index) }}{% endif %}{% endfor %}";
+    static const char t[] =
+        "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate, message ' ~ loop.index) }}{% endif %}{% endfor %}";
     FAILS(t, chat, "roles must alternate, message 1");
 }
 
@@ -259,7 +267,9 @@ TEST(template_schema_rendered_by_a_recursive_macro)
         "{%- macro ts(s) -%}{%- if s.type == 'object' -%}{ {%- for k, v in s.properties.items() -%}{{ k }}{{ '?' if k not in "
         "s.get('required', []) }}: {{ ts(v) }}{{ ', ' if not loop.last }}{%- endfor -%} }{%- elif s.type == 'array' -%}"
         "{{ ts(s['items']) }}[]{%- else -%}{{ s.type }}{%- endif -%}{%- endmacro -%}{{ ts(schema) }}";
-    RENDERS(t, "{\"schema\":{\"type\":\"object\",\"required\":[\"a\"],\"properties\":{\"a\":{\"type\":\"string\"},\"b\":{\"type\":\"array\","
-               "\"items\":{\"type\":\"object\",\"properties\":{\"c\":{\"type\":\"integer\"}}}}}}}",
-            "{a: string, b?: {c?: integer}[]}");
+    RENDERS(
+        t,
+        "{\"schema\":{\"type\":\"object\",\"required\":[\"a\"],\"properties\":{\"a\":{\"type\":\"string\"},\"b\":{\"type\":\"array\","
+        "\"items\":{\"type\":\"object\",\"properties\":{\"c\":{\"type\":\"integer\"}}}}}}}",
+        "{a: string, b?: {c?: integer}[]}");
 }

@@ -40,9 +40,11 @@ static void expect_context(const char *messages, const char *tools, const char *
 
 TEST(chat_context_has_defaults_and_special_tokens)
 {
-    expect_context("[{\"role\":\"user\"}]", NULL, NULL,
-                   "{{ tools is none }}{{ documents is none }}{{ add_generation_prompt }}{{ bos_token }}{{ eos_token is defined }}"
-                   "{{ additional_special_tokens is defined }}", "TrueTrueTrue<s>FalseFalse");
+    expect_context(
+        "[{\"role\":\"user\"}]", NULL, NULL,
+        "{{ tools is none }}{{ documents is none }}{{ add_generation_prompt }}{{ bos_token }}{{ eos_token is defined }}"
+        "{{ additional_special_tokens is defined }}",
+        "TrueTrueTrue<s>FalseFalse");
     expect_context("[{\"role\":\"user\"}]", "[]", "{\"enable_thinking\":false,\"bos_token\":\"B\"}",
                    "{{ tools }}{{ enable_thinking }}{{ bos_token }}", "[]FalseB");
 }
@@ -57,8 +59,8 @@ TEST(chat_context_gives_reasoning_all_its_names)
 {
     expect_context("[{\"role\":\"a\",\"reasoning\":\"r\"}]", NULL, NULL, "{{ messages[0] }}",
                    "{'thinking': 'r', 'role': 'a', 'reasoning': 'r', 'reasoning_content': 'r'}");
-    expect_context("[{\"role\":\"a\",\"reasoning_content\":\"c\",\"thinking\":\"t\",\"z\":1}]", NULL, NULL, "{{ messages[0] }}",
-                   "{'thinking': 't', 'role': 'a', 'reasoning_content': 'c', 'z': 1}");
+    expect_context("[{\"role\":\"a\",\"reasoning_content\":\"c\",\"thinking\":\"t\",\"z\":1}]", NULL, NULL,
+                   "{{ messages[0] }}", "{'thinking': 't', 'role': 'a', 'reasoning_content': 'c', 'z': 1}");
     expect_context("[{\"role\":\"a\",\"thinking\":null,\"reasoning_content\":\"c\"}]", NULL, NULL, "{{ messages[0] }}",
                    "{'thinking': 'c', 'role': 'a', 'reasoning_content': 'c'}");
 }
@@ -70,9 +72,12 @@ TEST(chat_context_takes_the_last_of_repeated_keys)
 
 TEST(chat_context_refuses_what_is_no_conversation)
 {
-    static const struct { const char *messages, *variables, *message; } cases[] = {
-        { "[]", NULL, "no messages" }, { "{}", NULL, "expected an array" }, { NULL, NULL, "expected an array" },
-        { "[1]", NULL, "message 0 is a number" }, { "[{}]", "[1]", "variables" },
+    static const struct {
+        const char *messages, *variables, *message;
+    } cases[] = {
+        { "[]", NULL, "no messages" },       { "{}", NULL, "expected an array" },
+        { NULL, NULL, "expected an array" }, { "[1]", NULL, "message 0 is a number" },
+        { "[{}]", "[1]", "variables" },
     };
     for (size_t i = 0; i < WE_COUNT(cases); i++) {
         chat_case c = { 0 };

@@ -14,7 +14,8 @@ TEST(template_limits_ranges)
 
 TEST(template_limits_steps)
 {
-    FAILS_WITHIN(&small, "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", "too many steps");
+    FAILS_WITHIN(&small, "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
+                 "too many steps");
     FAILS("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", NULL, "too many steps");
 }
 
@@ -23,8 +24,10 @@ TEST(template_limits_memory)
     FAILS("{{ 'a' * 10 ** 9 }}", NULL, "too much memory");
     FAILS("{{ [1] * 10 ** 9 }}", NULL, "");
     FAILS("{{ 'a' * 10 ** 30 }}", NULL, "cannot fit 'int' into an index-sized integer");
-    FAILS_WITHIN(&small, "{% set ns = namespace(s='abcdefgh') %}{% for i in range(40) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
-                 "too much memory");
+    FAILS_WITHIN(
+        &small,
+        "{% set ns = namespace(s='abcdefgh') %}{% for i in range(40) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+        "too much memory");
     FAILS("{{ 10 ** (10 ** 10) }}", NULL, "too large");
     FAILS("{{ 7 ** (7 ** 7) }}", NULL, "too large");
 }
@@ -44,13 +47,17 @@ TEST(template_limits_recursion)
     FAILS("{% block a %}{{ self.a() }}{% endblock %}", NULL, "maximum recursion depth exceeded");
     FAILS("{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}", NULL,
           "maximum recursion depth exceeded");
+    FAILS(
+        "{% set ns = namespace(g=[1]) %}{% for i in range(90000) %}{% set ns.g = ns.g | select %}{% endfor %}{{ ns.g | list }}",
+        NULL, "maximum recursion depth exceeded");
     FAILS("{% set ns = namespace() %}{% set ns.me = ns %}{{ ns }}", NULL, "maximum recursion depth exceeded");
 }
 
 TEST(template_limits_recursion_lets_macros_go_deep)
 {
-    RENDERS("{% macro m(n) %}{% if n %}{% for i in [1] %}{{ m(n - 1) }}{% endfor %}{% else %}end{% endif %}{% endmacro %}{{ m(100) }}",
-            NULL, "end");
+    RENDERS(
+        "{% macro m(n) %}{% if n %}{% for i in [1] %}{{ m(n - 1) }}{% endfor %}{% else %}end{% endif %}{% endmacro %}{{ m(100) }}",
+        NULL, "end");
 }
 
 static void repeat(we_buf *buf, const char *text, int n)
@@ -60,9 +67,17 @@ static void repeat(we_buf *buf, const char *text, int n)
 
 TEST(template_limits_nesting_of_the_source)
 {
-    static const struct { const char *open, *middle, *close; const char *message; } cases[] = {
-        { "(", "1", ")", "nested" }, { "[", "", "]", "nested" }, { "-", "1", "", "nested" }, { "not ", "1", "", "nested" },
-        { "1 if 0 else ", "1", "", "nested" }, { "1 + ", "1", "", "too long" }, { "1 | abs", "", "", "too long" },
+    static const struct {
+        const char *open, *middle, *close;
+        const char *message;
+    } cases[] = {
+        { "(", "1", ")", "nested" },
+        { "[", "", "]", "nested" },
+        { "-", "1", "", "nested" },
+        { "not ", "1", "", "nested" },
+        { "1 if 0 else ", "1", "", "nested" },
+        { "1 + ", "1", "", "too long" },
+        { "1 | abs", "", "", "too long" },
     };
     for (size_t i = 0; i < WE_COUNT(cases); i++) {
         we_buf t = { 0 };
@@ -92,10 +107,12 @@ TEST(template_limits_let_long_expressions_be)
 
 TEST(template_collects_text_in_linear_time) /* 20,000 pieces of 100 bytes: 20 GB if each were copied */
 {
-    RENDERS("{% set ns = namespace(s='') %}{% for i in range(20000) %}{% set ns.s = ns.s + 'x' * 100 %}{% endfor %}{{ ns.s | length }}",
-            NULL, "2000000");
-    RENDERS("{% set ns = namespace(l=[]) %}{% for i in range(20000) %}{% set ns.l = ns.l + [i] %}{% endfor %}{{ ns.l | sum }}", NULL,
-            "199990000");
+    RENDERS(
+        "{% set ns = namespace(s='') %}{% for i in range(20000) %}{% set ns.s = ns.s + 'x' * 100 %}{% endfor %}{{ ns.s | length }}",
+        NULL, "2000000");
+    RENDERS(
+        "{% set ns = namespace(l=[]) %}{% for i in range(20000) %}{% set ns.l = ns.l + [i] %}{% endfor %}{{ ns.l | sum }}",
+        NULL, "199990000");
 }
 
 TEST(template_refuses_bytes_that_are_no_text)
@@ -118,8 +135,9 @@ TEST(template_context_must_be_an_object)
 
 TEST(template_survives_failing_allocations)
 {
-    static const char t[] = "{% macro m(x) %}{{ x | tojson }}{% endmacro %}{% set ns = namespace(s='') %}{% for i in l | sort %}"
-                            "{% set ns.s = ns.s ~ i ~ ',' %}{% endfor %}{{ ns.s }}{{ m({'a': l}) }}{{ '%5d' % 3 }}{{ 2 ** 100 }}";
+    static const char t[] =
+        "{% macro m(x) %}{{ x | tojson }}{% endmacro %}{% set ns = namespace(s='') %}{% for i in l | sort %}"
+        "{% set ns.s = ns.s ~ i ~ ',' %}{% endfor %}{{ ns.s }}{{ m({'a': l}) }}{{ '%5d' % 3 }}{{ 2 ** 100 }}";
     we_error err;
     we_status st = WE_E_NOMEM;
     EACH_ALLOCATION_FAILING(st == WE_OK)
