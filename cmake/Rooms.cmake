@@ -3,6 +3,7 @@
 # What a room may use from outside. (Threads and libm are everybody's.)
 set(we_needs_format ZLIB::ZLIB)
 set(we_needs_tokenizer PkgConfig::UTF8PROC)
+set(we_needs_template PkgConfig::UTF8PROC)
 set(we_needs_app_cli we_edit)
 
 # Kernel files are for one kind of processor each, and say so in their names.
