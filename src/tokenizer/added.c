@@ -35,13 +35,11 @@ static we_status parse_one(we_tok *tok, we_added *added, const we_json *json, si
 static we_status normalize_content(we_tok *tok, we_added *added, we_error *err)
 {
     added->form = added->content;
-    if (!added->normalized || tok->normalizers.n == 0)
-        return WE_OK;
+    if (!added->normalized || tok->normalizers.n == 0) return WE_OK;
     we_tok_work work = { 0 };
     we_str form;
     we_status st = we_tok_normalize(tok, &work, added->content, &form, err);
-    if (!st)
-        st = we_tok_copy(tok, form, &added->form, err);
+    if (!st) st = we_tok_copy(tok, form, &added->form, err);
     we_buf_deinit(&work.normal[0]);
     we_buf_deinit(&work.normal[1]);
     return st;
@@ -57,29 +55,25 @@ static we_added *find_content(we_added_list *list, const we_vocab *seen, we_str 
 we_status we_tok_parse_added(we_tok *tok, const we_json *json, we_error *err)
 {
     we_added_list *list = &tok->added;
-    if (!json || json->type == WE_JSON_NULL)
-        return WE_OK;
+    if (!json || json->type == WE_JSON_NULL) return WE_OK;
     if (json->type != WE_JSON_ARRAY)
         return we_fail(err, WE_E_FORMAT, "added_tokens is %s, expected an array", we_json_type_name(json));
     list->tokens = we_arena_calloc(&tok->arena, json->n, sizeof(*list->tokens));
-    if (!list->tokens)
-        return we_fail(err, WE_E_NOMEM, "no memory for added tokens");
+    if (!list->tokens) return we_fail(err, WE_E_NOMEM, "no memory for added tokens");
     we_vocab seen = { 0 };
     we_status st = WE_OK;
     size_t index = 0;
     int32_t next_id = (int32_t)tok->vocab.n;
     for (const we_json *one = json->first; one && !st; one = one->next, index++) {
         we_added added = { 0 };
-        if ((st = parse_one(tok, &added, one, index, err)) || added.content.len == 0)
-            continue;
-        if ((st = normalize_content(tok, &added, err)))
-            continue;
+        if ((st = parse_one(tok, &added, one, index, err)) || added.content.len == 0) continue;
+        if ((st = normalize_content(tok, &added, err))) continue;
         we_added *before = find_content(list, &seen, added.content);
         int32_t id = before ? before->id : we_vocab_find(&tok->vocab, added.content);
-        if (id < 0)
-            id = next_id++;
+        if (id < 0) id = next_id++;
         if (id != added.id)
-            we_log(tokenizer, WARN, "added_tokens[%zu] says id %d; as in Hugging Face tokenizers it gets %d", index, added.id, id);
+            we_log(tokenizer, WARN, "added_tokens[%zu] says id %d; as in Hugging Face tokenizers it gets %d", index,
+                   added.id, id);
         added.id = id;
         if (before) {
             *before = added;
@@ -91,7 +85,9 @@ we_status we_tok_parse_added(we_tok *tok, const we_json *json, we_error *err)
             list->tokens[list->n++] = added;
     }
     for (size_t i = 0; i < list->n && !st; i++) {
-        const we_added *added = &list->tokens[i];
+        we_added *added = &list->tokens[i];
+        const we_added *named = find_content(list, &seen, added->form);
+        added->skipped = named && named->special;
         bool *any = added->normalized ? &list->any_normal : &list->any_raw;
         if (added->form.len == 0) /* the normalizer leaves nothing of it: never found */
             continue;
@@ -121,8 +117,7 @@ static int32_t longest_at(const we_trie *trie, we_str text, size_t start, size_t
             found = trie->values[node];
             *end = i;
         }
-        if (i == text.len)
-            break;
+        if (i == text.len) break;
         node = we_trie_step(trie, node, (unsigned char)text.ptr[i]);
     }
     return found;
@@ -130,21 +125,16 @@ static int32_t longest_at(const we_trie *trie, we_str text, size_t start, size_t
 
 static uint32_t rune_before(we_str text, size_t i)
 {
-    do
-        i--;
+    do i--;
     while (i > 0 && (text.ptr[i] & 0xC0) == 0x80);
     return we_utf8_next(text, &i);
 }
 
-static bool is_word(uint32_t rune)
-{
-    return we_uni_flags(rune) & WE_UNI_WORD;
-}
+static bool is_word(uint32_t rune) { return we_uni_flags(rune) & WE_UNI_WORD; }
 
 static size_t skip_space_back(we_str text, size_t i, size_t stop)
 {
-    while (i > stop && (we_uni_flags(rune_before(text, i)) & WE_UNI_SPACE))
-        do
+    while (i > stop && (we_uni_flags(rune_before(text, i)) & WE_UNI_SPACE)) do
             i--;
         while ((text.ptr[i] & 0xC0) == 0x80);
     return i;
@@ -154,8 +144,7 @@ static size_t skip_space(we_str text, size_t i)
 {
     while (i < text.len) {
         size_t next = i;
-        if (!(we_uni_flags(we_utf8_next(text, &next)) & WE_UNI_SPACE))
-            break;
+        if (!(we_uni_flags(we_utf8_next(text, &next)) & WE_UNI_SPACE)) break;
         i = next;
     }
     return i;
@@ -184,18 +173,13 @@ we_status we_added_split(const we_added_list *added, bool normalized, we_str tex
                 (end < text.len && is_word(we_utf8_next(text, &next))))
                 continue;
         }
-        if (token->lstrip)
-            start = skip_space_back(text, start, done);
-        if (token->rstrip)
-            end = skip_space(text, end);
-        start = WE_MAX(start, done);
-        if (start > done)
-            st = text_fn(user, (we_str){ text.ptr + done, start - done }, done, err);
-        if (!st)
-            st = token_fn(user, token->id, err);
+        if (token->lstrip) start = skip_space_back(text, start, done);
+        if (token->rstrip) end = skip_space(text, end);
+        if (start > done) st = text_fn(user, (we_str){ text.ptr + done, start - done }, done, err);
+        bool eaten = token->lstrip && done >= end; /* the token before took all of it as white space */
+        if (!st && !eaten) st = token_fn(user, token->id, err);
         done = end;
     }
-    if (!st && done < text.len)
-        st = text_fn(user, (we_str){ text.ptr + done, text.len - done }, done, err);
+    if (!st && done < text.len) st = text_fn(user, (we_str){ text.ptr + done, text.len - done }, done, err);
     return st;
 }

@@ -16,33 +16,27 @@ typedef struct decoder_kind {
     bool whole_tokens;                              /* feed wants begins && ends */
 } decoder_kind;
 
-static const we_part *part_of(const we_decode *d, size_t stage)
-{
-    return &d->tok->decoders.parts[stage];
-}
+static const we_part *part_of(const we_decode *d, size_t stage) { return &d->tok->decoders.parts[stage]; }
 
-static we_status no_memory(const we_decode *d)
-{
-    return we_fail(d->err, WE_E_NOMEM, "no memory to decode tokens");
-}
+static we_status no_memory(const we_decode *d) { return we_fail(d->err, WE_E_NOMEM, "no memory to decode tokens"); }
+
+#define MAX_TOKEN ((size_t)1 << 26) /* Replaces in a row could make one of any length */
 
 /* Hand a part to the decoder behind `stage`. */
 static we_status pass(we_decode *d, size_t stage, we_str text, bool begins, bool ends)
 {
     stage++;
+    if (text.len > MAX_TOKEN) return we_fail(d->err, WE_E_RANGE, "a decoded token exceeds 64 MB");
     if (stage >= d->tok->decoders.n) {
         we_buf_append_str(d->out, text);
         return d->out->failed ? no_memory(d) : WE_OK;
     }
     const decoder_kind *kind = part_of(d, stage)->kind;
     we_decode_stage *s = &d->stages[stage];
-    if (!kind->whole_tokens || (begins && ends))
-        return kind->feed(d, stage, text, begins, ends);
-    if (begins)
-        we_buf_clear(&s->gather);
+    if (!kind->whole_tokens || (begins && ends)) return kind->feed(d, stage, text, begins, ends);
+    if (begins) we_buf_clear(&s->gather);
     we_buf_append_str(&s->gather, text);
-    if (s->gather.failed)
-        return no_memory(d);
+    if (s->gather.failed) return no_memory(d);
     return ends ? kind->feed(d, stage, we_buf_str(&s->gather), true, true) : WE_OK;
 }
 
@@ -53,26 +47,21 @@ int we_rune_to_byte(uint32_t rune)
     if (rune < 0x100)
         return (rune >= '!' && rune <= '~') || (rune >= 0xA1 && rune <= 0xAC) || rune >= 0xAE ? (int)rune : -1;
     uint32_t n = rune - 0x100; /* the others, in order: 00-20, 7F-A0, AD */
-    if (n <= 0x20)
-        return (int)n;
-    if (n <= 0x42)
-        return (int)(n - 0x21 + 0x7F);
+    if (n <= 0x20) return (int)n;
+    if (n <= 0x42) return (int)(n - 0x21 + 0x7F);
     return n == 0x43 ? 0xAD : -1;
 }
 
 uint32_t we_byte_to_rune(unsigned char byte)
 {
-    if (byte <= 0x20)
-        return 0x100U + byte;
-    if (byte >= 0x7F && byte <= 0xA0)
-        return 0x121U + byte - 0x7F;
+    if (byte <= 0x20) return 0x100U + byte;
+    if (byte >= 0x7F && byte <= 0xA0) return 0x121U + byte - 0x7F;
     return byte == 0xAD ? 0x143 : byte;
 }
 
 void we_byte_level_append(we_buf *out, we_str bytes)
 {
-    if (!we_buf_reserve(out, bytes.len * 2))
-        return;
+    if (!we_buf_reserve(out, bytes.len * 2)) return;
     for (size_t i = 0; i < bytes.len; i++) {
         uint32_t rune = we_byte_to_rune((unsigned char)bytes.ptr[i]);
         if (rune < 0x80)
@@ -93,10 +82,8 @@ static we_status pass_characters(we_decode *d, size_t stage, bool at_end)
     we_status st = WE_OK;
     if (we_utf8_valid(text) != text.len) { /* one U+FFFD for each maximal broken part */
         we_buf_clear(&s->last);
-        for (size_t i = 0; i < text.len;)
-            we_buf_append_rune(&s->last, we_utf8_next(text, &i));
-        if (s->last.failed)
-            return no_memory(d);
+        for (size_t i = 0; i < text.len;) we_buf_append_rune(&s->last, we_utf8_next(text, &i));
+        if (s->last.failed) return no_memory(d);
         text = we_buf_str(&s->last);
     }
     if (text.len || at_end) {
@@ -125,17 +112,13 @@ static we_status feed_byte_level(we_decode *d, size_t stage, we_str text, bool b
     return s->held.failed ? no_memory(d) : pass_characters(d, stage, false);
 }
 
-static we_status flush_byte_level(we_decode *d, size_t stage)
-{
-    return pass_characters(d, stage, true);
-}
+static we_status flush_byte_level(we_decode *d, size_t stage) { return pass_characters(d, stage, true); }
 
 /* ---- ByteFallback ---- */
 
 static int hex(char c)
 {
-    if (c >= '0' && c <= '9')
-        return c - '0';
+    if (c >= '0' && c <= '9') return c - '0';
     c |= 32;
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
@@ -143,8 +126,7 @@ static int hex(char c)
 /* The byte of "<0xNN>", -1: another token. A plus sign before one digit counts, since Rust's parser takes it. */
 static int byte_token(we_str text)
 {
-    if (text.len != 6 || memcmp(text.ptr, "<0x", 3) != 0 || text.ptr[5] != '>')
-        return -1;
+    if (text.len != 6 || memcmp(text.ptr, "<0x", 3) != 0 || text.ptr[5] != '>') return -1;
     int high = text.ptr[3] == '+' ? 0 : hex(text.ptr[3]), low = hex(text.ptr[4]);
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
@@ -155,15 +137,12 @@ static we_status end_run(we_decode *d, size_t stage)
     we_decode_stage *s = &d->stages[stage];
     we_str run = we_buf_str(&s->held);
     we_status st = WE_OK;
-    if (run.len == 0)
-        return WE_OK;
+    if (run.len == 0) return WE_OK;
     if (we_utf8_valid(run) == run.len) {
         st = pass(d, stage, (we_str){ run.ptr + s->given, run.len - s->given }, s->given == 0, true);
     } else {
-        if (s->given)
-            st = pass(d, stage, (we_str){ "", 0 }, false, true);
-        for (size_t i = s->given; i < run.len && !st; i++)
-            st = pass(d, stage, WE_STR("\xEF\xBF\xBD"), true, true);
+        if (s->given) st = pass(d, stage, (we_str){ "", 0 }, false, true);
+        for (size_t i = s->given; i < run.len && !st; i++) st = pass(d, stage, WE_STR("\xEF\xBF\xBD"), true, true);
     }
     we_buf_clear(&s->held);
     s->given = 0;
@@ -179,11 +158,9 @@ static we_status feed_byte_fallback(we_decode *d, size_t stage, we_str text, boo
         return st ? st : pass(d, stage, text, begins, ends);
     }
     we_buf_append_char(&s->held, (char)byte);
-    if (s->held.failed)
-        return no_memory(d);
+    if (s->held.failed) return no_memory(d);
     we_str rest = { s->held.ptr + s->given, s->held.len - s->given };
-    if (!d->streaming || we_utf8_valid(rest) != rest.len)
-        return WE_OK;
+    if (!d->streaming || we_utf8_valid(rest) != rest.len) return WE_OK;
     we_status st = pass(d, stage, rest, s->given == 0, false);
     s->given = s->held.len;
     return st;
@@ -247,8 +224,7 @@ static we_status feed_strip(we_decode *d, size_t stage, we_str text, bool begins
             s->first_done = false;
         }
     }
-    if (!st)
-        st = pass(d, stage, (we_str){ text.ptr + from, text.len - from }, s->first_done, ends);
+    if (!st) st = pass(d, stage, (we_str){ text.ptr + from, text.len - from }, s->first_done, ends);
     s->first_done = false;
     return st;
 }
@@ -273,8 +249,7 @@ static we_status feed_metaspace(we_decode *d, size_t stage, we_str text, bool be
 {
     const we_part *part = part_of(d, stage);
     we_decode_stage *s = &d->stages[stage];
-    if (begins)
-        s->index++;
+    if (begins) s->index++;
     bool drop = s->index == 1 && part->scheme != WE_PREPEND_NEVER; /* every one of the first token */
     we_buf_clear(&s->last);
     for (size_t i = 0; i < text.len;) {
@@ -327,14 +302,11 @@ static we_status feed_replace_literal(we_decode *d, size_t stage, we_str text, b
     size_t hold = 0;
     if (!ends && part->literal.len)
         for (size_t n = WE_MIN(part->literal.len - 1, all.len - from); n > 0 && !hold; n--)
-            if (memcmp(all.ptr + all.len - n, part->literal.ptr, n) == 0)
-                hold = n;
+            if (memcmp(all.ptr + all.len - n, part->literal.ptr, n) == 0) hold = n;
     we_buf_append(&s->last, all.ptr + from, all.len - from - hold);
     we_status st = we_part_scan_deinit(&scan, d->err);
-    if (s->held.failed || s->last.failed)
-        return no_memory(d);
-    if (hold)
-        memmove(s->held.ptr, s->held.ptr + all.len - hold, hold);
+    if (s->held.failed || s->last.failed) return no_memory(d);
+    if (hold) memmove(s->held.ptr, s->held.ptr + all.len - hold, hold);
     s->held.len = hold;
     bool first = s->first_done;
     s->first_done = false;
@@ -346,16 +318,13 @@ static we_status feed_replace(we_decode *d, size_t stage, we_str text, bool begi
 {
     const we_part *part = part_of(d, stage);
     we_decode_stage *s = &d->stages[stage];
-    if (part->is_literal)
+    if (part->is_literal && part->literal.len) /* an empty one matches between all characters: as a regex */
         return feed_replace_literal(d, stage, text, begins, ends);
     if (!begins || !ends) {
-        if (begins)
-            we_buf_clear(&s->gather);
+        if (begins) we_buf_clear(&s->gather);
         we_buf_append_str(&s->gather, text);
-        if (s->gather.failed)
-            return no_memory(d);
-        if (!ends)
-            return WE_OK;
+        if (s->gather.failed) return no_memory(d);
+        if (!ends) return WE_OK;
         text = we_buf_str(&s->gather);
     }
     we_part_scan scan;
@@ -369,8 +338,7 @@ static we_status feed_replace(we_decode *d, size_t stage, we_str text, bool begi
     }
     we_buf_append(&s->last, text.ptr + from, text.len - from);
     we_status st = we_part_scan_deinit(&scan, d->err);
-    if (s->last.failed)
-        return no_memory(d);
+    if (s->last.failed) return no_memory(d);
     return st ? st : pass(d, stage, we_buf_str(&s->last), true, true);
 }
 
@@ -421,13 +389,12 @@ static bool replace_in(we_buf *buf, we_str from, we_str to)
 
 static bool clean_up(we_buf *buf)
 {
-    static const char *const pairs[][2] = {
-        { " .", "." }, { " ?", "?" }, { " !", "!" }, { " ,", "," }, { " ' ", "'" }, { " n't", "n't" }, { " 'm", "'m" },
-        { " do not", " don't" }, { " 's", "'s" }, { " 've", "'ve" }, { " 're", "'re" }
-    };
+    static const char *const pairs[][2] = { { " .", "." },     { " ?", "?" },           { " !", "!" },
+                                            { " ,", "," },     { " ' ", "'" },          { " n't", "n't" },
+                                            { " 'm", "'m" },   { " do not", " don't" }, { " 's", "'s" },
+                                            { " 've", "'ve" }, { " 're", "'re" } };
     bool ok = !buf->failed;
-    if (ok && buf->len && !memchr(buf->ptr, ' ', buf->len))
-        return true;
+    if (ok && buf->len && !memchr(buf->ptr, ' ', buf->len)) return true;
     for (size_t i = 0; ok && i < WE_COUNT(pairs); i++)
         ok = replace_in(buf, we_str_from(pairs[i][0]), we_str_from(pairs[i][1]));
     return ok;
@@ -445,8 +412,7 @@ static we_status feed_wordpiece(we_decode *d, size_t stage, we_str text, bool be
             we_buf_append_char(&s->last, ' ');
     }
     we_buf_append_str(&s->last, text);
-    if (s->last.failed || (part->cleanup && !clean_up(&s->last)))
-        return no_memory(d);
+    if (s->last.failed || (part->cleanup && !clean_up(&s->last))) return no_memory(d);
     return pass(d, stage, we_buf_str(&s->last), begins, ends);
 }
 
@@ -470,8 +436,7 @@ static we_status feed_ctc(we_decode *d, size_t stage, we_str text, bool begins, 
     we_buf out = { 0 };
     replace_all(&out, text, part->text, WE_STR(""));
     bool ok = !out.failed && !s->last.failed;
-    if (ok && part->cleanup)
-        ok = clean_up(&out) && replace_in(&out, part->text2, WE_STR(" "));
+    if (ok && part->cleanup) ok = clean_up(&out) && replace_in(&out, part->text2, WE_STR(" "));
     we_status st = !ok ? no_memory(d) : out.len ? pass(d, stage, we_buf_str(&out), begins, ends) : WE_OK;
     we_buf_deinit(&out);
     return st;
@@ -494,8 +459,7 @@ static we_status parse_ctc(we_tok *tok, we_part *part, const we_json *json, cons
 static size_t find(we_str text, we_str what) /* text.len: not there */
 {
     for (size_t i = 0; i + what.len <= text.len; i++)
-        if (memcmp(text.ptr + i, what.ptr, what.len) == 0)
-            return i;
+        if (memcmp(text.ptr + i, what.ptr, what.len) == 0) return i;
     return text.len;
 }
 
@@ -504,8 +468,7 @@ static we_status end_word(we_decode *d, size_t stage, bool last)
 {
     const we_part *part = part_of(d, stage);
     we_decode_stage *s = &d->stages[stage];
-    if (!s->seen)
-        return WE_OK;
+    if (!s->seen) return WE_OK;
     s->seen = false;
     we_buf_clear(&s->last);
     replace_all(&s->last, we_buf_str(&s->held), part->text, last ? WE_STR("") : WE_STR(" "));
@@ -518,20 +481,15 @@ static we_status feed_bpe(we_decode *d, size_t stage, we_str text, bool begins, 
     (void)begins, (void)ends;
     we_decode_stage *s = &d->stages[stage];
     we_status st = end_word(d, stage, false);
-    if (st)
-        return st;
+    if (st) return st;
     s->given = find(text, part_of(d, stage)->text);
     s->seen = true;
     we_buf_append(&s->held, text.ptr + s->given, text.len - s->given);
-    if (s->held.failed)
-        return no_memory(d);
+    if (s->held.failed) return no_memory(d);
     return s->given ? pass(d, stage, (we_str){ text.ptr, s->given }, true, false) : WE_OK;
 }
 
-static we_status flush_bpe(we_decode *d, size_t stage)
-{
-    return end_word(d, stage, true);
-}
+static we_status flush_bpe(we_decode *d, size_t stage) { return end_word(d, stage, true); }
 
 static we_status parse_bpe(we_tok *tok, we_part *part, const we_json *json, const char *where, we_error *err)
 {
@@ -565,7 +523,8 @@ we_status we_tok_parse_decoders(we_tok *tok, const we_json *json, we_error *err)
 we_status we_decode_init(we_decode *d, const we_tok *tok, bool streaming, we_error *err)
 {
     *d = (we_decode){ .tok = tok, .streaming = streaming };
-    d->stages = we_calloc(tok->decoders.n + 1, sizeof(*d->stages)); /* the last one counts tokens where there is no decoder */
+    d->stages =
+        we_calloc(tok->decoders.n + 1, sizeof(*d->stages)); /* the last one counts tokens where there is no decoder */
     return d->stages ? WE_OK : we_fail(err, WE_E_NOMEM, "no memory to decode tokens");
 }
 
@@ -591,11 +550,15 @@ void we_decode_deinit(we_decode *d)
 
 static bool token_text(const we_tok *tok, int32_t id, bool skip_special, we_str *text)
 {
-    if (id < 0 || (size_t)id >= tok->n_ids || !tok->by_id[id])
-        return false;
+    if (id < 0 || (size_t)id >= tok->n_ids || !tok->by_id[id]) return false;
     uint32_t index = tok->by_id[id];
-    *text = index & WE_TOK_ADDED ? tok->added.tokens[(index & ~WE_TOK_ADDED) - 1].form : we_vocab_text(&tok->vocab, index - 1);
-    return !(skip_special && we_tok_is_special(tok, id));
+    if (!(index & WE_TOK_ADDED)) {
+        *text = we_vocab_text(&tok->vocab, index - 1);
+        return true;
+    }
+    const we_added *added = &tok->added.tokens[(index & ~WE_TOK_ADDED) - 1];
+    *text = added->form;
+    return !(skip_special && added->skipped);
 }
 
 we_status we_decode_feed(we_decode *d, int32_t id, bool skip_special, we_buf *out, we_error *err)
@@ -603,8 +566,7 @@ we_status we_decode_feed(we_decode *d, int32_t id, bool skip_special, we_buf *ou
     we_str text;
     d->out = out;
     d->err = err;
-    if (!token_text(d->tok, id, skip_special, &text))
-        return WE_OK;
+    if (!token_text(d->tok, id, skip_special, &text)) return WE_OK;
     if (!d->tok->has_decoder && d->stages[0].index++) /* tokens with spaces between them */
         we_buf_append_char(out, ' ');
     return pass(d, (size_t)-1, text, true, true);
@@ -617,10 +579,8 @@ we_status we_decode_flush(we_decode *d, we_buf *out, we_error *err)
     d->err = err;
     for (size_t i = 0; i < d->tok->decoders.n && !st; i++) {
         const decoder_kind *kind = part_of(d, i)->kind;
-        if (kind->flush)
-            st = kind->flush(d, i);
+        if (kind->flush) st = kind->flush(d, i);
     }
-    for (size_t i = 0; i <= d->tok->decoders.n; i++)
-        stage_reset(&d->stages[i]);
+    for (size_t i = 0; i <= d->tok->decoders.n; i++) stage_reset(&d->stages[i]);
     return st;
 }

@@ -41,10 +41,8 @@ static we_status unigram_finish(we_tok *tok, const we_json *settings, we_error *
         return we_fail(err, WE_E_FORMAT, "model.vocab: expected an array of [\"token\", score]");
     size_t unk = SIZE_MAX;
     we_status st = we_tok_get_bool(settings, "byte_fallback", "model", &m->byte_fallback, err);
-    if (!st)
-        st = we_tok_get_size(settings, "unk_id", "model", &unk, err);
-    if (st)
-        return st;
+    if (!st) st = we_tok_get_size(settings, "unk_id", "model", &unk, err);
+    if (st) return st;
     if (unk != SIZE_MAX && unk >= tok->vocab.n)
         return we_fail(err, WE_E_FORMAT, "model.unk_id is %zu, but the vocabulary has %zu tokens", unk, tok->vocab.n);
     m->unk_id = unk == SIZE_MAX ? -1 : (int32_t)unk;
@@ -53,8 +51,7 @@ static we_status unigram_finish(we_tok *tok, const we_json *settings, we_error *
         we_str text = we_vocab_text(&tok->vocab, i);
         if (text.len && !we_trie_add(&m->trie, text, (int32_t)i))
             return we_fail(err, WE_E_NOMEM, "no memory for model.vocab");
-        if (m->scores[i] < lowest)
-            lowest = m->scores[i];
+        if (m->scores[i] < lowest) lowest = m->scores[i];
     }
     m->unk_score = lowest - UNK_PENALTY;
     for (unsigned b = 0; b < 256; b++) {
@@ -67,8 +64,7 @@ static we_status unigram_finish(we_tok *tok, const we_json *settings, we_error *
 
 static void unigram_free(we_tok *tok)
 {
-    if (!tok->unigram)
-        return;
+    if (!tok->unigram) return;
     we_trie_deinit(&tok->unigram->trie);
     we_free(tok->unigram->scores);
     we_free(tok->unigram);
@@ -76,15 +72,13 @@ static void unigram_free(we_tok *tok)
 
 static void improve(best_node *node, double score, uint32_t from, int32_t id)
 {
-    if (node->from == NO_WAY || score > node->score)
-        *node = (best_node){ score, from, id };
+    if (node->from == NO_WAY || score > node->score) *node = (best_node){ score, from, id };
 }
 
 /* Fill best[0 .. piece.len]. */
 static we_status find_best(const we_unigram *m, we_str piece, best_node *best, we_error *err)
 {
-    for (size_t i = 0; i <= piece.len; i++)
-        best[i] = (best_node){ 0.0, NO_WAY, 0 };
+    for (size_t i = 0; i <= piece.len; i++) best[i] = (best_node){ 0.0, NO_WAY, 0 };
     for (size_t start = 0; start < piece.len;) {
         size_t after = start;
         we_utf8_next(piece, &after);
@@ -96,8 +90,7 @@ static we_status find_best(const we_unigram *m, we_str piece, best_node *best, w
                 improve(&best[i], m->scores[id] + best[start].score, (uint32_t)start, id);
                 single |= i == after;
             }
-            if (i == piece.len)
-                break;
+            if (i == piece.len) break;
             node = we_trie_step(&m->trie, node, (unsigned char)piece.ptr[i]);
         }
         if (!single) {
@@ -115,48 +108,41 @@ static we_status push_token(const we_tok *tok, we_str text, we_ids *out, we_erro
 {
     const we_unigram *m = tok->unigram;
     int32_t id = we_vocab_find(&tok->vocab, text);
-    if (id >= 0)
-        return we_ids_push(out, id, err);
+    if (id >= 0) return we_ids_push(out, id, err);
     bool all = m->byte_fallback;
-    for (size_t i = 0; all && i < text.len; i++)
-        all = m->fallback[(unsigned char)text.ptr[i]] >= 0;
-    if (!all)
-        return we_ids_push(out, m->unk_id, err);
+    for (size_t i = 0; all && i < text.len; i++) all = m->fallback[(unsigned char)text.ptr[i]] >= 0;
+    if (!all) return we_ids_push(out, m->unk_id, err);
     we_status st = WE_OK;
-    for (size_t i = 0; i < text.len && !st; i++)
-        st = we_ids_push(out, m->fallback[(unsigned char)text.ptr[i]], err);
+    for (size_t i = 0; i < text.len && !st; i++) st = we_ids_push(out, m->fallback[(unsigned char)text.ptr[i]], err);
     return st;
 }
 
-static we_status unigram_encode(const we_tok *tok, we_tok_work *work, we_str piece, bool byte_level, we_ids *out, we_error *err)
+static we_status unigram_encode(const we_tok *tok, we_tok_work *work, we_str piece, bool byte_level, we_ids *out,
+                                we_error *err)
 {
     const we_unigram *m = tok->unigram;
     (void)byte_level; /* the caller has written it out: only BPE takes bytes */
     if (piece.len + 1 > work->unigram_capacity) {
         best_node *grown = we_realloc_array(work->unigram, piece.len + 1, sizeof(*grown));
-        if (!grown)
-            return we_fail(err, WE_E_NOMEM, "no memory to encode %zu bytes", piece.len);
+        if (!grown) return we_fail(err, WE_E_NOMEM, "no memory to encode %zu bytes", piece.len);
         work->unigram = grown;
         work->unigram_capacity = piece.len + 1;
     }
     best_node *best = work->unigram;
     we_status st = find_best(m, piece, best, err);
-    if (st)
-        return st;
+    if (st) return st;
     uint32_t next = NO_WAY; /* turn the way round: best[i].from becomes the place that follows i */
     for (uint32_t i = (uint32_t)piece.len;;) {
         uint32_t from = best[i].from;
         best[i].from = next;
         next = i;
-        if (i == 0)
-            break;
+        if (i == 0) break;
         i = from;
     }
     for (uint32_t i = 0; i < piece.len && !st;) {
         uint32_t end = best[i].from;
         bool unknown = best[end].id == m->unk_id;
-        while (unknown && end < piece.len && best[best[end].from].id == m->unk_id)
-            end = best[end].from;
+        while (unknown && end < piece.len && best[best[end].from].id == m->unk_id) end = best[end].from;
         st = push_token(tok, (we_str){ piece.ptr + i, end - i }, out, err);
         i = end;
     }

@@ -9,10 +9,7 @@ typedef struct normalizer_kind {
     we_status (*run)(const we_part *part, we_str in, we_buf *out, we_error *err);
 } normalizer_kind;
 
-static we_status done(we_buf *out, we_error *err)
-{
-    return we_buf_status(out, err, "normalized text");
-}
+static we_status done(we_buf *out, we_error *err) { return we_buf_status(out, err, "normalized text"); }
 
 /* ---- Normal forms ---- */
 
@@ -50,8 +47,7 @@ static void append_lower(we_buf *out, uint32_t rune)
 static we_status run_lowercase(const we_part *part, we_str in, we_buf *out, we_error *err)
 {
     (void)part;
-    for (size_t i = 0; i < in.len;)
-        append_lower(out, we_utf8_next(in, &i));
+    for (size_t i = 0; i < in.len;) append_lower(out, we_utf8_next(in, &i));
     return done(out, err);
 }
 
@@ -60,8 +56,7 @@ static we_status drop(we_str in, unsigned flags, we_buf *out, we_error *err)
 {
     for (size_t i = 0; i < in.len;) {
         size_t at = i;
-        if (!(we_uni_flags(we_utf8_next(in, &i)) & flags))
-            we_buf_append(out, in.ptr + at, i - at);
+        if (!(we_uni_flags(we_utf8_next(in, &i)) & flags)) we_buf_append(out, in.ptr + at, i - at);
     }
     return done(out, err);
 }
@@ -87,8 +82,7 @@ static we_status run_nmt(const we_part *part, we_str in, we_buf *out, we_error *
     (void)part;
     for (size_t i = 0; i < in.len;) {
         uint32_t rune = we_utf8_next(in, &i);
-        if (!nmt_drops(rune))
-            we_buf_append_rune(out, nmt_is_space(rune) ? ' ' : rune);
+        if (!nmt_drops(rune)) we_buf_append_rune(out, nmt_is_space(rune) ? ' ' : rune);
     }
     return done(out, err);
 }
@@ -98,17 +92,14 @@ static we_status run_strip(const we_part *part, we_str in, we_buf *out, we_error
     size_t start = 0, end = in.len;
     while (part->left && start < end) {
         size_t next = start;
-        if (!(we_uni_flags(we_utf8_next(in, &next)) & WE_UNI_SPACE))
-            break;
+        if (!(we_uni_flags(we_utf8_next(in, &next)) & WE_UNI_SPACE)) break;
         start = next;
     }
     while (part->right && end > start) {
         size_t last = end - 1;
-        while (last > start && (in.ptr[last] & 0xC0) == 0x80)
-            last--;
+        while (last > start && (in.ptr[last] & 0xC0) == 0x80) last--;
         size_t next = last;
-        if (!(we_uni_flags(we_utf8_next(in, &next)) & WE_UNI_SPACE))
-            break;
+        if (!(we_uni_flags(we_utf8_next(in, &next)) & WE_UNI_SPACE)) break;
         end = last;
     }
     we_buf_append(out, in.ptr + start, end - start);
@@ -131,17 +122,13 @@ static we_status bert_clean(const we_part *part, we_str in, we_buf *out, we_erro
         uint32_t rune = we_utf8_next(in, &i);
         if (part->clean_text) {
             bool blank = rune == '\t' || rune == '\n' || rune == '\r';
-            if (rune == 0 || rune == 0xFFFD || (!blank && (we_uni_flags(rune) & WE_UNI_BERT_CONTROL)))
-                continue;
-            if (blank || (we_uni_flags(rune) & WE_UNI_SPACE))
-                rune = ' ';
+            if (rune == 0 || rune == 0xFFFD || (!blank && (we_uni_flags(rune) & WE_UNI_BERT_CONTROL))) continue;
+            if (blank || (we_uni_flags(rune) & WE_UNI_SPACE)) rune = ' ';
         }
         bool apart = part->handle_chinese_chars && is_ideograph(rune);
-        if (apart)
-            we_buf_append_char(out, ' ');
+        if (apart) we_buf_append_char(out, ' ');
         we_buf_append_rune(out, rune);
-        if (apart)
-            we_buf_append_char(out, ' ');
+        if (apart) we_buf_append_char(out, ' ');
     }
     return done(out, err);
 }
@@ -153,8 +140,7 @@ static we_status run_bert(const we_part *part, we_str in, we_buf *out, we_error 
     if (!st && part->strip_accents) {
         st = we_uni_normalize(WE_UNI_NFD, we_buf_str(&a), &b, err);
         we_buf_clear(&a);
-        if (!st)
-            st = drop(we_buf_str(&b), WE_UNI_MARK_NONSPACING, &a, err);
+        if (!st) st = drop(we_buf_str(&b), WE_UNI_MARK_NONSPACING, &a, err);
     }
     if (!st && part->lowercase)
         st = run_lowercase(part, we_buf_str(&a), out, err);
@@ -189,10 +175,7 @@ static we_status run_replace(const we_part *part, we_str in, we_buf *out, we_err
         we_buf_append(out, in.ptr + from, start - from);
         we_buf_append_str(out, part->text);
         from = end;
-        if (out->len > WE_TOK_MAX_BYTES) {
-            we_part_scan_deinit(&scan, NULL);
-            return we_fail(err, WE_E_RANGE, "the normalized text exceeds 2 GiB");
-        }
+        if (out->len > WE_TOK_MAX_GROWN(in.len)) break; /* the caller says so */
     }
     we_buf_append(out, in.ptr + from, in.len - from);
     we_status st = we_part_scan_deinit(&scan, err);
@@ -207,8 +190,7 @@ static we_status parse_replace(we_tok *tok, we_part *part, const we_json *json, 
 
 static we_status run_prepend(const we_part *part, we_str in, we_buf *out, we_error *err)
 {
-    if (in.len)
-        we_buf_append_str(out, part->text);
+    if (in.len) we_buf_append_str(out, part->text);
     we_buf_append_str(out, in);
     return done(out, err);
 }
@@ -260,8 +242,7 @@ we_status we_tok_parse_normalizers(we_tok *tok, const we_json *json, we_error *e
 static bool changes_nothing(const we_part *part, we_str text)
 {
     const normalizer_kind *kind = part->kind;
-    if (kind->run == run_nfc)
-        return we_uni_is_normal(WE_UNI_NFC, text);
+    if (kind->run == run_nfc) return we_uni_is_normal(WE_UNI_NFC, text);
     if (kind->run == run_replace && part->is_literal && part->literal.len == 1)
         return !memchr(text.ptr, part->literal.ptr[0], text.len);
     return false;
@@ -269,21 +250,20 @@ static bool changes_nothing(const we_part *part, we_str text)
 
 we_status we_tok_normalize(const we_tok *tok, we_tok_work *work, we_str text, we_str *out, we_error *err)
 {
+    const size_t limit = WE_TOK_MAX_GROWN(text.len);
     int write = 0;
     for (size_t i = 0; i < tok->normalizers.n && text.len; i++) {
         const we_part *part = &tok->normalizers.parts[i];
         const normalizer_kind *kind = part->kind;
-        if (changes_nothing(part, text))
-            continue;
+        if (changes_nothing(part, text)) continue;
         we_buf *buf = &work->normal[write];
         we_buf_clear(buf);
         we_status st = kind->run(part, text, buf, err);
-        if (st)
-            return st;
+        if (st) return st;
         text = we_buf_str(buf);
         write ^= 1;
-        if (text.len > WE_TOK_MAX_BYTES)
-            return we_fail(err, WE_E_RANGE, "the normalized text exceeds 2 GiB");
+        if (text.len > limit || text.len > WE_TOK_MAX_BYTES)
+            return we_fail(err, WE_E_RANGE, "the tokenizer's normalizers make the text too long");
     }
     *out = text;
     return WE_OK;

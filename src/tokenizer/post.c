@@ -7,8 +7,8 @@
 #include "tokenizer/tokenizer_int.h"
 
 typedef struct template_piece {
-    int sequence;        /* 0: A, 1: B, -1: special token */
-    const int32_t *ids;  /* the special token's */
+    int sequence;       /* 0: A, 1: B, -1: special token */
+    const int32_t *ids; /* the special token's */
     size_t n_ids;
 } template_piece;
 typedef struct template_data {
@@ -35,12 +35,12 @@ static we_status parse_ids(we_tok *tok, const we_json *json, const char *where, 
     if (!we_json_is(json, WE_JSON_ARRAY))
         return we_fail(err, WE_E_FORMAT, "%s.ids is %s, expected an array", where, we_json_type_name(json));
     int32_t *ids = we_arena_calloc(&tok->arena, json->n, sizeof(*ids));
-    if (!ids)
-        return we_fail(err, WE_E_NOMEM, "no memory for %s", where);
+    if (!ids) return we_fail(err, WE_E_NOMEM, "no memory for %s", where);
     for (const we_json *one = json->first; one; one = one->next) {
         int64_t id;
         if (!we_json_i64(one, &id) || id < 0 || id > WE_TOK_MAX_ID)
-            return we_fail(err, WE_E_FORMAT, "%s.ids[%zu]: expected an id from 0 to %d", where, piece->n_ids, WE_TOK_MAX_ID);
+            return we_fail(err, WE_E_FORMAT, "%s.ids[%zu]: expected an id from 0 to %d", where, piece->n_ids,
+                           WE_TOK_MAX_ID);
         ids[piece->n_ids++] = (int32_t)id;
     }
     piece->ids = ids;
@@ -62,16 +62,16 @@ static we_status parse_piece(we_tok *tok, const we_json *json, const we_json *sp
     }
     piece->sequence = -1;
     const we_json *token = NULL;
-    for (const we_json *one = we_json_is(special_tokens, WE_JSON_OBJECT) ? special_tokens->first : NULL; one; one = one->next)
-        if (we_str_eq(one->key, id))
-            token = one;
+    for (const we_json *one = we_json_is(special_tokens, WE_JSON_OBJECT) ? special_tokens->first : NULL; one;
+         one = one->next)
+        if (we_str_eq(one->key, id)) token = one;
     if (!token)
         return we_fail(err, WE_E_FORMAT, "%s: special_tokens lacks \"%.*s\"", where, (int)WE_MIN(id.len, 60), id.ptr);
     return parse_ids(tok, we_json_get(token, "ids"), where, piece, err);
 }
 
-static we_status parse_pieces(we_tok *tok, const we_json *json, const char *key, const char *where, template_piece **out,
-                              size_t *n, we_error *err)
+static we_status parse_pieces(we_tok *tok, const we_json *json, const char *key, const char *where,
+                              template_piece **out, size_t *n, we_error *err)
 {
     const we_json *list = we_json_get(json, key);
     char place[160];
@@ -90,11 +90,9 @@ static we_status parse_pieces(we_tok *tok, const we_json *json, const char *key,
 static we_status parse_template(we_tok *tok, we_part *part, const we_json *json, const char *where, we_error *err)
 {
     template_data *data = part->data = we_arena_calloc(&tok->arena, 1, sizeof(*data));
-    if (!data)
-        return we_fail(err, WE_E_NOMEM, "no memory for %s", where);
+    if (!data) return we_fail(err, WE_E_NOMEM, "no memory for %s", where);
     we_status st = parse_pieces(tok, json, "single", where, &data->single, &data->n_single, err);
-    if (!st && we_json_get(json, "pair"))
-        st = parse_pieces(tok, json, "pair", where, &data->pair, &data->n_pair, err);
+    if (!st && we_json_get(json, "pair")) st = parse_pieces(tok, json, "pair", where, &data->pair, &data->n_pair, err);
     return st;
 }
 
@@ -103,7 +101,8 @@ static we_status parse_token_pair(const we_json *json, const char *key, const ch
 {
     const we_json *pair = we_json_get(json, key);
     int64_t value;
-    if (!we_json_is(pair, WE_JSON_ARRAY) || !we_json_i64(we_json_at(pair, 1), &value) || value < 0 || value > WE_TOK_MAX_ID)
+    if (!we_json_is(pair, WE_JSON_ARRAY) || !we_json_i64(we_json_at(pair, 1), &value) || value < 0 ||
+        value > WE_TOK_MAX_ID)
         return we_fail(err, WE_E_FORMAT, "%s.%s: expected [\"token\", id]", where, key);
     *id = (size_t)value;
     return WE_OK;
@@ -121,16 +120,14 @@ static we_status parse_cls_sep(we_tok *tok, we_part *part, const we_json *json, 
 static we_status append(we_ids *out, const int32_t *ids, size_t n, we_error *err)
 {
     we_status st = WE_OK;
-    for (size_t i = 0; i < n && !st; i++)
-        st = we_ids_push(out, ids[i], err);
+    for (size_t i = 0; i < n && !st; i++) st = we_ids_push(out, ids[i], err);
     return st;
 }
 
 /* A new list takes the old one's place. */
 static we_status replace(encodings *e, we_ids *ids, size_t *ends, size_t n, we_status st, we_error *err)
 {
-    if (!st && !ends)
-        st = we_fail(err, WE_E_NOMEM, "no memory for the post-processor");
+    if (!st && !ends) st = we_fail(err, WE_E_NOMEM, "no memory for the post-processor");
     if (st) {
         we_ids_deinit(ids);
         we_free(ends);
@@ -145,8 +142,7 @@ static we_status replace(encodings *e, we_ids *ids, size_t *ends, size_t n, we_s
 static we_status run_template(const we_part *part, encodings *e, bool special, we_error *err)
 {
     const template_data *data = part->data;
-    if (e->n > 2)
-        return WE_OK;
+    if (e->n > 2) return WE_OK;
     const template_piece *pieces = e->n == 2 ? data->pair : data->single;
     size_t n_pieces = e->n == 2 ? data->n_pair : data->n_single, n = 0;
     we_ids ids = { 0 };
@@ -155,8 +151,7 @@ static we_status run_template(const we_part *part, encodings *e, bool special, w
     for (size_t i = 0; ends && i < n_pieces && !st; i++) {
         const template_piece *piece = &pieces[i];
         if (piece->sequence < 0) {
-            if (!special)
-                continue;
+            if (!special) continue;
             st = append(&ids, piece->ids, piece->n_ids, err);
         } else if ((size_t)piece->sequence < e->n) {
             size_t from = piece->sequence ? e->ends[0] : 0;
@@ -169,8 +164,7 @@ static we_status run_template(const we_part *part, encodings *e, bool special, w
 
 static we_status run_cls_sep(const we_part *part, encodings *e, bool special, bool sep_before, we_error *err)
 {
-    if (!special)
-        return WE_OK;
+    if (!special) return WE_OK;
     const int32_t cls = (int32_t)part->start, sep = (int32_t)part->stop;
     we_ids ids = { 0 };
     size_t *ends = we_calloc(e->n + 1, sizeof(*ends));
@@ -181,10 +175,8 @@ static we_status run_cls_sep(const we_part *part, encodings *e, bool special, bo
             st = we_ids_push(&ids, cls, err);
         else if (sep_before)
             st = we_ids_push(&ids, sep, err);
-        if (!st)
-            st = append(&ids, e->ids.ids + from, e->ends[i] - from, err);
-        if (!st)
-            st = we_ids_push(&ids, sep, err);
+        if (!st) st = append(&ids, e->ids.ids + from, e->ends[i] - from, err);
+        if (!st) st = we_ids_push(&ids, sep, err);
         ends[i] = ids.n;
     }
     return replace(e, &ids, ends, e->n, st, err);
@@ -213,7 +205,8 @@ static const post_kind posts[] = {
 
 we_status we_tok_parse_posts(we_tok *tok, const we_json *json, we_error *err)
 {
-    return we_tok_parse_stage(tok, &tok->posts, json, "post_processor", "processors", posts, WE_COUNT(posts), sizeof(*posts), err);
+    return we_tok_parse_stage(tok, &tok->posts, json, "post_processor", "processors", posts, WE_COUNT(posts),
+                              sizeof(*posts), err);
 }
 
 we_status we_tok_post_process(const we_tok *tok, we_ids *ids, size_t start, bool special, we_error *err)
@@ -221,14 +214,12 @@ we_status we_tok_post_process(const we_tok *tok, we_ids *ids, size_t start, bool
     bool any = false;
     for (size_t i = 0; i < tok->posts.n; i++)
         any |= ((const post_kind *)tok->posts.parts[i].kind)->run != run_byte_level;
-    if (!any)
-        return WE_OK;
+    if (!any) return WE_OK;
     encodings e = { .n = 1 };
     we_status st = append(&e.ids, ids->ids + start, ids->n - start, err);
     if (!st && !(e.ends = we_calloc(1, sizeof(*e.ends))))
         st = we_fail(err, WE_E_NOMEM, "no memory for the post-processor");
-    if (!st)
-        e.ends[0] = e.ids.n;
+    if (!st) e.ends[0] = e.ids.n;
     for (size_t i = 0; i < tok->posts.n && !st; i++) {
         const we_part *part = &tok->posts.parts[i];
         st = ((const post_kind *)part->kind)->run(part, &e, special, err);

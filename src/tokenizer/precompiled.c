@@ -16,12 +16,9 @@ typedef struct charsmap {
 
 static int base64_value(char c)
 {
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
+    if (c >= 'A' && c <= 'Z') return c - 'A';
+    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+    if (c >= '0' && c <= '9') return c - '0' + 52;
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
@@ -30,12 +27,10 @@ static bool base64_decode(we_str in, unsigned char *out, size_t *n)
     uint32_t bits = 0;
     int n_bits = 0;
     *n = 0;
-    while (in.len && in.ptr[in.len - 1] == '=')
-        in.len--;
+    while (in.len && in.ptr[in.len - 1] == '=') in.len--;
     for (size_t i = 0; i < in.len; i++) {
         int value = base64_value(in.ptr[i]);
-        if (value < 0)
-            return false;
+        if (value < 0) return false;
         bits = bits << 6 | (uint32_t)value;
         if ((n_bits += 6) >= 8) {
             n_bits -= 8;
@@ -54,12 +49,10 @@ we_status we_precompiled_parse(we_tok *tok, we_part *part, const we_json *json, 
 {
     we_str text;
     we_status st = we_tok_get_str(tok, json, "precompiled_charsmap", where, true, &text, err);
-    if (st)
-        return st;
+    if (st) return st;
     unsigned char *bytes = we_arena_alloc(&tok->arena, text.len / 4 * 3 + 4);
     charsmap *map = we_arena_calloc(&tok->arena, 1, sizeof(*map));
-    if (!bytes || !map)
-        return we_fail(err, WE_E_NOMEM, "%s: no memory for its map", where);
+    if (!bytes || !map) return we_fail(err, WE_E_NOMEM, "%s: no memory for its map", where);
     size_t n;
     if (!base64_decode(text, bytes, &n))
         return we_fail(err, WE_E_FORMAT, "%s.precompiled_charsmap is not base64", where);
@@ -67,10 +60,8 @@ we_status we_precompiled_parse(we_tok *tok, we_part *part, const we_json *json, 
         return we_fail(err, WE_E_FORMAT, "%s.precompiled_charsmap is cut short", where);
     map->n_units = little_endian(bytes) / 4;
     uint32_t *units = we_arena_calloc(&tok->arena, map->n_units, sizeof(*units));
-    if (!units)
-        return we_fail(err, WE_E_NOMEM, "%s: no memory for its map", where);
-    for (size_t i = 0; i < map->n_units; i++)
-        units[i] = little_endian(bytes + 4 + 4 * i);
+    if (!units) return we_fail(err, WE_E_NOMEM, "%s: no memory for its map", where);
+    for (size_t i = 0; i < map->n_units; i++) units[i] = little_endian(bytes + 4 + 4 * i);
     map->units = units;
     size_t texts = 4 + 4 * map->n_units; /* a remainder of the size is passed over by the reference as well */
     map->texts = (we_str){ (const char *)bytes + texts, n - texts };
@@ -80,26 +71,20 @@ we_status we_precompiled_parse(we_tok *tok, we_part *part, const we_json *json, 
     return WE_OK;
 }
 
-static size_t unit_offset(uint32_t unit)
-{
-    return (size_t)(unit >> 10) << ((unit & 1U << 9) >> 6);
-}
+static size_t unit_offset(uint32_t unit) { return (size_t)(unit >> 10) << ((unit & 1U << 9) >> 6); }
 
 /* The replacement of the shortest key that begins `key`. */
 static bool look_up(const charsmap *map, we_str key, we_str *out)
 {
-    if (map->n_units == 0)
-        return false;
+    if (map->n_units == 0) return false;
     size_t at = unit_offset(map->units[0]);
     for (size_t i = 0; i < key.len && key.ptr[i]; i++) {
         unsigned char byte = (unsigned char)key.ptr[i];
         at ^= byte;
-        if (at >= map->n_units || (map->units[at] & (1U << 31 | 0xFF)) != byte)
-            return false;
+        if (at >= map->n_units || (map->units[at] & (1U << 31 | 0xFF)) != byte) return false;
         uint32_t unit = map->units[at];
         at ^= unit_offset(unit);
-        if (!(unit >> 8 & 1))
-            continue;
+        if (!(unit >> 8 & 1)) continue;
         size_t start = at < map->n_units ? map->units[at] & ~(1U << 31) : SIZE_MAX;
         if (start > map->texts.len || (start < map->texts.len && (map->texts.ptr[start] & 0xC0) == 0x80))
             return false; /* a lying map */

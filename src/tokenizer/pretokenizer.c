@@ -14,8 +14,7 @@ typedef struct pretokenizer_kind {
 
 static void push_piece(we_pieces *p, size_t start, size_t end, bool at_start)
 {
-    if (start >= end)
-        return;
+    if (start >= end) return;
     if (p->n_next == p->next_capacity) {
         size_t capacity = p->next_capacity ? p->next_capacity * 2 : 64;
         we_piece *grown = we_realloc_array(p->next, capacity, sizeof(*grown));
@@ -61,8 +60,7 @@ typedef struct cutter {
 
 static void cutter_push(cutter *c)
 {
-    if (c->pending)
-        push_piece(c->p, c->start, c->end, c->whole.at_start && c->start == c->whole.start);
+    if (c->pending) push_piece(c->p, c->start, c->end, c->whole.at_start && c->start == c->whole.start);
     c->pending = false;
 }
 
@@ -79,8 +77,7 @@ static void cutter_part(cutter *c, size_t start, size_t end, bool match)
     match ^= c->invert;
     switch (c->behavior) {
     case WE_SPLIT_REMOVED:
-        if (!match)
-            cutter_begin(c, start, end);
+        if (!match) cutter_begin(c, start, end);
         break;
     case WE_SPLIT_ISOLATED: cutter_begin(c, start, end); break;
     case WE_SPLIT_CONTIGUOUS:
@@ -112,16 +109,14 @@ static cutter cutter_of(we_pieces *p, we_piece piece, we_split_behavior behavior
 
 static void cutter_match(cutter *c, size_t start, size_t end)
 {
-    if (c->from != start)
-        cutter_part(c, c->from, start, false);
+    if (c->from != start) cutter_part(c, c->from, start, false);
     cutter_part(c, start, end, true);
     c->from = end;
 }
 
 static void cutter_end(cutter *c)
 {
-    if (c->from != c->whole.end)
-        cutter_part(c, c->from, c->whole.end, false);
+    if (c->from != c->whole.end) cutter_part(c, c->from, c->whole.end, false);
     cutter_push(c);
 }
 
@@ -134,8 +129,7 @@ static void cut_at_chars(we_pieces *p, unsigned flags, uint32_t delimiter, we_sp
         for (size_t i = p->pieces[k].start; i < text.len;) {
             size_t at = i;
             uint32_t rune = we_utf8_next(text, &i);
-            if ((we_uni_flags(rune) & flags) || rune == delimiter)
-                cutter_match(&c, at, i);
+            if ((we_uni_flags(rune) & flags) || rune == delimiter) cutter_match(&c, at, i);
         }
         cutter_end(&c);
     }
@@ -150,11 +144,9 @@ static void run_split(const we_part *part, we_pieces *p)
         we_part_scan scan;
         size_t start, end;
         we_part_scan_init(&scan, part, (we_str){ p->text.ptr + piece.start, piece.end - piece.start });
-        while (we_part_scan_next(&scan, &start, &end))
-            cutter_match(&c, piece.start + start, piece.start + end);
+        while (we_part_scan_next(&scan, &start, &end)) cutter_match(&c, piece.start + start, piece.start + end);
         cutter_end(&c);
-        if (we_part_scan_deinit(&scan, NULL))
-            p->failed = true;
+        if (we_part_scan_deinit(&scan, NULL)) p->failed = true;
     }
     take_next(p);
 }
@@ -164,22 +156,21 @@ static we_status parse_behavior(we_tok *tok, we_part *part, const we_json *json,
     static const char *const names[] = { "Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous" };
     we_str name = { 0 };
     we_status st = we_tok_get_str(tok, json, "behavior", where, false, &name, err);
-    if (st || !name.ptr)
-        return st;
+    if (st || !name.ptr) return st;
     for (size_t i = 0; i < WE_COUNT(names); i++)
         if (we_str_is(name, names[i])) {
             part->behavior = (we_split_behavior)i;
             return WE_OK;
         }
-    return we_fail(err, WE_E_UNSUPPORTED, "%s.behavior: unknown behavior \"%.*s\"", where, (int)WE_MIN(name.len, 60), name.ptr);
+    return we_fail(err, WE_E_UNSUPPORTED, "%s.behavior: unknown behavior \"%.*s\"", where, (int)WE_MIN(name.len, 60),
+                   name.ptr);
 }
 
 static we_status parse_split(we_tok *tok, we_part *part, const we_json *json, const char *where, we_error *err)
 {
     part->behavior = WE_SPLIT_ISOLATED;
     we_status st = we_tok_get_pattern(tok, json, where, part, err);
-    if (!st)
-        st = parse_behavior(tok, part, json, where, err);
+    if (!st) st = parse_behavior(tok, part, json, where, err);
     return st ? st : we_tok_get_bool(json, "invert", where, &part->invert, err);
 }
 
@@ -220,10 +211,7 @@ static we_status parse_digits(we_tok *tok, we_part *part, const we_json *json, c
     return we_tok_get_bool(json, "individual_digits", where, &part->individual_digits, err);
 }
 
-static void run_char_delimiter(const we_part *part, we_pieces *p)
-{
-    cut_at_chars(p, 0, part->rune, WE_SPLIT_REMOVED);
-}
+static void run_char_delimiter(const we_part *part, we_pieces *p) { cut_at_chars(p, 0, part->rune, WE_SPLIT_REMOVED); }
 
 static we_status parse_char_delimiter(we_tok *tok, we_part *part, const we_json *json, const char *where, we_error *err)
 {
@@ -248,15 +236,12 @@ static void run_whitespace(const we_part *part, we_pieces *p)
             size_t at = i;
             unsigned flags = we_uni_flags(we_utf8_next(text, &i));
             int kind = flags & WE_UNI_WORD ? 1 : flags & WE_UNI_SPACE ? 0 : 2;
-            if (kind == run)
-                continue;
-            if (run)
-                push_piece(p, start, at, piece.at_start && start == piece.start);
+            if (kind == run) continue;
+            if (run) push_piece(p, start, at, piece.at_start && start == piece.start);
             run = kind;
             start = at;
         }
-        if (run)
-            push_piece(p, start, piece.end, piece.at_start && start == piece.start);
+        if (run) push_piece(p, start, piece.end, piece.at_start && start == piece.start);
     }
     take_next(p);
 }
@@ -268,8 +253,7 @@ static void run_fixed_length(const we_part *part, we_pieces *p)
         we_str text = { p->text.ptr, piece.end };
         for (size_t i = piece.start; i < text.len;) {
             size_t at = i;
-            for (size_t n = 0; n < part->start && i < text.len; n++)
-                we_utf8_next(text, &i);
+            for (size_t n = 0; n < part->start && i < text.len; n++) we_utf8_next(text, &i);
             push_piece(p, at, i, piece.at_start && at == piece.start);
         }
     }
@@ -296,10 +280,8 @@ static void run_unicode_scripts(const we_part *part, we_pieces *p)
         for (size_t i = piece.start; i < text.len;) {
             size_t at = i;
             unsigned script = we_uni_script(we_utf8_next(text, &i));
-            if (!script || script == last)
-                continue;
-            if (start < at)
-                push_piece(p, start, at, piece.at_start && start == piece.start);
+            if (!script || script == last) continue;
+            if (start < at) push_piece(p, start, at, piece.at_start && start == piece.start);
             start = at;
             last = script;
         }
@@ -320,7 +302,8 @@ static we_buf *begin_text(we_pieces *p)
 
 static void end_text(we_pieces *p, we_buf *buf)
 {
-    if (buf->failed || buf->len > WE_TOK_MAX_BYTES) {
+    if (buf->failed || buf->len > p->limit) {
+        p->too_long = !buf->failed;
         p->failed = true;
         return;
     }
@@ -346,8 +329,7 @@ static void run_metaspace(const we_part *part, we_pieces *p)
             const char *space = memchr(text.ptr, ' ', text.len);
             size_t before = space ? (size_t)(space - text.ptr) : text.len;
             we_buf_append(buf, text.ptr, before);
-            if (!space)
-                break;
+            if (!space) break;
             we_buf_append(buf, replacement, n);
             text = (we_str){ space + 1, text.len - before - 1 };
         }
@@ -372,36 +354,32 @@ static we_status parse_metaspace(we_tok *tok, we_part *part, const we_json *json
         (st = we_tok_get_str(tok, json, "prepend_scheme", where, false, &scheme, err)))
         return st;
     part->scheme = add_prefix_space ? WE_PREPEND_ALWAYS : WE_PREPEND_NEVER;
-    if (!scheme.ptr)
-        return WE_OK;
+    if (!scheme.ptr) return WE_OK;
     for (size_t i = 0; i < WE_COUNT(schemes); i++)
         if (we_str_is(scheme, schemes[i])) {
             part->scheme = (we_prepend_scheme)i;
             return WE_OK;
         }
-    return we_fail(err, WE_E_UNSUPPORTED, "%s.prepend_scheme: unknown scheme \"%.*s\"", where, (int)WE_MIN(scheme.len, 60),
-                   scheme.ptr);
+    return we_fail(err, WE_E_UNSUPPORTED, "%s.prepend_scheme: unknown scheme \"%.*s\"", where,
+                   (int)WE_MIN(scheme.len, 60), scheme.ptr);
 }
 
 static void run_byte_level(const we_part *part, we_pieces *p)
 {
     bool prefix = false;
-    for (size_t k = 0; part->add_prefix_space && k < p->n; k++)
-        prefix |= p->text.ptr[p->pieces[k].start] != ' ';
+    for (size_t k = 0; part->add_prefix_space && k < p->n; k++) prefix |= p->text.ptr[p->pieces[k].start] != ' ';
     if (prefix) {
         we_buf *buf = begin_text(p);
         for (size_t k = 0; k < p->n; k++) {
             we_piece piece = p->pieces[k];
             size_t start = buf->len;
-            if (p->text.ptr[piece.start] != ' ')
-                we_buf_append_char(buf, ' ');
+            if (p->text.ptr[piece.start] != ' ') we_buf_append_char(buf, ' ');
             we_buf_append(buf, p->text.ptr + piece.start, piece.end - piece.start);
             push_piece(p, start, buf->len, piece.at_start);
         }
         end_text(p, buf);
     }
-    if (part->use_regex && !p->failed)
-        run_split(part, p);
+    if (part->use_regex && !p->failed) run_split(part, p);
     p->byte_level = true;
 }
 
@@ -425,8 +403,7 @@ static we_status parse_byte_level(we_tok *tok, we_part *part, const we_json *jso
     part->use_regex = part->add_prefix_space = true;
     part->behavior = WE_SPLIT_ISOLATED;
     we_status st = we_tok_get_bool(json, "add_prefix_space", where, &part->add_prefix_space, err);
-    if (!st)
-        st = we_tok_get_bool(json, "use_regex", where, &part->use_regex, err);
+    if (!st) st = we_tok_get_bool(json, "use_regex", where, &part->use_regex, err);
     return !st && part->use_regex ? we_regex_compile(&part->regex, we_str_from(gpt2), err) : st;
 }
 
@@ -458,8 +435,7 @@ bool we_tok_is_split_into_words(const we_tok *tok)
     for (size_t i = 0; i < tok->pretokenizers.n; i++) {
         const we_part *part = &tok->pretokenizers.parts[i];
         const pretokenizer_kind *kind = part->kind;
-        if (kind->run == run_byte_level ? part->use_regex : kind->makes_words && !part->is_literal)
-            return true;
+        if (kind->run == run_byte_level ? part->use_regex : kind->makes_words && !part->is_literal) return true;
     }
     return false;
 }
@@ -468,15 +444,15 @@ we_status we_tok_pretokenize(const we_tok *tok, we_pieces *p, we_str text, bool 
 {
     p->text = text;
     p->n = p->n_next = 0;
-    p->byte_level = p->failed = false;
+    p->byte_level = p->failed = p->too_long = false;
+    p->limit = WE_MIN(WE_TOK_MAX_GROWN(text.len), WE_TOK_MAX_BYTES);
     push_piece(p, 0, text.len, at_start);
     take_next(p);
     for (size_t i = 0; i < tok->pretokenizers.n && !p->failed; i++) {
-        if (p->byte_level)
-            write_byte_level(p);
+        if (p->byte_level) write_byte_level(p);
         const we_part *part = &tok->pretokenizers.parts[i];
-        if (!p->failed)
-            ((const pretokenizer_kind *)part->kind)->run(part, p);
+        if (!p->failed) ((const pretokenizer_kind *)part->kind)->run(part, p);
     }
+    if (p->too_long) return we_fail(err, WE_E_RANGE, "the tokenizer's pre-tokenizers make the text too long");
     return p->failed ? we_fail(err, WE_E_NOMEM, "no memory for %zu bytes of text in pieces", text.len) : WE_OK;
 }

@@ -22,8 +22,7 @@ typedef struct compiler {
 
 static void fail(compiler *c, we_status status, const char *what)
 {
-    if (c->status == WE_OK)
-        c->status = we_fail(c->err, status, "regular expression: %s", what);
+    if (c->status == WE_OK) c->status = we_fail(c->err, status, "regular expression: %s", what);
 }
 
 /* ---- What can follow: may it fail, with which characters can it begin? ---- */
@@ -42,16 +41,14 @@ static follow follow_of(compiler *c, const we_re_node *node)
     switch (node->kind) {
     case WE_RE_EMPTY: f.sure = true; break;
     case WE_RE_SET: /* a copy: f.first grows */
-        if (!we_re_set_union(c->arena, &f.first, &node->set))
-            fail(c, WE_E_NOMEM, "no memory");
+        if (!we_re_set_union(c->arena, &f.first, &node->set)) fail(c, WE_E_NOMEM, "no memory");
         f.empty = false;
         break;
     case WE_RE_CAT:
         f.sure = true;
         for (const we_re_node *n = node->child; n; n = n->next) {
             follow one = follow_of(c, n);
-            if (f.empty && !we_re_set_union(c->arena, &f.first, &one.first))
-                fail(c, WE_E_NOMEM, "no memory");
+            if (f.empty && !we_re_set_union(c->arena, &f.first, &one.first)) fail(c, WE_E_NOMEM, "no memory");
             f.empty &= one.empty;
             f.sure &= one.sure;
         }
@@ -60,8 +57,7 @@ static follow follow_of(compiler *c, const we_re_node *node)
         f.empty = false;
         for (const we_re_node *n = node->child; n; n = n->next) {
             follow one = follow_of(c, n);
-            if (!we_re_set_union(c->arena, &f.first, &one.first))
-                fail(c, WE_E_NOMEM, "no memory");
+            if (!we_re_set_union(c->arena, &f.first, &one.first)) fail(c, WE_E_NOMEM, "no memory");
             f.empty |= one.empty;
             f.sure |= one.sure;
         }
@@ -81,8 +77,7 @@ static follow follow_of(compiler *c, const we_re_node *node)
 static follow follow_both(compiler *c, const we_re_node *node, const follow *after)
 {
     follow f = follow_of(c, node);
-    if (f.empty && !we_re_set_union(c->arena, &f.first, &after->first))
-        fail(c, WE_E_NOMEM, "no memory");
+    if (f.empty && !we_re_set_union(c->arena, &f.first, &after->first)) fail(c, WE_E_NOMEM, "no memory");
     f.empty &= after->empty;
     f.sure &= after->sure;
     return f;
@@ -93,16 +88,14 @@ static void simplify(compiler *c, we_re_node *node, const follow *after);
 static void simplify_sequence(compiler *c, we_re_node *cat, const follow *after)
 {
     size_t n = 0;
-    for (we_re_node *child = cat->child; child; child = child->next)
-        n++;
+    for (we_re_node *child = cat->child; child; child = child->next) n++;
     we_re_node **children = we_arena_calloc(c->arena, n, sizeof(*children));
     if (!children) {
         fail(c, WE_E_NOMEM, "no memory");
         return;
     }
     n = 0;
-    for (we_re_node *child = cat->child; child; child = child->next)
-        children[n++] = child;
+    for (we_re_node *child = cat->child; child; child = child->next) children[n++] = child;
     follow f = *after;
     while (n-- > 0 && c->status == WE_OK) {
         simplify(c, children[n], &f);
@@ -120,8 +113,7 @@ static void unwrap(we_re_node *node)
 
 static void unwrap_single(we_re_node *node)
 {
-    while (node->kind == WE_RE_CAT && node->child && !node->child->next)
-        unwrap(node);
+    while (node->kind == WE_RE_CAT && node->child && !node->child->next) unwrap(node);
 }
 
 /* (?!\S), (?=\s|$) and their like: one character, or the text's edge, decides. The look-around becomes assertions: any of
@@ -133,8 +125,7 @@ static void look_at_one(we_re_node *look)
     we_re_node *first = child->kind == WE_RE_ALT ? child->child : child;
     for (we_re_node *n = first; n; n = n->next) {
         unwrap_single(n);
-        if (n->kind != WE_RE_SET && n->kind != WE_RE_ASSERT)
-            return;
+        if (n->kind != WE_RE_SET && n->kind != WE_RE_ASSERT) return;
     }
     for (we_re_node *n = first; n; n = n->next) {
         if (n->kind == WE_RE_SET) {
@@ -153,23 +144,20 @@ static void simplify(compiler *c, we_re_node *node, const follow *after)
     switch (node->kind) {
     case WE_RE_CAT: simplify_sequence(c, node, after); break;
     case WE_RE_ALT:
-        for (we_re_node *n = node->child; n; n = n->next)
-            simplify(c, n, after);
+        for (we_re_node *n = node->child; n; n = n->next) simplify(c, n, after);
         break;
     case WE_RE_REPEAT: {
         follow again = follow_of(c, node->child);
         again.sure = after->sure && (node->min <= 1 || again.sure);
         again.empty |= after->empty;
-        if (!we_re_set_union(c->arena, &again.first, &after->first))
-            fail(c, WE_E_NOMEM, "no memory");
+        if (!we_re_set_union(c->arena, &again.first, &after->first)) fail(c, WE_E_NOMEM, "no memory");
         simplify(c, node->child, &again);
         break;
     }
     case WE_RE_ATOMIC: {
         simplify(c, node->child, &follow_end);
         const we_re_node *child = node->child;
-        while (child->kind == WE_RE_CAT && child->child && !child->child->next)
-            child = child->child;
+        while (child->kind == WE_RE_CAT && child->child && !child->child->next) child = child->child;
         bool run = child->kind == WE_RE_REPEAT && !child->lazy && child->child->kind == WE_RE_SET;
         if (child->kind == WE_RE_SET || child->kind == WE_RE_EMPTY || child->kind == WE_RE_ASSERT ||
             (run && (after->sure || (!after->empty && !we_re_set_meets(&after->first, &child->child->set)))))
@@ -206,16 +194,14 @@ static uint32_t emit(compiler *c, we_re_op op)
     }
     we_re_inst *inst = &re->insts[re->n_insts];
     *inst = (we_re_inst){ .op = (uint8_t)op };
-    if (op == WE_RE_OP_SPLIT)
-        inst->memo = c->body_depth ? re->n_body_memo++ | WE_RE_MEMO_BODY : re->n_memo++;
+    if (op == WE_RE_OP_SPLIT) inst->memo = c->body_depth ? re->n_body_memo++ | WE_RE_MEMO_BODY : re->n_memo++;
     return (uint32_t)re->n_insts++;
 }
 
 static uint16_t intern_set(compiler *c, const we_re_set *set)
 {
     for (size_t i = 0; i < c->n_sets; i++)
-        if (we_re_set_equal(c->sets[i], set))
-            return (uint16_t)i;
+        if (we_re_set_equal(c->sets[i], set)) return (uint16_t)i;
     if (c->n_sets == WE_RE_MAX_SETS) {
         fail(c, WE_E_UNSUPPORTED, "it has more than 256 different character classes");
         return 0;
@@ -229,23 +215,19 @@ static void emit_node(compiler *c, const we_re_node *node, bool behind);
 static void emit_sequence(compiler *c, const we_re_node *node, bool behind)
 {
     if (!behind) {
-        for (const we_re_node *n = node->child; n && c->status == WE_OK; n = n->next)
-            emit_node(c, n, behind);
+        for (const we_re_node *n = node->child; n && c->status == WE_OK; n = n->next) emit_node(c, n, behind);
         return;
     }
     size_t count = 0; /* backwards: last child first */
-    for (const we_re_node *n = node->child; n; n = n->next)
-        count++;
+    for (const we_re_node *n = node->child; n; n = n->next) count++;
     const we_re_node **children = we_arena_calloc(c->arena, count, sizeof(*children));
     if (!children) {
         fail(c, WE_E_NOMEM, "no memory");
         return;
     }
     count = 0;
-    for (const we_re_node *n = node->child; n; n = n->next)
-        children[count++] = n;
-    while (count-- > 0 && c->status == WE_OK)
-        emit_node(c, children[count], behind);
+    for (const we_re_node *n = node->child; n; n = n->next) children[count++] = n;
+    while (count-- > 0 && c->status == WE_OK) emit_node(c, children[count], behind);
 }
 
 /* SPLIT L1 L2; L1: a; JUMP end; L2: SPLIT ... end: */
@@ -260,8 +242,7 @@ static void emit_alternatives(compiler *c, const we_re_node *node, bool behind)
         uint32_t split = emit(c, WE_RE_OP_SPLIT);
         emit_node(c, n, behind);
         uint32_t jump = emit(c, WE_RE_OP_JUMP);
-        if (c->status != WE_OK)
-            return;
+        if (c->status != WE_OK) return;
         c->re->insts[jump].x = last_jump;
         last_jump = jump;
         c->re->insts[split].x = split + 1;
@@ -292,11 +273,9 @@ static void emit_star(compiler *c, const we_re_node *node, bool behind)
         c->re->table_fits = false;
     }
     emit_node(c, node->child, behind);
-    if (may_be_empty)
-        check = emit(c, WE_RE_OP_LOOP_CHECK);
+    if (may_be_empty) check = emit(c, WE_RE_OP_LOOP_CHECK);
     uint32_t jump = emit(c, WE_RE_OP_JUMP);
-    if (c->status != WE_OK)
-        return;
+    if (c->status != WE_OK) return;
     c->re->insts[jump].x = loop;
     if (may_be_empty) {
         c->re->insts[enter].x = c->re->insts[check].x = c->re->n_slots++;
@@ -307,17 +286,16 @@ static void emit_star(compiler *c, const we_re_node *node, bool behind)
 
 static void emit_repeat(compiler *c, const we_re_node *node, bool behind)
 {
-    if (node->child->kind == WE_RE_EMPTY)
-        return;
-    if (node->max == WE_RE_INFINITE && node->min == 1 && !follow_of(c, node->child).empty) { /* L: child; SPLIT L exit */
+    if (node->child->kind == WE_RE_EMPTY) return;
+    if (node->max == WE_RE_INFINITE && node->min == 1 &&
+        !follow_of(c, node->child).empty) { /* L: child; SPLIT L exit */
         uint32_t loop = (uint32_t)c->re->n_insts;
         emit_node(c, node->child, behind);
         uint32_t split = emit(c, WE_RE_OP_SPLIT);
         set_split(c, split, loop, split + 1, node->lazy);
         return;
     }
-    for (uint32_t i = 0; i < node->min && c->status == WE_OK; i++)
-        emit_node(c, node->child, behind);
+    for (uint32_t i = 0; i < node->min && c->status == WE_OK; i++) emit_node(c, node->child, behind);
     if (node->max == WE_RE_INFINITE) {
         emit_star(c, node, behind);
         return;
@@ -326,8 +304,7 @@ static void emit_repeat(compiler *c, const we_re_node *node, bool behind)
     for (uint32_t i = node->min; i < node->max && c->status == WE_OK; i++) {
         uint32_t split = emit(c, WE_RE_OP_SPLIT);
         emit_node(c, node->child, behind);
-        if (c->status != WE_OK)
-            return;
+        if (c->status != WE_OK) return;
         c->re->insts[split].x = last_split;
         last_split = split;
         n_splits++;
@@ -356,18 +333,15 @@ static void emit_body(compiler *c, const we_re_node *node, we_re_op op, bool beh
 
 static void emit_node(compiler *c, const we_re_node *node, bool behind)
 {
-    if (c->budget-- <= 0)
-        fail(c, WE_E_UNSUPPORTED, "its repetitions multiply beyond what this engine does");
-    if (c->status != WE_OK)
-        return;
+    if (c->budget-- <= 0) fail(c, WE_E_UNSUPPORTED, "its repetitions multiply beyond what this engine does");
+    if (c->status != WE_OK) return;
     switch (node->kind) {
     case WE_RE_EMPTY: break;
     case WE_RE_SET:
     case WE_RE_ASSERT: {
         uint32_t at = emit(c, node->kind == WE_RE_SET ? WE_RE_OP_CHAR : WE_RE_OP_ASSERT);
         uint16_t set = intern_set(c, &node->set);
-        if (c->status != WE_OK)
-            return;
+        if (c->status != WE_OK) return;
         we_re_inst *inst = &c->re->insts[at];
         inst->set = set;
         inst->behind = node->kind == WE_RE_SET ? behind : node->behind;
@@ -395,30 +369,27 @@ static int by_value(const void *a, const void *b)
 static uint32_t *borders_new(compiler *c, size_t *n)
 {
     size_t count = 1;
-    for (size_t i = 0; i < c->n_sets; i++)
-        count += 2 * c->sets[i]->n;
+    for (size_t i = 0; i < c->n_sets; i++) count += 2 * c->sets[i]->n;
     uint32_t *borders = we_malloc(count * sizeof(*borders));
-    if (!borders)
-        return NULL;
+    if (!borders) return NULL;
     count = 0;
     borders[count++] = 0;
     for (size_t i = 0; i < c->n_sets; i++)
         for (size_t k = 0; k < c->sets[i]->n; k++) {
             borders[count++] = c->sets[i]->ranges[k].lo;
-            if (c->sets[i]->ranges[k].hi < WE_RUNE_MAX)
-                borders[count++] = c->sets[i]->ranges[k].hi + 1;
+            if (c->sets[i]->ranges[k].hi < WE_RUNE_MAX) borders[count++] = c->sets[i]->ranges[k].hi + 1;
         }
     qsort(borders, count, sizeof(*borders), by_value);
     size_t kept = 1;
     for (size_t i = 1; i < count; i++)
-        if (borders[i] != borders[kept - 1])
-            borders[kept++] = borders[i];
+        if (borders[i] != borders[kept - 1]) borders[kept++] = borders[i];
     *n = kept;
     return borders;
 }
 
 /* Intervals between borders that are in the same sets become one class. members: [n_classes][n_sets] as found. */
-static bool number_classes(compiler *c, const uint32_t *borders, size_t n, uint16_t *class_of, uint8_t **members, size_t *n_classes)
+static bool number_classes(compiler *c, const uint32_t *borders, size_t n, uint16_t *class_of, uint8_t **members,
+                           size_t *n_classes)
 {
     size_t n_sets = WE_MAX(c->n_sets, 1), capacity = 0, n_slots = 1024;
     size_t *at = we_calloc(n_sets, sizeof(*at)); /* each set's range that the sweep has reached */
@@ -429,8 +400,7 @@ static bool number_classes(compiler *c, const uint32_t *borders, size_t n, uint1
     for (size_t i = 0; ok && i < n; i++) {
         for (size_t s = 0; s < c->n_sets; s++) {
             const we_re_set *set = c->sets[s];
-            while (at[s] < set->n && set->ranges[at[s]].hi < borders[i])
-                at[s]++;
+            while (at[s] < set->n && set->ranges[at[s]].hi < borders[i]) at[s]++;
             row[s] = at[s] < set->n && set->ranges[at[s]].lo <= borders[i];
         }
         size_t slot = (size_t)we_str_hash((we_str){ (const char *)row, n_sets }) & (n_slots - 1);
@@ -444,12 +414,11 @@ static bool number_classes(compiler *c, const uint32_t *borders, size_t n, uint1
             if (*n_classes == capacity) {
                 capacity = capacity ? capacity * 2 : 32;
                 uint8_t *grown = we_realloc_array(*members, capacity, n_sets);
-                if (!(ok = grown))
-                    break;
+                if (!(ok = grown)) break;
                 *members = grown;
             }
             memcpy(*members + *n_classes * n_sets, row, n_sets);
-            slots[slot] = (uint16_t)++*n_classes;
+            slots[slot] = (uint16_t)++ * n_classes;
         }
         class_of[i] = (uint16_t)(slots[slot] - 1);
     }
@@ -471,8 +440,7 @@ static bool build_stages(we_regex *re, const uint32_t *borders, size_t n, const 
         uint16_t block[128];
         for (uint32_t i = 0; i < 128; i++) {
             uint32_t rune = (uint32_t)b * 128 + i;
-            while (at + 1 < n && borders[at + 1] <= rune)
-                at++;
+            while (at + 1 < n && borders[at + 1] <= rune) at++;
             block[i] = class_of[at];
         }
         size_t slot = (size_t)we_str_hash((we_str){ (const char *)block, sizeof(block) }) & (N_SLOTS - 1);
@@ -482,8 +450,7 @@ static bool build_stages(we_regex *re, const uint32_t *borders, size_t n, const 
             if (n_blocks == capacity) {
                 capacity = capacity ? capacity * 2 : 64;
                 uint16_t *grown = we_realloc_array(re->class_stage2, capacity, sizeof(block));
-                if (!(ok = grown))
-                    break;
+                if (!(ok = grown)) break;
                 re->class_stage2 = grown;
             }
             memcpy(re->class_stage2 + n_blocks * 128, block, sizeof(block));
@@ -502,18 +469,15 @@ static void build_classes(compiler *c)
     uint8_t *members = NULL;
     uint32_t *borders = borders_new(c, &n);
     uint16_t *class_of = borders ? we_calloc(n, sizeof(*class_of)) : NULL;
-    if (!class_of || !number_classes(c, borders, n, class_of, &members, &n_classes))
-        fail(c, WE_E_NOMEM, "no memory");
+    if (!class_of || !number_classes(c, borders, n, class_of, &members, &n_classes)) fail(c, WE_E_NOMEM, "no memory");
     if (c->status == WE_OK) {
         size_t n_sets = WE_MAX(c->n_sets, 1);
         re->n_sets = (uint16_t)n_sets;
         re->n_classes = (uint16_t)n_classes;
         re->set_classes = we_calloc(n_sets, n_classes);
-        if (!re->set_classes || !build_stages(re, borders, n, class_of))
-            fail(c, WE_E_NOMEM, "no memory");
+        if (!re->set_classes || !build_stages(re, borders, n, class_of)) fail(c, WE_E_NOMEM, "no memory");
         for (size_t k = 0; re->set_classes && k < n_classes; k++)
-            for (size_t s = 0; s < n_sets; s++)
-                re->set_classes[s * n_classes + k] = members[k * n_sets + s];
+            for (size_t s = 0; s < n_sets; s++) re->set_classes[s * n_classes + k] = members[k * n_sets + s];
     }
     we_free(members);
     we_free(class_of);
@@ -526,16 +490,13 @@ static we_status compile_tree(we_regex **out, we_arena *arena, we_re_node *root,
 {
     compiler c = { .arena = arena, .budget = 1000000, .err = err };
     c.re = we_calloc(1, sizeof(*c.re));
-    if (!c.re)
-        return we_fail(err, WE_E_NOMEM, "no memory for a regular expression");
+    if (!c.re) return we_fail(err, WE_E_NOMEM, "no memory for a regular expression");
     c.re->table_fits = true;
     simplify(&c, root, &follow_end);
     emit_node(&c, root, false);
     emit(&c, WE_RE_OP_MATCH);
-    if (c.status == WE_OK)
-        build_classes(&c);
-    if (c.status == WE_OK)
-        c.status = we_re_dfa_build(c.re, err);
+    if (c.status == WE_OK) build_classes(&c);
+    if (c.status == WE_OK) c.status = we_re_dfa_build(c.re, err);
     if (c.status != WE_OK) {
         we_regex_free(c.re);
         return c.status;
@@ -550,8 +511,7 @@ we_status we_regex_compile(we_regex **out, we_str pattern, we_error *err)
     we_re_node *root = NULL;
     *out = NULL;
     we_status st = we_re_parse(&arena, pattern, &root, err);
-    if (!st)
-        st = compile_tree(out, &arena, root, err);
+    if (!st) st = compile_tree(out, &arena, root, err);
     we_arena_deinit(&arena);
     return st;
 }
@@ -562,8 +522,7 @@ we_status we_regex_compile_literal(we_regex **out, we_str literal, we_error *err
     *out = NULL;
     we_re_node *root = we_arena_calloc(&arena, 1, sizeof(*root));
     we_status st = root ? WE_OK : we_fail(err, WE_E_NOMEM, "no memory for a pattern");
-    if (root)
-        root->kind = WE_RE_CAT;
+    if (root) root->kind = WE_RE_CAT;
     we_re_node **link = root ? &root->child : NULL;
     for (size_t i = 0; !st && i < literal.len;) {
         uint32_t rune = we_utf8_next(literal, &i);
@@ -576,16 +535,14 @@ we_status we_regex_compile_literal(we_regex **out, we_str literal, we_error *err
             link = &node->next;
         }
     }
-    if (!st)
-        st = compile_tree(out, &arena, root, err);
+    if (!st) st = compile_tree(out, &arena, root, err);
     we_arena_deinit(&arena);
     return st;
 }
 
 void we_regex_free(we_regex *re)
 {
-    if (!re)
-        return;
+    if (!re) return;
     we_free(re->insts);
     we_free(re->class_stage1);
     we_free(re->class_stage2);
@@ -595,7 +552,4 @@ void we_regex_free(we_regex *re)
     we_free(re);
 }
 
-bool we_regex_has_dfa(const we_regex *re)
-{
-    return re->dfa != NULL;
-}
+bool we_regex_has_dfa(const we_regex *re) { return re->dfa != NULL; }

@@ -12,7 +12,7 @@
 
 #define MAX_STATES 4096
 #define MAX_ENTRIES 1000000U
-#define MAX_WORK 20000000L /* instructions followed in all */
+#define MAX_WORK 2000000L /* instructions followed in all */
 #define MAX_BEHIND 16
 
 typedef struct state { /* its list is pcs[start .. start + n) */
@@ -28,7 +28,7 @@ typedef struct builder {
     size_t n_states, states_capacity;
     uint32_t *pcs;
     size_t n_pcs, pcs_capacity;
-    uint32_t *slots; /* hash of states -> number; 0: free (state 0, dead, is never looked up) */
+    uint32_t *slots;               /* hash of states -> number; 0: free (state 0, dead, is never looked up) */
     uint32_t *stack, *list, *next; /* scratch, [n_insts + 1] each */
     uint32_t *mark;                /* [n_insts]: visited in this round */
     uint32_t round;
@@ -47,16 +47,14 @@ static uint32_t context_behind(const builder *b, unsigned class)
 {
     uint32_t context = 0;
     for (size_t i = 0; i < b->n_behind; i++)
-        if (asserts(b->re, &b->re->insts[b->behind[i]], class))
-            context |= 1U << i;
+        if (asserts(b->re, &b->re->insts[b->behind[i]], class)) context |= 1U << i;
     return context;
 }
 
 static bool behind_holds(const builder *b, uint32_t context, uint32_t pc)
 {
     for (size_t i = 0; i < b->n_behind; i++)
-        if (b->behind[i] == pc)
-            return context >> i & 1;
+        if (b->behind[i] == pc) return context >> i & 1;
     return false;
 }
 
@@ -70,13 +68,11 @@ static bool follow(builder *b, uint32_t context, unsigned class, uint32_t pc, si
     while (depth > 0) {
         pc = b->stack[--depth];
         for (;;) { /* a chain of instructions */
-            if (b->mark[pc] == b->round)
-                break;
+            if (b->mark[pc] == b->round) break;
             b->mark[pc] = b->round;
             b->work++;
             const we_re_inst *inst = &re->insts[pc];
-            if (inst->op == WE_RE_OP_MATCH)
-                return true;
+            if (inst->op == WE_RE_OP_MATCH) return true;
             if (inst->op == WE_RE_OP_CHAR) {
                 b->list[(*n)++] = pc;
                 break;
@@ -87,8 +83,7 @@ static bool follow(builder *b, uint32_t context, unsigned class, uint32_t pc, si
             } else if (inst->op == WE_RE_OP_JUMP) {
                 pc = inst->x;
             } else { /* ASSERT */
-                if (!(inst->behind ? behind_holds(b, context, pc) : asserts(re, inst, class)))
-                    break;
+                if (!(inst->behind ? behind_holds(b, context, pc) : asserts(re, inst, class))) break;
                 pc++;
             }
         }
@@ -98,8 +93,7 @@ static bool follow(builder *b, uint32_t context, unsigned class, uint32_t pc, si
 
 static uint32_t state_of(builder *b, uint32_t context, const uint32_t *pcs, size_t n)
 {
-    if (n == 0)
-        return 0;
+    if (n == 0) return 0;
     uint64_t hash = we_str_hash((we_str){ (const char *)pcs, n * sizeof(*pcs) }) ^ context * 0x9E3779B97F4A7C15U;
     size_t slot = (size_t)(hash ^ hash >> 32) & (N_SLOTS - 1);
     for (; b->slots[slot]; slot = (slot + 1) & (N_SLOTS - 1)) {
@@ -114,16 +108,14 @@ static uint32_t state_of(builder *b, uint32_t context, const uint32_t *pcs, size
     if (b->n_states == b->states_capacity) {
         size_t capacity = b->states_capacity ? b->states_capacity * 2 : 64;
         state *grown = we_realloc_array(b->states, capacity, sizeof(*grown));
-        if (!grown)
-            return b->out_of_memory = true, 0;
+        if (!grown) return b->out_of_memory = true, 0;
         b->states = grown;
         b->states_capacity = capacity;
     }
     if (b->pcs_capacity - b->n_pcs < n) {
         size_t capacity = b->pcs_capacity * 2 + n + 256;
         uint32_t *grown = we_realloc_array(b->pcs, capacity, sizeof(*grown));
-        if (!grown)
-            return b->out_of_memory = true, 0;
+        if (!grown) return b->out_of_memory = true, 0;
         b->pcs = grown;
         b->pcs_capacity = capacity;
     }
@@ -141,10 +133,8 @@ static uint32_t transition(builder *b, size_t from, unsigned class)
     size_t n = 0;
     bool match = false;
     b->round++;
-    for (uint32_t i = 0; i < s.n && !match; i++)
-        match = follow(b, s.context, class, b->pcs[s.start + i], &n);
-    if (class == re->n_classes)
-        return match;
+    for (uint32_t i = 0; i < s.n && !match; i++) match = follow(b, s.context, class, b->pcs[s.start + i], &n);
+    if (class == re->n_classes) return match;
     size_t n_next = 0;
     b->round++; /* the marks now say: already in the next list */
     for (size_t i = 0; i < n; i++) {
@@ -161,10 +151,9 @@ static bool build(builder *b)
 {
     we_regex *re = b->re;
     size_t width = (size_t)re->n_classes + 1;
-    if (!(re->dfa_start = we_calloc(width, sizeof(*re->dfa_start))))
-        return false;
+    if (!(re->dfa_start = we_calloc(width, sizeof(*re->dfa_start)))) return false;
     uint32_t begin = 0;
-    for (unsigned class = 0; class < width; class++)
+    for (unsigned class = 0; class < width; class ++)
         re->dfa_start[class] = state_of(b, context_behind(b, class), &begin, 1);
     size_t capacity = 0;
     for (size_t s = 0; s < b->n_states; s++) {
@@ -175,14 +164,12 @@ static bool build(builder *b)
         if (s >= capacity) {
             capacity = capacity ? capacity * 2 : 32;
             uint32_t *grown = we_realloc_array(re->dfa, capacity * width, sizeof(*grown));
-            if (!grown)
-                return false;
+            if (!grown) return false;
             re->dfa = grown;
         }
-        for (unsigned class = 0; class < width; class++)
+        for (unsigned class = 0; class < width; class ++)
             re->dfa[s * width + class] = s == 0 ? 0 : transition(b, s, class);
-        if (b->out_of_memory)
-            return false;
+        if (b->out_of_memory) return false;
     }
     re->n_states = (uint32_t)b->n_states;
     return true;
@@ -191,12 +178,10 @@ static bool build(builder *b)
 we_status we_re_dfa_build(we_regex *re, we_error *err)
 {
     builder b = { .re = re, .n_states = 1 };
-    if (!re->table_fits)
-        return WE_OK;
+    if (!re->table_fits) return WE_OK;
     for (size_t pc = 0; pc < re->n_insts; pc++)
         if (re->insts[pc].op == WE_RE_OP_ASSERT && re->insts[pc].behind) {
-            if (b.n_behind == MAX_BEHIND)
-                return WE_OK;
+            if (b.n_behind == MAX_BEHIND) return WE_OK;
             b.behind[b.n_behind++] = (uint32_t)pc;
         }
     size_t n = re->n_insts + 1;
@@ -214,8 +199,7 @@ we_status we_re_dfa_build(we_regex *re, we_error *err)
     we_free(b.next);
     we_free(b.mark);
     we_free(b.pcs);
-    if (ok && !b.too_large)
-        return WE_OK;
+    if (ok && !b.too_large) return WE_OK;
     we_free(re->dfa);
     we_free(re->dfa_start);
     re->dfa = re->dfa_start = NULL;

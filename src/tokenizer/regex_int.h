@@ -64,15 +64,15 @@ we_status we_re_parse(we_arena *arena, we_str pattern, we_re_node **out, we_erro
 /* ---- The program ---- */
 
 typedef enum we_re_op {
-    WE_RE_OP_CHAR,        /* set; next: pc + 1 */
-    WE_RE_OP_SPLIT,       /* x first, then y */
-    WE_RE_OP_JUMP,        /* x */
-    WE_RE_OP_ASSERT,      /* set; behind, negate, edge */
-    WE_RE_OP_LOOK,        /* body at pc + 1, behind x it goes on; behind, negate */
-    WE_RE_OP_ATOMIC,      /* body at pc + 1, behind x it goes on */
-    WE_RE_OP_LOOP_ENTER,  /* remember the position in slot x */
-    WE_RE_OP_LOOP_CHECK,  /* slot x; nothing consumed since: go to y */
-    WE_RE_OP_MATCH        /* the end of the program or of a body */
+    WE_RE_OP_CHAR,       /* set; next: pc + 1 */
+    WE_RE_OP_SPLIT,      /* x first, then y */
+    WE_RE_OP_JUMP,       /* x */
+    WE_RE_OP_ASSERT,     /* set; behind, negate, edge */
+    WE_RE_OP_LOOK,       /* body at pc + 1, behind x it goes on; behind, negate */
+    WE_RE_OP_ATOMIC,     /* body at pc + 1, behind x it goes on */
+    WE_RE_OP_LOOP_ENTER, /* remember the position in slot x */
+    WE_RE_OP_LOOP_CHECK, /* slot x; nothing consumed since: go to y */
+    WE_RE_OP_MATCH       /* the end of the program or of a body */
 } we_re_op;
 
 typedef struct we_re_inst {
@@ -94,12 +94,13 @@ struct we_regex {
     uint16_t n_classes, n_sets;
     uint16_t *class_stage1; /* [0x110000 / 128] */
     uint16_t *class_stage2;
-    uint8_t *set_classes;   /* [n_sets][n_classes]: member or not */
+    uint8_t *set_classes; /* [n_sets][n_classes]: member or not */
 
     /* The table: entry = next state << 1 | a match ends before this character. State 0 is dead. */
-    uint32_t *dfa;          /* [n_states][n_classes + 1]; the last column is the end of the text; NULL: none */
+    uint32_t *dfa; /* [n_states][n_classes + 1]; the last column is the end of the text; NULL: none */
     uint32_t n_states;
-    uint32_t *dfa_start;    /* [n_classes + 1]: the state to begin in behind a character of that class; last: text's begin */
+    uint32_t
+        *dfa_start; /* [n_classes + 1]: the state to begin in behind a character of that class; last: text's begin */
 };
 
 static inline unsigned we_re_class(const we_regex *re, uint32_t rune)
@@ -114,19 +115,15 @@ we_status we_re_dfa_build(we_regex *re, we_error *err);
 static inline uint32_t we_re_decode(const char *text, size_t *i)
 {
     const unsigned char *p = (const unsigned char *)text + *i;
-    if (p[0] < 0x80)
-        return *i += 1, p[0];
-    if (p[0] < 0xE0)
-        return *i += 2, (p[0] & 0x1FU) << 6 | (p[1] & 0x3FU);
-    if (p[0] < 0xF0)
-        return *i += 3, (p[0] & 0x0FU) << 12 | (p[1] & 0x3FU) << 6 | (p[2] & 0x3FU);
+    if (p[0] < 0x80) return *i += 1, p[0];
+    if (p[0] < 0xE0) return *i += 2, (p[0] & 0x1FU) << 6 | (p[1] & 0x3FU);
+    if (p[0] < 0xF0) return *i += 3, (p[0] & 0x0FU) << 12 | (p[1] & 0x3FU) << 6 | (p[2] & 0x3FU);
     return *i += 4, (p[0] & 0x07U) << 18 | (p[1] & 0x3FU) << 12 | (p[2] & 0x3FU) << 6 | (p[3] & 0x3FU);
 }
 static inline uint32_t we_re_decode_before(const char *text, size_t *i)
 {
     size_t at = *i - 1;
-    while (((unsigned char)text[at] & 0xC0) == 0x80)
-        at--;
+    while (((unsigned char)text[at] & 0xC0) == 0x80) at--;
     size_t end = at;
     *i = at;
     return we_re_decode(text, &end);

@@ -32,8 +32,7 @@ struct we_regex_memo {
 static we_regex_memo *memo_new(const we_regex *re, size_t text_len)
 {
     we_regex_memo *m = we_calloc(1, sizeof(*m));
-    if (!m)
-        return NULL;
+    if (!m) return NULL;
     m->n_pages = text_len / PAGE + 1;
     m->failed = we_calloc(m->n_pages, sizeof(*m->failed));
     m->ends = we_calloc(m->n_pages, sizeof(*m->ends));
@@ -41,20 +40,14 @@ static we_regex_memo *memo_new(const we_regex *re, size_t text_len)
     return m;
 }
 
-static bool memo_ok(const we_regex_memo *m)
-{
-    return m && m->failed && m->ends && m->slots;
-}
+static bool memo_ok(const we_regex_memo *m) { return m && m->failed && m->ends && m->slots; }
 
 static void memo_free(we_regex_memo *m)
 {
-    if (!m)
-        return;
+    if (!m) return;
     for (size_t i = 0; i < m->n_pages; i++) {
-        if (m->failed)
-            we_free(m->failed[i]);
-        if (m->ends)
-            we_free(m->ends[i]);
+        if (m->failed) we_free(m->failed[i]);
+        if (m->ends) we_free(m->ends[i]);
     }
     we_free(m->failed);
     we_free(m->ends);
@@ -69,8 +62,7 @@ static size_t recall(const we_regex *re, const we_regex_memo *m, uint32_t memo, 
     size_t page = pos / PAGE;
     if (memo & WE_RE_MEMO_BODY)
         return m->ends[page] ? m->ends[page][(pos % PAGE) * re->n_body_memo + (memo & ~WE_RE_MEMO_BODY)] : 0;
-    if (!m->failed[page])
-        return 0;
+    if (!m->failed[page]) return 0;
     size_t bit = (pos % PAGE) * re->n_memo + memo;
     return m->failed[page][bit / 64] >> (bit % 64) & 1;
 }
@@ -111,8 +103,7 @@ static bool push(we_regex_scan *s, frame_kind kind, uint32_t pc, size_t pos)
 /* The class of the next character (or the one before), n_classes at the text's edge; *pos moves past it. */
 static unsigned next_class(const we_regex_scan *s, bool behind, size_t *pos)
 {
-    if (*pos == (behind ? 0 : s->text.len))
-        return s->re->n_classes;
+    if (*pos == (behind ? 0 : s->text.len)) return s->re->n_classes;
     return we_re_class(s->re, behind ? we_re_decode_before(s->text.ptr, pos) : we_re_decode(s->text.ptr, pos));
 }
 
@@ -164,8 +155,7 @@ static size_t run(we_regex_scan *s, uint32_t pc, size_t pos)
         case WE_RE_OP_ATOMIC: {
             size_t inner = run(s, pc + 1, pos);
             failed = (inner == NO_MATCH) != (inst->op == WE_RE_OP_LOOK && inst->negate);
-            if (inst->op == WE_RE_OP_ATOMIC)
-                pos = inner;
+            if (inst->op == WE_RE_OP_ATOMIC) pos = inner;
             pc = inst->x;
             break;
         }
@@ -177,11 +167,9 @@ static size_t run(we_regex_scan *s, uint32_t pc, size_t pos)
         case WE_RE_OP_LOOP_CHECK: pc = m->slots[inst->x] == pos ? inst->y : pc + 1; break;
         case WE_RE_OP_MATCH: end = pos; goto matched;
         }
-        if (s->out_of_memory)
-            break;
+        if (s->out_of_memory) break;
         while (failed) { /* back to the last choice */
-            if (m->n_frames == base)
-                return NO_MATCH;
+            if (m->n_frames == base) return NO_MATCH;
             frame *f = &m->frames[m->n_frames - 1];
             if (f->kind == FRAME_ALTERNATIVE) {
                 f->kind = FRAME_FAILED;
@@ -218,20 +206,17 @@ static size_t run_table(we_regex_scan *s, size_t pos)
     const size_t len = s->text.len;
     size_t before = pos, end = NO_MATCH, n_steps = 0;
     unsigned behind = re->n_classes;
-    if (pos > 0)
-        behind = we_re_class(re, we_re_decode_before(text, &before));
+    if (pos > 0) behind = we_re_class(re, we_re_decode_before(text, &before));
     uint32_t state = re->dfa_start[behind];
     while (state && pos < len) {
         size_t at = pos;
         unsigned class = we_re_class(re, we_re_decode(text, &pos));
         uint32_t entry = re->dfa[state * width + class];
-        if (entry & 1)
-            end = at;
+        if (entry & 1) end = at;
         state = entry >> 1;
         n_steps++;
     }
-    if (state && re->dfa[state * width + re->n_classes] & 1)
-        end = len;
+    if (state && re->dfa[state * width + re->n_classes] & 1) end = len;
     s->n_steps += n_steps;
     return end;
 }
@@ -254,8 +239,7 @@ static bool search(we_regex_scan *s, size_t pos, size_t *start, size_t *end)
             *end = found;
             return true;
         }
-        if (s->out_of_memory || pos >= s->text.len)
-            return false;
+        if (s->out_of_memory || pos >= s->text.len) return false;
     }
 }
 
@@ -278,8 +262,7 @@ bool we_regex_scan_next(we_regex_scan *scan, size_t *start, size_t *end)
             return false;
         }
         if (*start == *end && *end == scan->last_end) { /* empty, and right behind the last one: one character on */
-            if (scan->pos >= scan->text.len)
-                break;
+            if (scan->pos >= scan->text.len) break;
             we_re_decode(scan->text.ptr, &scan->pos);
             continue;
         }

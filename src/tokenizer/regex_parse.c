@@ -20,21 +20,16 @@ static we_re_node *parse_alternatives(parser *p);
 
 static void *fail(parser *p, we_status status, size_t at, const char *what)
 {
-    if (p->status == WE_OK)
-        p->status = we_fail(p->err, status, "regular expression, byte %zu: %s", at, what);
+    if (p->status == WE_OK) p->status = we_fail(p->err, status, "regular expression, byte %zu: %s", at, what);
     return NULL;
 }
 
-static void *no_memory(parser *p)
-{
-    return fail(p, WE_E_NOMEM, p->pos, "no memory");
-}
+static void *no_memory(parser *p) { return fail(p, WE_E_NOMEM, p->pos, "no memory"); }
 
 static we_re_node *node_new(parser *p, we_re_kind kind)
 {
     we_re_node *node = we_arena_calloc(p->arena, 1, sizeof(*node));
-    if (!node)
-        return no_memory(p);
+    if (!node) return no_memory(p);
     node->kind = kind;
     return node;
 }
@@ -42,8 +37,7 @@ static we_re_node *node_new(parser *p, we_re_kind kind)
 static we_re_node *node_set(parser *p, we_re_set set)
 {
     we_re_node *node = node_new(p, WE_RE_SET);
-    if (node)
-        node->set = set;
+    if (node) node->set = set;
     return node;
 }
 
@@ -56,8 +50,7 @@ static we_re_node *node_range(parser *p, uint32_t lo, uint32_t hi)
 static we_re_node *node_pair(parser *p, we_re_kind kind, we_re_node *a, we_re_node *b)
 {
     we_re_node *node = node_new(p, kind);
-    if (!node || !a || !b)
-        return NULL;
+    if (!node || !a || !b) return NULL;
     node->child = a;
     a->next = b;
     return node;
@@ -65,14 +58,8 @@ static we_re_node *node_pair(parser *p, we_re_kind kind, we_re_node *a, we_re_no
 
 /* ---- Reading ---- */
 
-static bool at_end(const parser *p)
-{
-    return p->pos >= p->pattern.len;
-}
-static char peek(const parser *p)
-{
-    return at_end(p) ? 0 : p->pattern.ptr[p->pos];
-}
+static bool at_end(const parser *p) { return p->pos >= p->pattern.len; }
+static char peek(const parser *p) { return at_end(p) ? 0 : p->pattern.ptr[p->pos]; }
 static bool looking_at(const parser *p, const char *text)
 {
     size_t n = strlen(text);
@@ -80,20 +67,15 @@ static bool looking_at(const parser *p, const char *text)
 }
 static bool accept(parser *p, const char *text)
 {
-    if (!looking_at(p, text))
-        return false;
+    if (!looking_at(p, text)) return false;
     p->pos += strlen(text);
     return true;
 }
-static uint32_t next_rune(parser *p)
-{
-    return we_utf8_next(p->pattern, &p->pos);
-}
+static uint32_t next_rune(parser *p) { return we_utf8_next(p->pattern, &p->pos); }
 
 static int hex_value(char c)
 {
-    if (c >= '0' && c <= '9')
-        return c - '0';
+    if (c >= '0' && c <= '9') return c - '0';
     c |= 32;
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
@@ -105,8 +87,7 @@ static uint32_t digits(parser *p, unsigned base, int min, int max)
     int n = 0;
     for (; n < max && !at_end(p); n++, p->pos++) {
         int digit = hex_value(peek(p));
-        if (digit < 0 || (unsigned)digit >= base)
-            break;
+        if (digit < 0 || (unsigned)digit >= base) break;
         value = value > WE_RUNE_MAX ? value : value * base + (uint32_t)digit;
     }
     return n < min ? WE_RUNE_INVALID : value;
@@ -127,8 +108,7 @@ static bool byte_escapes(parser *p, uint32_t first, size_t at, uint32_t *out)
     size_t n = 1, want = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
     while (n < want && accept(p, "\\x")) {
         uint32_t byte = digits(p, 16, 2, 2);
-        if (byte == WE_RUNE_INVALID)
-            break;
+        if (byte == WE_RUNE_INVALID) break;
         bytes[n++] = (char)byte;
     }
     we_str text = { bytes, n };
@@ -160,14 +140,12 @@ static bool escaped_char(parser *p, uint32_t *out)
             return scalar(p, rune, at, out);
         }
         rune = digits(p, 16, 0, 2);
-        if (rune >= 0x80)
-            return byte_escapes(p, rune, at, out);
+        if (rune >= 0x80) return byte_escapes(p, rune, at, out);
         *out = rune;
         return true;
     case 'u':
         rune = digits(p, 16, 4, 4);
-        if (rune == WE_RUNE_INVALID)
-            return fail(p, WE_E_FORMAT, at, "\\u wants four hexadecimal digits"), false;
+        if (rune == WE_RUNE_INVALID) return fail(p, WE_E_FORMAT, at, "\\u wants four hexadecimal digits"), false;
         return scalar(p, rune, at, out);
     case 'o':
         if (!accept(p, "{")) {
@@ -180,19 +158,23 @@ static bool escaped_char(parser *p, uint32_t *out)
         return scalar(p, rune, at, out);
     case 'c':
     case 'C':
-        if (rune == 'C' && !accept(p, "-"))
-            return fail(p, WE_E_FORMAT, at, "\\C wants '-' and a letter"), false;
-        if (at_end(p))
-            return fail(p, WE_E_FORMAT, at, "\\c wants a letter"), false;
+        if (rune == 'C' && !accept(p, "-")) return fail(p, WE_E_FORMAT, at, "\\C wants '-' and a letter"), false;
+        if (at_end(p)) return fail(p, WE_E_FORMAT, at, "\\c wants a letter"), false;
         rune = next_rune(p);
         *out = rune == '?' ? 0x7F : rune & 0x1F;
         return true;
     case 'M': return fail(p, WE_E_UNSUPPORTED, at, "the meta escape \\M- is not supported"), false;
-    case '0': case '1': case '2': case '3': case '4': case '5': case '6': case '7':
+    case '0':
+    case '1':
+    case '2':
+    case '3':
+    case '4':
+    case '5':
+    case '6':
+    case '7':
         p->pos--;
         rune = digits(p, 8, 1, 3);
-        if (rune >= 0x80)
-            return fail(p, WE_E_FORMAT, at, "an octal escape above 177 is no character"), false;
+        if (rune >= 0x80) return fail(p, WE_E_FORMAT, at, "an octal escape above 177 is no character"), false;
         *out = rune;
         return true;
     case WE_RUNE_INVALID: return fail(p, WE_E_FORMAT, at, "the pattern is not UTF-8"), false;
@@ -208,8 +190,9 @@ static bool add_named_str(parser *p, we_re_set *set, we_str name, bool negate, s
     we_re_set named = { 0 };
     if (!uni) {
         if (p->status == WE_OK)
-            p->status = we_fail(p->err, WE_E_FORMAT, "regular expression, byte %zu: unknown character property \\p{%.*s}", at,
-                                (int)WE_MIN(name.len, 60), name.ptr);
+            p->status =
+                we_fail(p->err, WE_E_FORMAT, "regular expression, byte %zu: unknown character property \\p{%.*s}", at,
+                        (int)WE_MIN(name.len, 60), name.ptr);
         return false;
     }
     if (!we_re_set_add_uni(p->arena, &named, uni) || (negate && !we_re_set_negate(p->arena, &named)) ||
@@ -226,13 +209,10 @@ static bool add_named(parser *p, we_re_set *set, const char *name, bool negate, 
 /* \p{Name} \p{^Name} \P{Name}, behind the p. */
 static bool add_property(parser *p, we_re_set *set, bool negate, size_t at)
 {
-    if (accept(p, "^"))
-        negate = !negate;
+    if (accept(p, "^")) negate = !negate;
     size_t start = p->pos;
-    while (!at_end(p) && peek(p) != '}')
-        p->pos++;
-    if (at_end(p))
-        return fail(p, WE_E_FORMAT, at, "\\p{ without }"), false;
+    while (!at_end(p) && peek(p) != '}') p->pos++;
+    if (at_end(p)) return fail(p, WE_E_FORMAT, at, "\\p{ without }"), false;
     we_str name = { p->pattern.ptr + start, p->pos - start };
     p->pos++;
     return add_named_str(p, set, name, negate, at);
@@ -241,9 +221,10 @@ static bool add_property(parser *p, we_re_set *set, bool negate, size_t at)
 /* \d \w \s \h, \p{...} and their opposites: true when the escape at p->pos was one of them (p->status tells of errors). */
 static bool class_escape(parser *p, we_re_set *set)
 {
-    static const struct { char letter; const char *name; } classes[] = {
-        { 'd', "digit" }, { 'w', "word" }, { 's', "whitespace" }, { 'h', "xdigit" }
-    };
+    static const struct {
+        char letter;
+        const char *name;
+    } classes[] = { { 'd', "digit" }, { 'w', "word" }, { 's', "whitespace" }, { 'h', "xdigit" } };
     size_t at = p->pos;
     char c = p->pattern.ptr[at + 1];
     for (size_t i = 0; i < WE_COUNT(classes); i++)
@@ -264,11 +245,10 @@ static bool class_escape(parser *p, we_re_set *set)
 /* [:alpha:] and [:^alpha:]; true when there was one. */
 static bool posix_bracket(parser *p, we_re_set *set)
 {
-    static const char *const names[] = { "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower",
-                                         "print", "punct", "space", "upper", "xdigit", "word" };
+    static const char *const names[] = { "alnum", "alpha", "ascii", "blank", "cntrl", "digit",  "graph",
+                                         "lower", "print", "punct", "space", "upper", "xdigit", "word" };
     size_t at = p->pos;
-    if (!accept(p, "[:"))
-        return false;
+    if (!accept(p, "[:")) return false;
     bool negate = accept(p, "^");
     for (size_t i = 0; i < WE_COUNT(names); i++) {
         size_t n = strlen(names[i]);
@@ -290,19 +270,15 @@ static bool class_item(parser *p, we_re_set *set, bool *is_char, uint32_t *rune)
 {
     *is_char = false;
     if (peek(p) == '[') {
-        if (posix_bracket(p, set))
-            return p->status == WE_OK;
+        if (posix_bracket(p, set)) return p->status == WE_OK;
         we_re_set inner = { 0 };
         p->pos++;
-        if (!parse_class(p, &inner, false))
-            return false;
+        if (!parse_class(p, &inner, false)) return false;
         return we_re_set_union(p->arena, set, &inner) ? true : (no_memory(p), false);
     }
     if (peek(p) == '\\') {
-        if (p->pos + 1 >= p->pattern.len)
-            return fail(p, WE_E_FORMAT, p->pos, "\\ at the end"), false;
-        if (class_escape(p, set))
-            return p->status == WE_OK;
+        if (p->pos + 1 >= p->pattern.len) return fail(p, WE_E_FORMAT, p->pos, "\\ at the end"), false;
+        if (class_escape(p, set)) return p->status == WE_OK;
         *is_char = true;
         p->pos++;
         if (accept(p, "b")) {
@@ -320,13 +296,11 @@ static bool class_item(parser *p, we_re_set *set, bool *is_char, uint32_t *rune)
 static bool parse_class(parser *p, we_re_set *out, bool outermost)
 {
     size_t at = p->pos - 1;
-    if (++p->depth > WE_RE_MAX_DEPTH)
-        return fail(p, WE_E_FORMAT, at, "classes are nested too deeply"), false;
+    if (++p->depth > WE_RE_MAX_DEPTH) return fail(p, WE_E_FORMAT, at, "classes are nested too deeply"), false;
     bool negate = accept(p, "^"), first = true, has_left = false;
     we_re_set left = { 0 }, set = { 0 }; /* left: what stands before && */
     for (;; first = false) {
-        if (at_end(p))
-            return fail(p, WE_E_FORMAT, at, "[ without ]"), false;
+        if (at_end(p)) return fail(p, WE_E_FORMAT, at, "[ without ]"), false;
         if (peek(p) == ']' && !first) {
             p->pos++;
             break;
@@ -341,12 +315,10 @@ static bool parse_class(parser *p, we_re_set *out, bool outermost)
         }
         bool is_char;
         uint32_t lo = 0, hi = 0;
-        if (!class_item(p, &set, &is_char, &lo))
-            return false;
+        if (!class_item(p, &set, &is_char, &lo)) return false;
         bool range = peek(p) == '-' && p->pos + 1 < p->pattern.len && p->pattern.ptr[p->pos + 1] != ']';
         if (range && !is_char) {
-            if (!looking_at(p, "-&&"))
-                return fail(p, WE_E_FORMAT, p->pos, "a range that begins with a class"), false;
+            if (!looking_at(p, "-&&")) return fail(p, WE_E_FORMAT, p->pos, "a range that begins with a class"), false;
             range = false;
         }
         hi = lo;
@@ -354,19 +326,17 @@ static bool parse_class(parser *p, we_re_set *out, bool outermost)
             p->pos++;
             if (peek(p) == '[' || !class_item(p, &set, &is_char, &hi) || !is_char)
                 return fail(p, WE_E_FORMAT, p->pos, "a range that ends with a class"), false;
-            if (hi < lo)
-                return fail(p, WE_E_FORMAT, p->pos, "a range that runs backwards"), false;
+            if (hi < lo) return fail(p, WE_E_FORMAT, p->pos, "a range that runs backwards"), false;
         }
-        if (is_char && !we_re_set_add(p->arena, &set, lo, hi))
-            return no_memory(p), false;
+        if (is_char && !we_re_set_add(p->arena, &set, lo, hi)) return no_memory(p), false;
     }
     we_re_set_sort(&set);
     if (has_left) {
-        if (!we_re_set_intersect(p->arena, &left, &set))
-            return no_memory(p), false;
+        if (!we_re_set_intersect(p->arena, &left, &set)) return no_memory(p), false;
         set = left;
     }
-    if ((p->ignore_case && outermost && !we_re_set_fold(p->arena, &set)) || (negate && !we_re_set_negate(p->arena, &set)))
+    if ((p->ignore_case && outermost && !we_re_set_fold(p->arena, &set)) ||
+        (negate && !we_re_set_negate(p->arena, &set)))
         return no_memory(p), false;
     *out = set;
     p->depth--;
@@ -381,22 +351,18 @@ static we_re_node *with_full_folds(parser *p, we_re_node *node)
     we_re_node *alt = NULL, **last = NULL;
     for (size_t i = 0; i < we_uni_n_full_folds; i++) {
         const we_uni_full_fold *f = &we_uni_full_folds[i];
-        if (!we_re_set_has(&node->set, f->from))
-            continue;
+        if (!we_re_set_has(&node->set, f->from)) continue;
         we_re_node *cat = node_new(p, WE_RE_CAT);
-        if (!cat)
-            return NULL;
+        if (!cat) return NULL;
         we_re_node **link = &cat->child;
         for (size_t k = 0; k < 3 && f->to[k]; k++) {
             we_re_node *one = node_range(p, f->to[k], f->to[k]);
-            if (!one || !we_re_set_fold(p->arena, &one->set))
-                return no_memory(p);
+            if (!one || !we_re_set_fold(p->arena, &one->set)) return no_memory(p);
             *link = one;
             link = &one->next;
         }
         if (!alt) {
-            if (!(alt = node_pair(p, WE_RE_ALT, node, cat)))
-                return NULL;
+            if (!(alt = node_pair(p, WE_RE_ALT, node, cat))) return NULL;
         } else {
             *last = cat;
         }
@@ -408,8 +374,7 @@ static we_re_node *with_full_folds(parser *p, we_re_node *node)
 static we_re_node *folded_char(parser *p, uint32_t rune)
 {
     we_re_node *node = node_range(p, rune, rune);
-    if (!node)
-        return NULL;
+    if (!node) return NULL;
     return we_re_set_fold(p->arena, &node->set) ? with_full_folds(p, node) : no_memory(p);
 }
 
@@ -418,8 +383,7 @@ static size_t fold_covers(const we_uni_full_fold *f, const uint32_t *runes, size
 {
     size_t k = 0;
     for (; k < 3 && f->to[k]; k++)
-        if (k >= n || we_uni_to_fold(runes[k]) != we_uni_to_fold(f->to[k]))
-            return 0;
+        if (k >= n || we_uni_to_fold(runes[k]) != we_uni_to_fold(f->to[k])) return 0;
     return k;
 }
 
@@ -427,8 +391,7 @@ static size_t fold_covers(const we_uni_full_fold *f, const uint32_t *runes, size
  * (?i:ss) matches "ß". `budget` bounds the tree on runs such as "ssssssss", where foldings overlap. */
 static we_re_node *folded_run(parser *p, const uint32_t *runes, size_t n, int budget)
 {
-    if (n == 0)
-        return node_new(p, WE_RE_EMPTY);
+    if (n == 0) return node_new(p, WE_RE_EMPTY);
     we_re_set wide[4] = { 0 }; /* by the number of characters covered */
     bool any = false;
     for (size_t i = 0; budget > 0 && i < we_uni_n_full_folds; i++) {
@@ -440,22 +403,18 @@ static we_re_node *folded_run(parser *p, const uint32_t *runes, size_t n, int bu
         }
     }
     we_re_node *one = folded_char(p, runes[0]);
-    if (!any)
-        return n == 1 ? one : node_pair(p, WE_RE_CAT, one, folded_run(p, runes + 1, n - 1, budget));
+    if (!any) return n == 1 ? one : node_pair(p, WE_RE_CAT, one, folded_run(p, runes + 1, n - 1, budget));
     we_re_node *alt = node_new(p, WE_RE_ALT);
     we_re_node *plain = node_pair(p, WE_RE_CAT, one, folded_run(p, runes + 1, n - 1, budget - 1));
-    if (!alt || !plain)
-        return NULL;
+    if (!alt || !plain) return NULL;
     alt->child = plain;
     we_re_node **link = &plain->next;
     for (size_t covers = 2; covers < 4; covers++) {
-        if (wide[covers].n == 0)
-            continue;
+        if (wide[covers].n == 0) continue;
         we_re_set_sort(&wide[covers]);
-        we_re_node *branch = node_pair(p, WE_RE_CAT, node_set(p, wide[covers]),
-                                       folded_run(p, runes + covers, n - covers, budget - 1));
-        if (!branch)
-            return NULL;
+        we_re_node *branch =
+            node_pair(p, WE_RE_CAT, node_set(p, wide[covers]), folded_run(p, runes + covers, n - covers, budget - 1));
+        if (!branch) return NULL;
         *link = branch;
         link = &branch->next;
     }
@@ -467,14 +426,12 @@ static we_re_node *folded_run(parser *p, const uint32_t *runes, size_t n, int bu
 static we_re_node *node_assert(parser *p, bool behind, bool negate, bool edge, const char *set)
 {
     we_re_node *node = node_new(p, WE_RE_ASSERT);
-    if (!node)
-        return NULL;
+    if (!node) return NULL;
     node->behind = behind;
     node->negate = negate;
     node->edge = edge;
     if (set && strcmp(set, "\n") == 0) {
-        if (!we_re_set_add(p->arena, &node->set, '\n', '\n'))
-            return no_memory(p);
+        if (!we_re_set_add(p->arena, &node->set, '\n', '\n')) return no_memory(p);
     } else if (set && !add_named(p, &node->set, set, false, p->pos)) {
         return NULL;
     }
@@ -494,9 +451,9 @@ static we_re_node *word_boundary(parser *p, bool at_boundary)
 /* ^: at every line's begin, but not behind a newline that ends the text. */
 static we_re_node *line_begin(parser *p)
 {
-    return node_pair(p, WE_RE_ALT, node_assert(p, true, false, true, NULL),
-                     node_pair(p, WE_RE_CAT, node_assert(p, true, false, false, "\n"),
-                               node_assert(p, false, false, false, "any")));
+    return node_pair(
+        p, WE_RE_ALT, node_assert(p, true, false, true, NULL),
+        node_pair(p, WE_RE_CAT, node_assert(p, true, false, false, "\n"), node_assert(p, false, false, false, "any")));
 }
 
 /* \Z: at the end, or before a newline that ends the text. */
@@ -504,8 +461,7 @@ static we_re_node *almost_end(parser *p)
 {
     we_re_node *look = node_new(p, WE_RE_LOOK);
     we_re_node *end = node_assert(p, false, false, true, NULL);
-    if (!look || !end)
-        return NULL;
+    if (!look || !end) return NULL;
     look->child = node_pair(p, WE_RE_CAT, node_range(p, '\n', '\n'), node_assert(p, false, false, true, NULL));
     return look->child ? node_pair(p, WE_RE_ALT, end, look) : NULL;
 }
@@ -518,11 +474,9 @@ static we_re_node *line_break(parser *p)
         !we_re_set_add(p->arena, &set, 0x2028, 0x2029))
         return no_memory(p);
     we_re_node *atomic = node_new(p, WE_RE_ATOMIC);
-    if (!atomic)
-        return NULL;
-    atomic->child = node_pair(p, WE_RE_ALT,
-                              node_pair(p, WE_RE_CAT, node_range(p, '\r', '\r'), node_range(p, '\n', '\n')),
-                              node_set(p, set));
+    if (!atomic) return NULL;
+    atomic->child = node_pair(
+        p, WE_RE_ALT, node_pair(p, WE_RE_CAT, node_range(p, '\r', '\r'), node_range(p, '\n', '\n')), node_set(p, set));
     return atomic->child ? atomic : NULL;
 }
 
@@ -532,11 +486,9 @@ static we_re_node *line_break(parser *p)
 static we_re_node *special_escape(parser *p)
 {
     size_t at = p->pos;
-    if (at + 1 >= p->pattern.len)
-        return fail(p, WE_E_FORMAT, at, "\\ at the end");
+    if (at + 1 >= p->pattern.len) return fail(p, WE_E_FORMAT, at, "\\ at the end");
     we_re_set set = { 0 };
-    if (class_escape(p, &set))
-        return p->status == WE_OK ? node_set(p, set) : NULL;
+    if (class_escape(p, &set)) return p->status == WE_OK ? node_set(p, set) : NULL;
     char c = p->pattern.ptr[at + 1];
     switch (c) {
     case 'b': p->pos += 2; return word_boundary(p, true);
@@ -562,8 +514,7 @@ static we_re_node *special_escape(parser *p)
     }
     if (c >= '1' && c <= '9') { /* two digits or more that are octal count as a character, as there */
         bool longer = at + 2 < p->pattern.len && p->pattern.ptr[at + 2] >= '0' && p->pattern.ptr[at + 2] <= '9';
-        if (!longer || c >= '8')
-            return fail(p, WE_E_UNSUPPORTED, at, "back-references (\\1) are not supported");
+        if (!longer || c >= '8') return fail(p, WE_E_UNSUPPORTED, at, "back-references (\\1) are not supported");
     }
     return NULL;
 }
@@ -572,8 +523,7 @@ static we_re_node *special_escape(parser *p)
 
 static we_re_node *close_group(parser *p, we_re_node *body, size_t at)
 {
-    if (body && !accept(p, ")"))
-        return fail(p, WE_E_FORMAT, at, "( without )");
+    if (body && !accept(p, ")")) return fail(p, WE_E_FORMAT, at, "( without )");
     return body;
 }
 
@@ -581,8 +531,7 @@ static we_re_node *group_of(parser *p, we_re_kind kind, bool behind, bool negate
 {
     we_re_node *node = node_new(p, kind);
     we_re_node *body = node ? close_group(p, parse_alternatives(p), at) : NULL;
-    if (!body)
-        return NULL;
+    if (!body) return NULL;
     node->child = body;
     node->behind = behind;
     node->negate = negate;
@@ -642,10 +591,8 @@ static we_re_node *parse_group(parser *p)
         char end = p->pattern.ptr[p->pos + 1] == '<' ? '>' : '\'';
         p->pos += 2;
         size_t name = p->pos;
-        while (!at_end(p) && peek(p) != end && peek(p) != ')')
-            p->pos++;
-        if (peek(p) != end || p->pos == name)
-            return fail(p, WE_E_FORMAT, at, "a group's name is not closed");
+        while (!at_end(p) && peek(p) != end && peek(p) != ')') p->pos++;
+        if (peek(p) != end || p->pos == name) return fail(p, WE_E_FORMAT, at, "a group's name is not closed");
         p->pos++;
         node = close_group(p, parse_alternatives(p), at);
     } else if (looking_at(p, "?~"))
@@ -682,8 +629,7 @@ static bool parse_interval(parser *p, uint32_t *min, uint32_t *max, bool *fixed)
             return false;
         }
     }
-    if (i >= p->pattern.len || (!n_digits[0] && !n_digits[1]))
-        return false;
+    if (i >= p->pattern.len || (!n_digits[0] && !n_digits[1])) return false;
     if (value[0] > WE_RE_MAX_REPEAT || value[1] > WE_RE_MAX_REPEAT)
         return fail(p, WE_E_FORMAT, at, "a repeat count over 100000"), false;
     p->pos = i + 1;
@@ -700,8 +646,7 @@ static bool parse_interval(parser *p, uint32_t *min, uint32_t *max, bool *fixed)
 static we_re_node *repeat(parser *p, we_re_node *child, uint32_t min, uint32_t max, bool lazy)
 {
     we_re_node *node = node_new(p, WE_RE_REPEAT);
-    if (!node)
-        return NULL;
+    if (!node) return NULL;
     node->child = child;
     node->min = min;
     node->max = max;
@@ -712,8 +657,7 @@ static we_re_node *repeat(parser *p, we_re_node *child, uint32_t min, uint32_t m
 static bool at_quantifier(const parser *p)
 {
     char c = peek(p);
-    if (c == '*' || c == '+' || c == '?')
-        return true;
+    if (c == '*' || c == '+' || c == '?') return true;
     uint32_t min, max;
     bool fixed;
     parser probe = *p;
@@ -725,15 +669,12 @@ static bool at_quantifier(const parser *p)
 static we_re_node *parse_quantifiers(parser *p, we_re_node *atom)
 {
     for (int n = 0; atom && p->status == WE_OK && at_quantifier(p); n++) {
-        if (n > WE_RE_MAX_DEPTH)
-            return fail(p, WE_E_FORMAT, p->pos, "too many quantifiers in a row");
-        if (atom->kind == WE_RE_LOOK && n == 0)
-            return fail(p, WE_E_FORMAT, p->pos, "a look-around can't be repeated");
+        if (n > WE_RE_MAX_DEPTH) return fail(p, WE_E_FORMAT, p->pos, "too many quantifiers in a row");
+        if (atom->kind == WE_RE_LOOK && n == 0) return fail(p, WE_E_FORMAT, p->pos, "a look-around can't be repeated");
         uint32_t min = 0, max = 0;
         bool fixed = false, interval = peek(p) == '{';
         if (interval) {
-            if (!parse_interval(p, &min, &max, &fixed))
-                return NULL;
+            if (!parse_interval(p, &min, &max, &fixed)) return NULL;
         } else {
             char c = p->pattern.ptr[p->pos++];
             min = c == '+';
@@ -744,8 +685,7 @@ static we_re_node *parse_quantifiers(parser *p, we_re_node *atom)
         atom = repeat(p, atom, min, max, lazy);
         if (atom && possessive) {
             we_re_node *atomic = node_new(p, WE_RE_ATOMIC);
-            if (atomic)
-                atomic->child = atom;
+            if (atomic) atomic->child = atom;
             atom = atomic;
         }
     }
@@ -760,15 +700,12 @@ static bool skip_comments(parser *p)
     for (;;) {
         size_t at = p->pos;
         if (accept(p, "(?#")) {
-            while (!at_end(p) && peek(p) != ')')
-                p->pos += peek(p) == '\\' && p->pos + 1 < p->pattern.len ? 2 : 1;
-            if (!accept(p, ")"))
-                return fail(p, WE_E_FORMAT, at, "a comment without )"), false;
+            while (!at_end(p) && peek(p) != ')') p->pos += peek(p) == '\\' && p->pos + 1 < p->pattern.len ? 2 : 1;
+            if (!accept(p, ")")) return fail(p, WE_E_FORMAT, at, "a comment without )"), false;
         } else if (p->extended && !at_end(p) && strchr(" \t\n\r\f\v", peek(p)) && peek(p)) {
             p->pos++;
         } else if (p->extended && peek(p) == '#') {
-            while (!at_end(p) && peek(p) != '\n')
-                p->pos++;
+            while (!at_end(p) && peek(p) != '\n') p->pos++;
         } else {
             return true;
         }
@@ -785,8 +722,7 @@ static bool literal_char(parser *p, uint32_t *rune)
     }
     size_t at = p->pos;
     *rune = next_rune(p);
-    if (*rune == WE_RUNE_INVALID)
-        return fail(p, WE_E_FORMAT, at, "the pattern is not UTF-8"), false;
+    if (*rune == WE_RUNE_INVALID) return fail(p, WE_E_FORMAT, at, "the pattern is not UTF-8"), false;
     return true;
 }
 
@@ -802,11 +738,9 @@ static we_re_node *parse_special(parser *p)
         we_re_set set = { 0 };
         uint32_t n = 0;
         p->pos++;
-        if (!parse_class(p, &set, true))
-            return NULL;
+        if (!parse_class(p, &set, true)) return NULL;
         we_re_node *node = node_set(p, set);
-        for (size_t i = 0; i < set.n; i++)
-            n += set.ranges[i].hi - set.ranges[i].lo + 1;
+        for (size_t i = 0; i < set.n; i++) n += set.ranges[i].hi - set.ranges[i].lo + 1;
         return p->ignore_case && node && n < 200 ? with_full_folds(p, node) : node; /* not for every letter there is */
     }
     if (c == '.') {
@@ -829,8 +763,7 @@ static we_re_node *parse_special(parser *p)
 
 static we_re_node *literal_node(parser *p, const uint32_t *runes, size_t n)
 {
-    if (p->ignore_case)
-        return folded_run(p, runes, n, 6);
+    if (p->ignore_case) return folded_run(p, runes, n, 6);
     we_re_node *cat = node_new(p, WE_RE_CAT);
     we_re_node **link = cat ? &cat->child : NULL;
     for (size_t i = 0; link && i < n; i++) {
@@ -847,8 +780,7 @@ static we_re_node *parse_literals(parser *p)
     size_t n = 0;
     while (n < WE_COUNT(runes)) {
         size_t before = p->pos;
-        if (!literal_char(p, &runes[n]))
-            return NULL;
+        if (!literal_char(p, &runes[n])) return NULL;
         if (n > 0 && at_quantifier(p)) {
             p->pos = before;
             break;
@@ -856,15 +788,12 @@ static we_re_node *parse_literals(parser *p)
         n++;
         if (at_quantifier(p))
             return parse_quantifiers(p, p->ignore_case ? folded_char(p, runes[0]) : node_range(p, runes[0], runes[0]));
-        if (!skip_comments(p))
-            return NULL;
-        if (at_end(p) || strchr(".[(|)^$*+?", peek(p)))
-            break;
+        if (!skip_comments(p)) return NULL;
+        if (at_end(p) || strchr(".[(|)^$*+?", peek(p))) break;
         if (peek(p) == '\\') { /* is the escape a character? */
             parser probe = *p;
             probe.err = NULL;
-            if (special_escape(&probe) || probe.status != WE_OK)
-                break;
+            if (special_escape(&probe) || probe.status != WE_OK) break;
         }
     }
     return literal_node(p, runes, n);
@@ -873,20 +802,15 @@ static we_re_node *parse_literals(parser *p)
 static we_re_node *parse_sequence(parser *p)
 {
     we_re_node *cat = node_new(p, WE_RE_CAT);
-    if (!cat)
-        return NULL;
+    if (!cat) return NULL;
     we_re_node **link = &cat->child;
     for (;;) {
-        if (!skip_comments(p))
-            return NULL;
-        if (at_end(p) || peek(p) == '|' || peek(p) == ')')
-            return cat;
+        if (!skip_comments(p)) return NULL;
+        if (at_end(p) || peek(p) == '|' || peek(p) == ')') return cat;
         we_re_node *atom = parse_special(p);
-        if (p->status != WE_OK)
-            return NULL;
+        if (p->status != WE_OK) return NULL;
         atom = atom ? parse_quantifiers(p, atom) : parse_literals(p);
-        if (!atom)
-            return NULL;
+        if (!atom) return NULL;
         *link = atom;
         link = &atom->next;
     }
@@ -894,18 +818,15 @@ static we_re_node *parse_sequence(parser *p)
 
 static we_re_node *parse_alternatives(parser *p)
 {
-    if (++p->depth > WE_RE_MAX_DEPTH)
-        return fail(p, WE_E_FORMAT, p->pos, "groups are nested too deeply");
+    if (++p->depth > WE_RE_MAX_DEPTH) return fail(p, WE_E_FORMAT, p->pos, "groups are nested too deeply");
     we_re_node *first = parse_sequence(p);
     if (first && peek(p) == '|') {
         we_re_node *alt = node_new(p, WE_RE_ALT);
-        if (!alt)
-            return NULL;
+        if (!alt) return NULL;
         alt->child = first;
         for (we_re_node **link = &first->next; peek(p) == '|';) {
             p->pos++;
-            if (!(*link = parse_sequence(p)))
-                return NULL;
+            if (!(*link = parse_sequence(p))) return NULL;
             link = &(*link)->next;
         }
         first = alt;
@@ -923,9 +844,7 @@ we_status we_re_parse(we_arena *arena, we_str pattern, we_re_node **out, we_erro
     if (pattern.len > 100000)
         return we_fail(err, WE_E_FORMAT, "regular expression: the pattern is longer than 100,000 bytes");
     we_re_node *root = parse_alternatives(&p);
-    if (root && !at_end(&p))
-        fail(&p, WE_E_FORMAT, p.pos, ") without (");
-    if (p.status == WE_OK)
-        *out = root;
+    if (root && !at_end(&p)) fail(&p, WE_E_FORMAT, p.pos, ") without (");
+    if (p.status == WE_OK) *out = root;
     return p.status;
 }

@@ -9,10 +9,8 @@ bool we_re_set_add(we_arena *arena, we_re_set *set, uint32_t lo, uint32_t hi)
     if (set->n == set->capacity) {
         size_t capacity = set->capacity ? set->capacity * 2 : 8;
         we_re_range *ranges = we_arena_calloc(arena, capacity, sizeof(*ranges));
-        if (!ranges)
-            return false;
-        if (set->n)
-            memcpy(ranges, set->ranges, set->n * sizeof(*ranges));
+        if (!ranges) return false;
+        if (set->n) memcpy(ranges, set->ranges, set->n * sizeof(*ranges));
         set->ranges = ranges;
         set->capacity = capacity;
     }
@@ -28,8 +26,7 @@ static int by_start(const void *a, const void *b)
 
 void we_re_set_sort(we_re_set *set)
 {
-    if (set->n == 0)
-        return;
+    if (set->n == 0) return;
     qsort(set->ranges, set->n, sizeof(*set->ranges), by_start);
     size_t n = 1;
     for (size_t i = 1; i < set->n; i++) {
@@ -46,8 +43,7 @@ bool we_re_set_add_uni(we_arena *arena, we_re_set *set, const we_uni_set *uni)
 {
     for (uint32_t i = 0; i < uni->n; i++) {
         uint32_t word = we_uni_ranges[uni->start + i], lo = word >> 11;
-        if (!we_re_set_add(arena, set, lo, lo + (word & 2047)))
-            return false;
+        if (!we_re_set_add(arena, set, lo, lo + (word & 2047))) return false;
     }
     we_re_set_sort(set);
     return true;
@@ -56,8 +52,7 @@ bool we_re_set_add_uni(we_arena *arena, we_re_set *set, const we_uni_set *uni)
 bool we_re_set_union(we_arena *arena, we_re_set *set, const we_re_set *other)
 {
     for (size_t i = 0; i < other->n; i++)
-        if (!we_re_set_add(arena, set, other->ranges[i].lo, other->ranges[i].hi))
-            return false;
+        if (!we_re_set_add(arena, set, other->ranges[i].lo, other->ranges[i].hi)) return false;
     we_re_set_sort(set);
     return true;
 }
@@ -67,12 +62,10 @@ bool we_re_set_negate(we_arena *arena, we_re_set *set)
     we_re_set rest = { 0 };
     uint32_t from = 0;
     for (size_t i = 0; i < set->n; i++) {
-        if (set->ranges[i].lo > from && !we_re_set_add(arena, &rest, from, set->ranges[i].lo - 1))
-            return false;
+        if (set->ranges[i].lo > from && !we_re_set_add(arena, &rest, from, set->ranges[i].lo - 1)) return false;
         from = set->ranges[i].hi + 1;
     }
-    if (from <= WE_RUNE_MAX && !we_re_set_add(arena, &rest, from, WE_RUNE_MAX))
-        return false;
+    if (from <= WE_RUNE_MAX && !we_re_set_add(arena, &rest, from, WE_RUNE_MAX)) return false;
     *set = rest;
     return true;
 }
@@ -83,8 +76,7 @@ bool we_re_set_intersect(we_arena *arena, we_re_set *set, const we_re_set *other
     for (size_t i = 0, k = 0; i < set->n && k < other->n;) {
         const we_re_range *a = &set->ranges[i], *b = &other->ranges[k];
         uint32_t lo = WE_MAX(a->lo, b->lo), hi = WE_MIN(a->hi, b->hi);
-        if (lo <= hi && !we_re_set_add(arena, &both, lo, hi))
-            return false;
+        if (lo <= hi && !we_re_set_add(arena, &both, lo, hi)) return false;
         if (a->hi < b->hi)
             i++;
         else

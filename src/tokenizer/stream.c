@@ -21,11 +21,9 @@ void we_tok_stream_deinit(we_tok_stream *s)
 static we_status begin(we_tok_stream *s, we_error *err)
 {
     we_buf_clear(&s->text);
-    if (s->state)
-        return WE_OK;
+    if (s->state) return WE_OK;
     we_decode *state = we_malloc(sizeof(*state));
-    if (!state)
-        return we_fail(err, WE_E_NOMEM, "no memory to decode tokens");
+    if (!state) return we_fail(err, WE_E_NOMEM, "no memory to decode tokens");
     we_status st = we_decode_init(state, s->tok, true, err);
     if (st)
         we_free(state);
@@ -38,10 +36,8 @@ we_status we_tok_stream_feed(we_tok_stream *s, int32_t id, we_str *piece, we_err
 {
     *piece = (we_str){ "", 0 };
     we_status st = begin(s, err);
-    if (!st)
-        st = we_decode_feed(s->state, id, s->skip_special, &s->text, err);
-    if (!st)
-        *piece = we_buf_str(&s->text);
+    if (!st) st = we_decode_feed(s->state, id, s->skip_special, &s->text, err);
+    if (!st) *piece = we_buf_str(&s->text);
     return st;
 }
 
@@ -49,9 +45,7 @@ we_status we_tok_stream_flush(we_tok_stream *s, we_str *piece, we_error *err)
 {
     *piece = (we_str){ "", 0 };
     we_status st = begin(s, err);
-    if (!st)
-        st = we_decode_flush(s->state, &s->text, err);
-    if (!st)
-        *piece = we_buf_str(&s->text);
+    if (!st) st = we_decode_flush(s->state, &s->text, err);
+    if (!st) *piece = we_buf_str(&s->text);
     return st;
 }

@@ -19,8 +19,7 @@ we_status we_ids_push(we_ids *ids, int32_t id, we_error *err)
     if (ids->n == ids->capacity) {
         size_t capacity = ids->capacity ? ids->capacity * 2 : 64;
         int32_t *grown = we_realloc_array(ids->ids, capacity, sizeof(*grown));
-        if (!grown)
-            return we_fail(err, WE_E_NOMEM, "no memory for %zu token ids", capacity);
+        if (!grown) return we_fail(err, WE_E_NOMEM, "no memory for %zu token ids", capacity);
         ids->ids = grown;
         ids->capacity = capacity;
     }
@@ -31,8 +30,7 @@ we_status we_ids_push(we_ids *ids, int32_t id, we_error *err)
 we_status we_tok_copy(we_tok *tok, we_str text, we_str *out, we_error *err)
 {
     char *copy = we_arena_strndup(&tok->arena, text.ptr ? text.ptr : "", text.len);
-    if (!copy)
-        return we_fail(err, WE_E_NOMEM, "no memory for the tokenizer");
+    if (!copy) return we_fail(err, WE_E_NOMEM, "no memory for the tokenizer");
     *out = (we_str){ copy, text.len };
     return WE_OK;
 }
@@ -60,23 +58,19 @@ we_status we_tok_get_size(const we_json *object, const char *key, const char *wh
 {
     const we_json *value = member(object, key);
     int64_t number;
-    if (!value)
-        return WE_OK;
-    if (!we_json_i64(value, &number) || number < 0)
-        return wrong(value, where, key, "a number from 0 on", err);
+    if (!value) return WE_OK;
+    if (!we_json_i64(value, &number) || number < 0) return wrong(value, where, key, "a number from 0 on", err);
     *out = (size_t)number;
     return WE_OK;
 }
 
-we_status we_tok_get_str(we_tok *tok, const we_json *object, const char *key, const char *where, bool required, we_str *out,
-                         we_error *err)
+we_status we_tok_get_str(we_tok *tok, const we_json *object, const char *key, const char *where, bool required,
+                         we_str *out, we_error *err)
 {
     const we_json *value = member(object, key);
     we_str text;
-    if (!value && !required)
-        return WE_OK;
-    if (!we_json_str(value, &text))
-        return wrong(value, where, key, "a string", err);
+    if (!value && !required) return WE_OK;
+    if (!we_json_str(value, &text)) return wrong(value, where, key, "a string", err);
     return we_tok_copy(tok, text, out, err);
 }
 
@@ -85,10 +79,8 @@ we_status we_tok_get_rune(const we_json *object, const char *key, const char *wh
     const we_json *value = member(object, key);
     we_str text;
     size_t i = 0;
-    if (!value)
-        return WE_OK;
-    if (!we_json_str(value, &text) || text.len == 0)
-        return wrong(value, where, key, "one character", err);
+    if (!value) return WE_OK;
+    if (!we_json_str(value, &text) || text.len == 0) return wrong(value, where, key, "one character", err);
     *out = we_utf8_next(text, &i);
     return i == text.len ? WE_OK : we_fail(err, WE_E_FORMAT, "%s.%s holds more than one character", where, key);
 }
@@ -112,16 +104,14 @@ we_status we_tok_get_pattern(we_tok *tok, const we_json *object, const char *whe
 void we_part_scan_init(we_part_scan *scan, const we_part *part, we_str text)
 {
     *scan = (we_part_scan){ .part = part, .text = text };
-    if (!part->is_literal)
-        we_regex_scan_init(&scan->regex, part->regex, text);
+    if (!part->is_literal) we_regex_scan_init(&scan->regex, part->regex, text);
 }
 
 /* An empty pattern matches between all characters, as in the reference, where it is a regex too. */
 static bool next_literal(we_part_scan *scan, size_t *start, size_t *end)
 {
     we_str what = scan->part->literal, text = scan->text;
-    if (scan->pos > text.len)
-        return false;
+    if (scan->pos > text.len) return false;
     if (what.len == 0) {
         *start = *end = scan->pos;
         if (scan->pos == text.len)
@@ -132,8 +122,7 @@ static bool next_literal(we_part_scan *scan, size_t *start, size_t *end)
     }
     while (text.len - scan->pos >= what.len) {
         const char *at = memchr(text.ptr + scan->pos, what.ptr[0], text.len - scan->pos - what.len + 1);
-        if (!at)
-            break;
+        if (!at) break;
         *start = (size_t)(at - text.ptr);
         *end = *start + what.len;
         if (memcmp(at, what.ptr, what.len) == 0) {
@@ -153,8 +142,7 @@ bool we_part_scan_next(we_part_scan *scan, size_t *start, size_t *end)
 
 we_status we_part_scan_deinit(we_part_scan *scan, we_error *err)
 {
-    if (scan->part->is_literal)
-        return WE_OK;
+    if (scan->part->is_literal) return WE_OK;
     bool failed = scan->regex.out_of_memory;
     we_regex_scan_deinit(&scan->regex);
     return failed ? we_fail(err, WE_E_NOMEM, "no memory to search %zu bytes", scan->text.len) : WE_OK;
@@ -192,10 +180,8 @@ static we_status parse_component(stage_reader *r, const we_json *json, const cha
     if (we_str_is(name, "Sequence")) {
         const we_json *list = we_json_get(json, r->sequence);
         char place[160];
-        if (!we_json_is(list, WE_JSON_ARRAY))
-            return wrong(list, where, r->sequence, "an array", r->err);
-        if (depth > 16)
-            return we_fail(r->err, WE_E_FORMAT, "%s: sequences are nested too deeply", where);
+        if (!we_json_is(list, WE_JSON_ARRAY)) return wrong(list, where, r->sequence, "an array", r->err);
+        if (depth > 16) return we_fail(r->err, WE_E_FORMAT, "%s: sequences are nested too deeply", where);
         we_status st = WE_OK;
         size_t index = 0;
         for (const we_json *one = list->first; one && !st; one = one->next, index++) {
@@ -207,11 +193,9 @@ static we_status parse_component(stage_reader *r, const we_json *json, const cha
     const we_part_kind *kind = NULL;
     for (size_t i = 0; i < r->n_rows && !kind; i++) {
         const we_part_kind *row = (const we_part_kind *)(const void *)(r->table + i * r->row_size);
-        if (we_str_is(name, row->name))
-            kind = row;
+        if (we_str_is(name, row->name)) kind = row;
     }
-    if (!kind)
-        return unknown_component(r, where, name);
+    if (!kind) return unknown_component(r, where, name);
     if (r->out->n == WE_TOK_MAX_PARTS)
         return we_fail(r->err, WE_E_UNSUPPORTED, "%s: more than %d components in a row", where, WE_TOK_MAX_PARTS);
     we_part *part = &r->out->parts[r->out->n++]; /* counted first: what it got by then is freed on failure */
@@ -222,11 +206,9 @@ static we_status parse_component(stage_reader *r, const we_json *json, const cha
 we_status we_tok_parse_stage(we_tok *tok, we_parts *out, const we_json *json, const char *where, const char *sequence,
                              const void *table, size_t n_rows, size_t row_size, we_error *err)
 {
-    if (!json || json->type == WE_JSON_NULL)
-        return WE_OK;
+    if (!json || json->type == WE_JSON_NULL) return WE_OK;
     out->parts = we_arena_calloc(&tok->arena, WE_TOK_MAX_PARTS, sizeof(*out->parts));
-    if (!out->parts)
-        return we_fail(err, WE_E_NOMEM, "no memory for %s", where);
+    if (!out->parts) return we_fail(err, WE_E_NOMEM, "no memory for %s", where);
     stage_reader r = { tok, out, sequence, table, n_rows, row_size, err };
     return parse_component(&r, json, where, 0);
 }
@@ -235,14 +217,12 @@ we_status we_tok_parse_stage(we_tok *tok, we_parts *out, const we_json *json, co
 
 static void free_parts(we_parts *parts)
 {
-    for (size_t i = 0; i < parts->n; i++)
-        we_regex_free(parts->parts[i].regex);
+    for (size_t i = 0; i < parts->n; i++) we_regex_free(parts->parts[i].regex);
 }
 
 void we_tok_close(we_tok *tok)
 {
-    if (!tok)
-        return;
+    if (!tok) return;
     we_model_bpe.free(tok);
     we_model_unigram.free(tok);
     free_parts(&tok->normalizers);
@@ -260,8 +240,7 @@ void we_tok_close(we_tok *tok)
 static we_status build_index(we_tok *tok, we_error *err)
 {
     int32_t max_id = tok->vocab.n ? tok->vocab.max_id : -1;
-    for (size_t i = 0; i < tok->added.n; i++)
-        max_id = WE_MAX(max_id, tok->added.tokens[i].id);
+    for (size_t i = 0; i < tok->added.n; i++) max_id = WE_MAX(max_id, tok->added.tokens[i].id);
     tok->n_ids = (size_t)(max_id + 1);
     if (!(tok->by_id = we_calloc(tok->n_ids, sizeof(*tok->by_id))))
         return we_fail(err, WE_E_NOMEM, "no memory for %zu tokens", tok->n_ids);
@@ -270,13 +249,12 @@ static we_status build_index(we_tok *tok, we_error *err)
         if (*slot) {
             we_str a = we_vocab_text(&tok->vocab, *slot - 1), b = we_vocab_text(&tok->vocab, i);
             if (!we_str_eq(a, b))
-                return we_fail(err, WE_E_FORMAT, "model.vocab: \"%.*s\" and \"%.*s\" have the same id %d", (int)WE_MIN(a.len, 60),
-                               a.ptr, (int)WE_MIN(b.len, 60), b.ptr, tok->vocab.tokens[i].id);
+                return we_fail(err, WE_E_FORMAT, "model.vocab: \"%.*s\" and \"%.*s\" have the same id %d",
+                               (int)WE_MIN(a.len, 60), a.ptr, (int)WE_MIN(b.len, 60), b.ptr, tok->vocab.tokens[i].id);
         }
         *slot = (uint32_t)i + 1;
     }
-    for (size_t i = 0; i < tok->added.n; i++)
-        tok->by_id[tok->added.tokens[i].id] = (uint32_t)(i + 1) | WE_TOK_ADDED;
+    for (size_t i = 0; i < tok->added.n; i++) tok->by_id[tok->added.tokens[i].id] = (uint32_t)(i + 1) | WE_TOK_ADDED;
     return WE_OK;
 }
 
@@ -289,21 +267,23 @@ typedef struct file_parts {
 
 static we_status read_members(we_arena *arena, we_json_reader *r, file_parts *parts, we_error *err)
 {
-    static const struct { const char *key; size_t offset; } trees[] = {
-        { "added_tokens", offsetof(file_parts, added_tokens) },     { "normalizer", offsetof(file_parts, normalizer) },
-        { "pre_tokenizer", offsetof(file_parts, pre_tokenizer) },   { "post_processor", offsetof(file_parts, post_processor) },
+    static const struct {
+        const char *key;
+        size_t offset;
+    } trees[] = {
+        { "added_tokens", offsetof(file_parts, added_tokens) },
+        { "normalizer", offsetof(file_parts, normalizer) },
+        { "pre_tokenizer", offsetof(file_parts, pre_tokenizer) },
+        { "post_processor", offsetof(file_parts, post_processor) },
         { "decoder", offsetof(file_parts, decoder) },
     };
     we_json_event ev = we_json_next(r);
-    if (ev == WE_JSON_EV_ERROR)
-        return we_fail(err, r->error.status, "%s", r->error.message);
-    if (ev != WE_JSON_EV_BEGIN_OBJECT)
-        return we_fail(err, WE_E_FORMAT, "expected an object");
+    if (ev == WE_JSON_EV_ERROR) return we_fail(err, r->error.status, "%s", r->error.message);
+    if (ev != WE_JSON_EV_BEGIN_OBJECT) return we_fail(err, WE_E_FORMAT, "expected an object");
     while ((ev = we_json_next(r)) == WE_JSON_EV_KEY) {
         const we_json **tree = NULL;
         for (size_t i = 0; i < WE_COUNT(trees); i++)
-            if (we_str_is(r->text, trees[i].key))
-                tree = (const we_json **)(void *)((char *)parts + trees[i].offset);
+            if (we_str_is(r->text, trees[i].key)) tree = (const we_json **)(void *)((char *)parts + trees[i].offset);
         we_status st = WE_OK;
         if (tree) {
             st = we_json_read_tree(r, arena, tree, err);
@@ -311,20 +291,17 @@ static we_status read_members(we_arena *arena, we_json_reader *r, file_parts *pa
             parts->model = *r;
             parts->model.scratch = (we_buf){ 0 };
             parts->has_model = true;
-            if (parts->pre_tokenizer && parts->decoder && parts->added_tokens && parts->normalizer && parts->post_processor)
+            if (parts->pre_tokenizer && parts->decoder && parts->added_tokens && parts->normalizer &&
+                parts->post_processor)
                 return WE_OK; /* the usual order, and it is the last member: no need to walk over 30 MB twice */
-            if (!we_json_skip(r))
-                ev = WE_JSON_EV_ERROR;
+            if (!we_json_skip(r)) ev = WE_JSON_EV_ERROR;
         } else if (!we_json_skip(r)) {
             ev = WE_JSON_EV_ERROR;
         }
-        if (st)
-            return st;
-        if (ev == WE_JSON_EV_ERROR)
-            break;
+        if (st) return st;
+        if (ev == WE_JSON_EV_ERROR) break;
     }
-    if (ev == WE_JSON_EV_ERROR)
-        return we_fail(err, r->error.status, "%s", r->error.message);
+    if (ev == WE_JSON_EV_ERROR) return we_fail(err, r->error.status, "%s", r->error.message);
     return WE_OK;
 }
 
@@ -338,22 +315,20 @@ static we_status read_rest(we_json_reader *r, we_error *err)
             break;
         }
     }
-    if (ev == WE_JSON_EV_END_OBJECT)
-        ev = we_json_next(r);
-    return ev == WE_JSON_EV_END ? WE_OK : we_fail(err, r->error.status ? r->error.status : WE_E_FORMAT, "%s", r->error.message);
+    if (ev == WE_JSON_EV_END_OBJECT) ev = we_json_next(r);
+    return ev == WE_JSON_EV_END ? WE_OK
+                                : we_fail(err, r->error.status ? r->error.status : WE_E_FORMAT, "%s", r->error.message);
 }
 
 static we_status build(we_tok *tok, file_parts *parts, we_error *err)
 {
     we_status st;
-    if (!parts->has_model)
-        return we_fail(err, WE_E_FORMAT, "model is missing");
+    if (!parts->has_model) return we_fail(err, WE_E_FORMAT, "model is missing");
     if ((st = we_tok_parse_normalizers(tok, parts->normalizer, err)) ||
         (st = we_tok_parse_pretokenizers(tok, parts->pre_tokenizer, err)) ||
         (st = we_tok_parse_posts(tok, parts->post_processor, err)) ||
-        (st = we_tok_parse_decoders(tok, parts->decoder, err)) ||
-        (st = we_tok_read_model(tok, &parts->model, err)) || (st = read_rest(&parts->model, err)) ||
-        (st = we_tok_parse_added(tok, parts->added_tokens, err)))
+        (st = we_tok_parse_decoders(tok, parts->decoder, err)) || (st = we_tok_read_model(tok, &parts->model, err)) ||
+        (st = read_rest(&parts->model, err)) || (st = we_tok_parse_added(tok, parts->added_tokens, err)))
         return st;
     return build_index(tok, err);
 }
@@ -364,13 +339,12 @@ static we_status parse_tokenizer(we_tok *tok, we_str json, we_error *err)
     file_parts parts = { 0 };
     we_json_reader reader;
     if (we_tok_is_lfs_pointer(json))
-        return we_fail(err, WE_E_FORMAT, "tokenizer.json is a Git LFS pointer, not the file itself. Run `git lfs pull`.");
-    if (json.len > WE_TOK_MAX_BYTES)
-        return we_fail(err, WE_E_FORMAT, "tokenizer.json exceeds 2 GiB");
+        return we_fail(err, WE_E_FORMAT,
+                       "tokenizer.json is a Git LFS pointer, not the file itself. Run `git lfs pull`.");
+    if (json.len > WE_TOK_MAX_BYTES) return we_fail(err, WE_E_FORMAT, "tokenizer.json exceeds 2 GiB");
     we_json_reader_init(&reader, json);
     we_status st = read_members(&trees, &reader, &parts, err);
-    if (!st)
-        st = build(tok, &parts, err);
+    if (!st) st = build(tok, &parts, err);
     we_json_reader_deinit(&parts.model);
     we_json_reader_deinit(&reader);
     we_arena_deinit(&trees);
@@ -381,11 +355,10 @@ we_status we_tok_parse(we_tok **out, we_str tokenizer_json, we_str tokenizer_con
 {
     *out = NULL;
     we_tok *tok = we_calloc(1, sizeof(*tok));
-    if (!tok)
-        return we_fail(err, WE_E_NOMEM, "no memory for a tokenizer");
+    if (!tok) return we_fail(err, WE_E_NOMEM, "no memory for a tokenizer");
     we_status st;
-    if ((st = parse_tokenizer(tok, tokenizer_json, err)) || (st = we_tok_parse_config(tok, tokenizer_config_json, err)) ||
-        (st = we_tok_find_eos(tok, err))) {
+    if ((st = parse_tokenizer(tok, tokenizer_json, err)) ||
+        (st = we_tok_parse_config(tok, tokenizer_config_json, err)) || (st = we_tok_find_eos(tok, err))) {
         we_tok_close(tok);
         return st;
     }
@@ -408,7 +381,8 @@ static bool has_settings(const char *dir)
 
 static we_status no_vocabulary(we_error *err)
 {
-    return we_fail(err, WE_E_NOT_FOUND, "the model's folder has no tokenizer.json, so text and tokens can't be converted");
+    return we_fail(err, WE_E_NOT_FOUND,
+                   "the model's folder has no tokenizer.json, so text and tokens can't be converted");
 }
 
 static we_status open_vocabulary(we_tok *tok, const char *dir, we_error *err)
@@ -422,12 +396,10 @@ static we_status open_vocabulary(we_tok *tok, const char *dir, we_error *err)
         we_free(path);
         return st;
     }
-    if (!st)
-        st = we_map_open(&map, path, err);
+    if (!st) st = we_map_open(&map, path, err);
     if (!st && (st = parse_tokenizer(tok, (we_str){ (const char *)we_map_data(map), we_map_len(map) }, err)))
         st = we_fail_in(err, st, "%s/", dir);
-    if (!st)
-        st = we_map_check(map, err);
+    if (!st) st = we_map_check(map, err);
     we_map_close(map);
     we_free(path);
     return st;
@@ -438,13 +410,10 @@ static we_status open_in(we_tok *tok, const char *dir, we_error *err)
     char *text = NULL;
     size_t len = 0;
     we_status st = open_vocabulary(tok, dir, err);
-    if (!st)
-        st = we_tok_read_file(dir, "tokenizer_config.json", &text, &len, err);
-    if (!st && text)
-        st = we_tok_parse_config(tok, (we_str){ text, len }, err);
+    if (!st) st = we_tok_read_file(dir, "tokenizer_config.json", &text, &len, err);
+    if (!st && text) st = we_tok_parse_config(tok, (we_str){ text, len }, err);
     we_free(text);
-    if (!st)
-        st = we_tok_read_family(tok, dir, err);
+    if (!st) st = we_tok_read_family(tok, dir, err);
     return st ? st : we_tok_find_eos(tok, err);
 }
 
@@ -452,8 +421,7 @@ we_status we_tok_open(we_tok **out, const char *dir, we_error *err)
 {
     *out = NULL;
     we_tok *tok = we_calloc(1, sizeof(*tok));
-    if (!tok)
-        return we_fail(err, WE_E_NOMEM, "no memory for a tokenizer");
+    if (!tok) return we_fail(err, WE_E_NOMEM, "no memory for a tokenizer");
     we_status st = open_in(tok, dir, err);
     if (st)
         we_tok_close(tok);
@@ -487,8 +455,7 @@ static we_status on_normal_text(void *user, we_str text, size_t offset, we_error
         if (p->byte_level && e->tok->model != &we_model_bpe) {
             we_buf_clear(&e->work.joined);
             we_byte_level_append(&e->work.joined, piece);
-            if (e->work.joined.failed)
-                return we_fail(err, WE_E_NOMEM, "no memory to encode %zu bytes", piece.len);
+            if (e->work.joined.failed) return we_fail(err, WE_E_NOMEM, "no memory to encode %zu bytes", piece.len);
             piece = we_buf_str(&e->work.joined);
         }
         st = e->tok->model->encode(e->tok, &e->work, piece, p->byte_level, e->out, err);
@@ -508,60 +475,49 @@ we_status we_tok_encode(const we_tok *tok, we_str text, bool special, we_ids *ou
 {
     const size_t start = out->n, valid = we_utf8_valid(text);
     if (valid != text.len)
-        return we_fail(err, WE_E_FORMAT, "the text is not UTF-8: byte %zu is 0x%02x", valid, (unsigned char)text.ptr[valid]);
-    if (text.len > WE_TOK_MAX_BYTES)
-        return we_fail(err, WE_E_RANGE, "the text exceeds 2 GiB");
-    if (!tok->model)
-        return no_vocabulary(err);
+        return we_fail(err, WE_E_FORMAT, "the text is not UTF-8: byte %zu is 0x%02x", valid,
+                       (unsigned char)text.ptr[valid]);
+    if (text.len > WE_TOK_MAX_BYTES) return we_fail(err, WE_E_RANGE, "the text exceeds 2 GiB");
+    if (!tok->model) return no_vocabulary(err);
     encoder e = { .tok = tok, .out = out };
     we_status st = we_added_split(&tok->added, false, text, &e, on_text, on_token, err);
-    if (!st)
-        st = we_tok_post_process(tok, out, start, special, err);
+    if (!st) st = we_tok_post_process(tok, out, start, special, err);
     we_pieces_deinit(&e.work.pieces);
     we_buf_deinit(&e.work.normal[0]);
     we_buf_deinit(&e.work.normal[1]);
     we_buf_deinit(&e.work.joined);
     we_bpe_work_free(e.work.bpe);
     we_free(e.work.unigram);
-    if (st)
-        out->n = start;
+    if (st) out->n = start;
     return st;
 }
 
 we_status we_tok_decode(const we_tok *tok, const int32_t *ids, size_t n, bool skip_special, we_buf *out, we_error *err)
 {
-    if (!tok->model)
-        return no_vocabulary(err);
+    if (!tok->model) return no_vocabulary(err);
     we_decode d;
     we_status st = we_decode_init(&d, tok, false, err);
-    for (size_t i = 0; i < n && !st; i++)
-        st = we_decode_feed(&d, ids[i], skip_special, out, err);
-    if (!st)
-        st = we_decode_flush(&d, out, err);
+    for (size_t i = 0; i < n && !st; i++) st = we_decode_feed(&d, ids[i], skip_special, out, err);
+    if (!st) st = we_decode_flush(&d, out, err);
     we_decode_deinit(&d);
     return st ? st : we_buf_status(out, err, "decoded text");
 }
 
 /* ---- Questions ---- */
 
-size_t we_tok_vocab_size(const we_tok *tok)
-{
-    return tok->n_ids;
-}
+size_t we_tok_vocab_size(const we_tok *tok) { return tok->n_ids; }
 
 int32_t we_tok_id(const we_tok *tok, we_str token)
 {
     for (size_t i = 0; i < tok->added.n; i++)
-        if (we_str_eq(tok->added.tokens[i].content, token))
-            return tok->added.tokens[i].id;
+        if (we_str_eq(tok->added.tokens[i].content, token)) return tok->added.tokens[i].id;
     return we_vocab_find(&tok->vocab, token);
 }
 
 bool we_tok_token(const we_tok *tok, int32_t id, we_str *content)
 {
     *content = (we_str){ "", 0 };
-    if (id < 0 || (size_t)id >= tok->n_ids || !tok->by_id[id])
-        return false;
+    if (id < 0 || (size_t)id >= tok->n_ids || !tok->by_id[id]) return false;
     uint32_t index = tok->by_id[id];
     *content = index & WE_TOK_ADDED ? tok->added.tokens[(index & ~WE_TOK_ADDED) - 1].content
                                     : we_vocab_text(&tok->vocab, index - 1);
@@ -570,8 +526,7 @@ bool we_tok_token(const we_tok *tok, int32_t id, we_str *content)
 
 bool we_tok_is_special(const we_tok *tok, int32_t id)
 {
-    if (id < 0 || (size_t)id >= tok->n_ids || !(tok->by_id[id] & WE_TOK_ADDED))
-        return false;
+    if (id < 0 || (size_t)id >= tok->n_ids || !(tok->by_id[id] & WE_TOK_ADDED)) return false;
     return tok->added.tokens[(tok->by_id[id] & ~WE_TOK_ADDED) - 1].special;
 }
 
@@ -579,14 +534,13 @@ int32_t we_tok_bos_id(const we_tok *tok)
 {
     we_ids ids = { 0 };
     int32_t bos = -1;
-    if (we_tok_encode(tok, (we_str){ "", 0 }, true, &ids, NULL) == WE_OK && ids.n > 0) /* an empty text shows what is added */
+    if (we_tok_encode(tok, (we_str){ "", 0 }, true, &ids, NULL) == WE_OK &&
+        ids.n > 0) /* an empty text shows what is added */
         bos = ids.ids[0];
     we_ids_deinit(&ids);
-    if (bos < 0)
-        return -1;
+    if (bos < 0) return -1;
     we_str text = WE_STR("a"); /* a token in front, or only behind? */
-    if (we_tok_encode(tok, text, true, &ids, NULL) != WE_OK || ids.n == 0 || ids.ids[0] != bos)
-        bos = -1;
+    if (we_tok_encode(tok, text, true, &ids, NULL) != WE_OK || ids.n == 0 || ids.ids[0] != bos) bos = -1;
     we_ids_deinit(&ids);
     return bos;
 }

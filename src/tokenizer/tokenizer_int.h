@@ -15,9 +15,12 @@
 
 #include <stdio.h>
 
-#define WE_TOK_MAX_ID (1 << 22)          /* ids are indices of tables: a lying file must not make them large */
-#define WE_TOK_MAX_PARTS 64              /* components of one stage */
+#define WE_TOK_MAX_ID (1 << 22)            /* ids are indices of tables: a lying file must not make them large */
+#define WE_TOK_MAX_PARTS 64                /* components of one stage */
 #define WE_TOK_MAX_BYTES ((size_t)1 << 31) /* of a text to encode, and of a tokenizer.json: positions fit 32 bits */
+
+/* Components that make text longer may stand in a row: no text grows beyond this, whatever the file says. */
+#define WE_TOK_MAX_GROWN(len) ((len)*1000 + ((size_t)1 << 20))
 
 /* ---- Vocabulary: the model's tokens by text and by id ---- */
 
@@ -33,9 +36,9 @@ typedef struct we_vocab {
     we_vocab_token *tokens;
     size_t n, capacity;
     we_vocab_slot *slots;
-    size_t n_slots;  /* a power of two */
-    size_t max_len;  /* of a token, in bytes */
-    int32_t max_id;  /* -1: empty */
+    size_t n_slots; /* a power of two */
+    size_t max_len; /* of a token, in bytes */
+    int32_t max_id; /* -1: empty */
 } we_vocab;
 
 /** A text that is there already gets the new id (the last one counts, as in the reference). False: memory is out. */
@@ -43,6 +46,10 @@ bool we_vocab_add(we_vocab *v, we_str text, int32_t id);
 int32_t we_vocab_find(const we_vocab *v, we_str text); /* -1: none */
 /** The same for a + b without joining them. */
 int32_t we_vocab_find_pair(const we_vocab *v, we_str a, we_str b);
+/* The same in steps, for many look-ups at once: hash all, prefetch all (steps 0, 1, 2), then find. */
+uint32_t we_vocab_hash_pair(we_str a, we_str b);
+void we_vocab_prefetch(const we_vocab *v, uint32_t hash, int step);
+int32_t we_vocab_find_hashed(const we_vocab *v, uint32_t hash, we_str a, we_str b);
 static inline we_str we_vocab_text(const we_vocab *v, size_t token)
 {
     return (we_str){ v->pool.ptr + v->tokens[token].start, v->tokens[token].len };
@@ -73,6 +80,7 @@ typedef struct we_added {
     we_str form; /* what is matched and decoded: content, normalized where `normalized` */
     int32_t id;
     bool single_word, lstrip, rstrip, normalized, special;
+    bool skipped; /* left out with special tokens: the reference asks whether the form is a special token's content */
 } we_added;
 
 typedef struct we_added_list {
@@ -85,7 +93,11 @@ typedef struct we_added_list {
 /* ---- Components ---- */
 
 typedef enum we_split_behavior {
-    WE_SPLIT_REMOVED, WE_SPLIT_ISOLATED, WE_SPLIT_MERGED_WITH_PREVIOUS, WE_SPLIT_MERGED_WITH_NEXT, WE_SPLIT_CONTIGUOUS
+    WE_SPLIT_REMOVED,
+    WE_SPLIT_ISOLATED,
+    WE_SPLIT_MERGED_WITH_PREVIOUS,
+    WE_SPLIT_MERGED_WITH_NEXT,
+    WE_SPLIT_CONTIGUOUS
 } we_split_behavior;
 typedef enum we_prepend_scheme { WE_PREPEND_ALWAYS, WE_PREPEND_FIRST, WE_PREPEND_NEVER } we_prepend_scheme;
 
@@ -99,12 +111,12 @@ typedef struct we_part {
     bool is_literal, invert;
     we_split_behavior behavior;
     we_prepend_scheme scheme;
-    uint32_t rune;    /* Metaspace's replacement, CharDelimiterSplit's, decoder Strip's */
-    bool left, right; /* normalizer Strip */
+    uint32_t rune;      /* Metaspace's replacement, CharDelimiterSplit's, decoder Strip's */
+    bool left, right;   /* normalizer Strip */
     size_t start, stop; /* decoder Strip; FixedLength's length in start */
     bool use_regex, add_prefix_space, individual_digits, cleanup;
     bool clean_text, handle_chinese_chars, strip_accents, lowercase; /* BertNormalizer */
-    void *data;       /* Precompiled's map, TemplateProcessing's pieces: in the tokenizer's arena */
+    void *data; /* Precompiled's map, TemplateProcessing's pieces: in the tokenizer's arena */
     size_t n_data;
 } we_part;
 typedef struct we_parts {
@@ -126,6 +138,8 @@ typedef struct we_pieces {
     size_t n, n_next, capacity, next_capacity;
     bool byte_level; /* each byte still stands for its character of the byte alphabet */
     bool failed;     /* memory ran out */
+    size_t limit;    /* how long a text may grow */
+    bool too_long;   /* it did */
 } we_pieces;
 
 /* ---- Models ---- */
@@ -139,9 +153,9 @@ typedef struct we_wordpiece we_wordpiece;
 typedef struct we_tok_work {
     we_pieces pieces;
     we_buf normal[2];
-    we_buf joined;   /* a word with its prefix, its byte alphabet, ... */
-    void *bpe;       /* model_bpe.c's */
-    void *unigram;   /* model_unigram.c's */
+    we_buf joined; /* a word with its prefix, its byte alphabet, ... */
+    void *bpe;     /* model_bpe.c's */
+    void *unigram; /* model_unigram.c's */
     size_t unigram_capacity;
 } we_tok_work;
 
@@ -150,7 +164,8 @@ struct we_model_kind {
     /** Settings are read, the vocabulary is there; takes the merges from `merges` where they were not read yet. */
     we_status (*finish)(we_tok *tok, const we_json *settings, we_error *err);
     /** Append the tokens of a piece (never empty). byte_level: its bytes stand for the byte alphabet. */
-    we_status (*encode)(const we_tok *tok, we_tok_work *work, we_str piece, bool byte_level, we_ids *out, we_error *err);
+    we_status (*encode)(const we_tok *tok, we_tok_work *work, we_str piece, bool byte_level, we_ids *out,
+                        we_error *err);
     void (*free)(we_tok *tok);
 };
 
@@ -168,9 +183,13 @@ struct we_tok {
     bool has_decoder; /* without one, tokens are joined by spaces */
 
     /* config.c */
-    struct we_tok_role { we_str role, content; } *roles;
+    struct we_tok_role {
+        we_str role, content;
+    } * roles;
     size_t n_roles;
-    struct we_tok_template { we_str name, source; } *templates;
+    struct we_tok_template {
+        we_str name, source;
+    } * templates;
     size_t n_templates;
     we_ids eos_ids;
 };
@@ -181,8 +200,8 @@ struct we_tok {
 /* The value of a member; absent or null leaves *out alone. `where` is for messages: "normalizer.content". */
 we_status we_tok_get_bool(const we_json *object, const char *key, const char *where, bool *out, we_error *err);
 we_status we_tok_get_size(const we_json *object, const char *key, const char *where, size_t *out, we_error *err);
-we_status we_tok_get_str(we_tok *tok, const we_json *object, const char *key, const char *where, bool required, we_str *out,
-                         we_error *err);
+we_status we_tok_get_str(we_tok *tok, const we_json *object, const char *key, const char *where, bool required,
+                         we_str *out, we_error *err);
 we_status we_tok_get_rune(const we_json *object, const char *key, const char *where, uint32_t *out, we_error *err);
 /** { "String": ... } or { "Regex": ... } into literal or regex. */
 we_status we_tok_get_pattern(we_tok *tok, const we_json *object, const char *where, we_part *part, we_error *err);
@@ -257,8 +276,8 @@ typedef struct we_decode_stage {
     size_t n_cut;   /* Strip: cut from the token's begin */
     size_t n_trail; /* Strip: held back at its end */
     bool first_done, seen;
-    we_buf last;    /* CTC: the token before; the others: scratch */
-    we_buf gather;  /* parts of a token, for those that want it whole */
+    we_buf last;   /* CTC: the token before; the others: scratch */
+    we_buf gather; /* parts of a token, for those that want it whole */
 } we_decode_stage;
 typedef struct we_decode {
     const we_tok *tok;

@@ -8,8 +8,7 @@ static size_t slot_of(const we_trie *t, uint32_t key)
     uint32_t hash = key * 0x9E3779B1U;
     hash ^= hash >> 15;
     size_t at = hash & (t->n_slots - 1);
-    while (t->edges[at].key && t->edges[at].key != key)
-        at = (at + 1) & (t->n_slots - 1);
+    while (t->edges[at].key && t->edges[at].key != key) at = (at + 1) & (t->n_slots - 1);
     return at;
 }
 
@@ -24,8 +23,7 @@ static bool grow_edges(we_trie *t)
         return false;
     }
     for (size_t i = 0; i < old.n_slots; i++)
-        if (old.edges[i].key)
-            t->edges[slot_of(t, old.edges[i].key)] = old.edges[i];
+        if (old.edges[i].key) t->edges[slot_of(t, old.edges[i].key)] = old.edges[i];
     we_free(old.edges);
     return true;
 }
@@ -35,25 +33,20 @@ static uint32_t node_new(we_trie *t) /* 0: memory is out, or 2^24 nodes are ther
     if (t->n_nodes == t->capacity) {
         size_t capacity = t->capacity ? t->capacity * 2 : 64;
         int32_t *values = we_realloc_array(t->values, capacity, sizeof(*values));
-        if (!values)
-            return 0;
+        if (!values) return 0;
         t->values = values;
         t->capacity = capacity;
     }
-    if (t->n_nodes == 0)
-        t->values[t->n_nodes++] = -1; /* the root */
-    if (t->n_nodes >= 1U << 24)
-        return 0;
+    if (t->n_nodes == 0) t->values[t->n_nodes++] = -1; /* the root */
+    if (t->n_nodes >= 1U << 24) return 0;
     t->values[t->n_nodes] = -1;
     return (uint32_t)t->n_nodes++;
 }
 
 uint32_t we_trie_step(const we_trie *t, uint32_t node, unsigned char byte)
 {
-    if (node == 0)
-        return t->root[byte];
-    if (t->n_slots == 0)
-        return 0;
+    if (node == 0) return t->root[byte];
+    if (t->n_slots == 0) return 0;
     return t->edges[slot_of(t, (node << 8 | byte) + 1)].node;
 }
 
@@ -66,10 +59,8 @@ bool we_trie_add(we_trie *t, we_str key, int32_t value)
         unsigned char byte = (unsigned char)key.ptr[i];
         uint32_t next = we_trie_step(t, node, byte);
         if (!next) {
-            if (t->n_edges * 3 >= t->n_slots * 2 && !grow_edges(t))
-                return false;
-            if (!(next = node_new(t)))
-                return false;
+            if (t->n_edges * 3 >= t->n_slots * 2 && !grow_edges(t)) return false;
+            if (!(next = node_new(t))) return false;
             if (node == 0) {
                 t->root[byte] = next;
             } else {

@@ -16,21 +16,17 @@ const we_uni_set *we_uni_set_find(we_str name)
     size_t n = 0;
     for (size_t i = 0; i < name.len; i++) {
         char c = name.ptr[i];
-        if (c == '_' || c == '-' || c == ' ')
-            continue;
-        if (n + 1 >= sizeof(key))
-            return NULL;
+        if (c == '_' || c == '-' || c == ' ') continue;
+        if (n + 1 >= sizeof(key)) return NULL;
         key[n++] = (char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
     }
     key[n] = 0;
-    if (memchr(key, 0, n))
-        return NULL;
+    if (memchr(key, 0, n)) return NULL;
     size_t lo = 0, hi = we_uni_n_sets;
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
         int order = strcmp(we_uni_sets[mid].name, key);
-        if (order == 0)
-            return &we_uni_sets[mid];
+        if (order == 0) return &we_uni_sets[mid];
         if (order < 0)
             lo = mid + 1;
         else
@@ -44,8 +40,7 @@ static uint32_t mapped(const uint32_t (*pairs)[2], size_t n, uint32_t rune)
     size_t lo = 0, hi = n;
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
-        if (pairs[mid][0] == rune)
-            return pairs[mid][1];
+        if (pairs[mid][0] == rune) return pairs[mid][1];
         if (pairs[mid][0] < rune)
             lo = mid + 1;
         else
@@ -56,15 +51,13 @@ static uint32_t mapped(const uint32_t (*pairs)[2], size_t n, uint32_t rune)
 
 uint32_t we_uni_to_lower(uint32_t rune)
 {
-    if (rune < 0x80)
-        return rune >= 'A' && rune <= 'Z' ? rune + 32 : rune;
+    if (rune < 0x80) return rune >= 'A' && rune <= 'Z' ? rune + 32 : rune;
     return mapped(we_uni_lower, we_uni_n_lower, rune);
 }
 
 uint32_t we_uni_to_fold(uint32_t rune)
 {
-    if (rune < 0x80)
-        return rune >= 'A' && rune <= 'Z' ? rune + 32 : rune;
+    if (rune < 0x80) return rune >= 'A' && rune <= 'Z' ? rune + 32 : rune;
     return mapped(we_uni_fold, we_uni_n_fold, rune);
 }
 
@@ -77,8 +70,22 @@ unsigned we_uni_script(uint32_t rune)
 
 /* ---- Grapheme clusters ---- */
 
-enum { GCB_OTHER, GCB_CR, GCB_LF, GCB_CONTROL, GCB_EXTEND, GCB_ZWJ, GCB_RI, GCB_PREPEND, GCB_SPACING, GCB_L, GCB_V, GCB_T,
-       GCB_LV, GCB_LVT };
+enum {
+    GCB_OTHER,
+    GCB_CR,
+    GCB_LF,
+    GCB_CONTROL,
+    GCB_EXTEND,
+    GCB_ZWJ,
+    GCB_RI,
+    GCB_PREPEND,
+    GCB_SPACING,
+    GCB_L,
+    GCB_V,
+    GCB_T,
+    GCB_LV,
+    GCB_LVT
+};
 #define GCB_CLASS 0x0F
 #define GCB_PICTOGRAPHIC 0x10
 #define GCB_CONJUNCT 0x60 /* Indic_Conjunct_Break, three values */
@@ -98,8 +105,8 @@ size_t we_uni_grapheme_end(we_str text, size_t start)
     unsigned left = grapheme_class(we_utf8_next(text, &i));
     bool after_pictographic = left & GCB_PICTOGRAPHIC;              /* GB11: ExtPict Extend* */
     bool after_consonant = (left & GCB_CONJUNCT) == INCB_CONSONANT; /* GB9c: Consonant [Extend Linker]* */
-    bool linked = false;                                           /* ... with a Linker among them */
-    bool odd_flags = (left & GCB_CLASS) == GCB_RI;                 /* GB12: an odd number of regional indicators */
+    bool linked = false;                                            /* ... with a Linker among them */
+    bool odd_flags = (left & GCB_CLASS) == GCB_RI;                  /* GB12: an odd number of regional indicators */
     while (i < text.len) {
         size_t at = i;
         unsigned right = grapheme_class(we_utf8_next(text, &i));
@@ -123,8 +130,7 @@ size_t we_uni_grapheme_end(we_str text, size_t start)
             joins = true; /* GB11 */
         else if (r == GCB_RI && odd_flags)
             joins = true; /* GB12, GB13 */
-        if (!joins)
-            return at;
+        if (!joins) return at;
 
         if (right & GCB_PICTOGRAPHIC)
             after_pictographic = true;
@@ -156,16 +162,12 @@ static size_t find_loose(we_uni_form form, we_str text, size_t start)
             continue;
         }
         size_t at = i;
-        if (we_uni_flags(we_utf8_next(text, &i)) & loose_flag[form])
-            return at;
+        if (we_uni_flags(we_utf8_next(text, &i)) & loose_flag[form]) return at;
     }
     return text.len;
 }
 
-bool we_uni_is_normal(we_uni_form form, we_str text)
-{
-    return find_loose(form, text, 0) == text.len;
-}
+bool we_uni_is_normal(we_uni_form form, we_str text) { return find_loose(form, text, 0) == text.len; }
 
 typedef struct span { /* a stretch between characters that change nothing around them */
     uint32_t *runes;
@@ -178,12 +180,10 @@ static bool span_push(span *s, uint32_t rune)
     if (s->n == s->capacity) {
         size_t capacity = s->capacity ? s->capacity * 2 : 64;
         uint32_t *runes = we_realloc_array(s->runes, capacity, sizeof(*runes));
-        if (!runes)
-            return false;
+        if (!runes) return false;
         s->runes = runes;
         uint8_t *classes = we_realloc_array(s->classes, capacity, 1);
-        if (!classes)
-            return false;
+        if (!classes) return false;
         s->classes = classes;
         s->capacity = capacity;
     }
@@ -196,23 +196,20 @@ static bool span_push(span *s, uint32_t rune)
 static bool span_decompose(span *s, we_uni_form form, we_str text)
 {
     utf8proc_option_t options = UTF8PROC_DECOMPOSE;
-    if (form == WE_UNI_NFKC || form == WE_UNI_NFKD)
-        options |= UTF8PROC_COMPAT;
+    if (form == WE_UNI_NFKC || form == WE_UNI_NFKD) options |= UTF8PROC_COMPAT;
     for (size_t i = 0; i < text.len;) {
         uint32_t rune = we_utf8_next(text, &i);
         if (!(we_uni_flags(rune) & WE_UNI_NORMALIZES)) {
-            if (!span_push(s, rune))
-                return false;
+            if (!span_push(s, rune)) return false;
             continue;
         }
         utf8proc_int32_t parts[32]; /* the longest, U+FDFA, has 18 */
         int boundclass = 0;
-        utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)rune, parts, WE_COUNT(parts), options, &boundclass);
-        if (n < 0 || n > (utf8proc_ssize_t)WE_COUNT(parts))
-            parts[0] = (utf8proc_int32_t)rune, n = 1;
+        utf8proc_ssize_t n =
+            utf8proc_decompose_char((utf8proc_int32_t)rune, parts, WE_COUNT(parts), options, &boundclass);
+        if (n < 0 || n > (utf8proc_ssize_t)WE_COUNT(parts)) parts[0] = (utf8proc_int32_t)rune, n = 1;
         for (utf8proc_ssize_t k = 0; k < n; k++)
-            if (!span_push(s, (uint32_t)parts[k]))
-                return false;
+            if (!span_push(s, (uint32_t)parts[k])) return false;
     }
     return true;
 }
@@ -226,8 +223,7 @@ static bool span_order(span *s)
             continue;
         }
         size_t end = start;
-        while (end < s->n && s->classes[end] != 0)
-            end++;
+        while (end < s->n && s->classes[end] != 0) end++;
         size_t n = end - start;
         uint32_t *runes = s->runes + start;
         uint8_t *classes = s->classes + start;
@@ -242,19 +238,14 @@ static bool span_order(span *s)
         } else {
             size_t at[257] = { 0 };
             uint32_t *sorted = we_malloc(n * sizeof(*sorted));
-            if (!sorted)
-                return false;
-            for (size_t i = 0; i < n; i++)
-                at[classes[i] + 1]++;
-            for (size_t c = 1; c < 257; c++)
-                at[c] += at[c - 1];
+            if (!sorted) return false;
+            for (size_t i = 0; i < n; i++) at[classes[i] + 1]++;
+            for (size_t c = 1; c < 257; c++) at[c] += at[c - 1];
             size_t first[256];
             memcpy(first, at, sizeof(first));
-            for (size_t i = 0; i < n; i++)
-                sorted[at[classes[i]]++] = runes[i];
+            for (size_t i = 0; i < n; i++) sorted[at[classes[i]]++] = runes[i];
             memcpy(runes, sorted, n * sizeof(*sorted));
-            for (unsigned c = 0; c < 256; c++)
-                memset(classes + first[c], (int)c, at[c] - first[c]);
+            for (unsigned c = 0; c < 256; c++) memset(classes + first[c], (int)c, at[c] - first[c]);
             we_free(sorted);
         }
         start = end;
@@ -266,8 +257,7 @@ static bool span_order(span *s)
 static uint32_t compose_pair(uint32_t a, uint32_t b)
 {
     utf8proc_int32_t pair[2] = { (utf8proc_int32_t)a, (utf8proc_int32_t)b };
-    if (!(we_uni_flags(a) & we_uni_flags(b) & WE_UNI_NORMALIZES))
-        return 0;
+    if (!(we_uni_flags(a) & we_uni_flags(b) & WE_UNI_NORMALIZES)) return 0;
     return utf8proc_normalize_utf32(pair, 2, UTF8PROC_COMPOSE | UTF8PROC_STABLE) == 1 ? (uint32_t)pair[0] : 0;
 }
 
@@ -286,8 +276,7 @@ static void span_compose(span *s)
                 continue;
             }
         }
-        if (class == 0)
-            starter = n;
+        if (class == 0) starter = n;
         s->runes[n] = rune;
         s->classes[n++] = class;
     }
@@ -302,33 +291,26 @@ we_status we_uni_normalize(we_uni_form form, we_str text, we_buf *out, we_error 
     bool ok = we_buf_reserve(out, text.len);
     while (ok && done < text.len) {
         size_t loose = find_loose(form, text, done);
-        if (loose == text.len)
-            break;
+        if (loose == text.len) break;
         size_t from = loose; /* what stands before may compose with it */
-        if (composes && from > done)
-            do
+        if (composes && from > done) do
                 from--;
             while (from > done && (text.ptr[from] & 0xC0) == 0x80);
         size_t to = loose;
         while (to < text.len) {
             size_t next = to;
-            if (!(we_uni_flags(we_utf8_next(text, &next)) & loose_flag[form]))
-                break;
+            if (!(we_uni_flags(we_utf8_next(text, &next)) & loose_flag[form])) break;
             to = next;
         }
         we_buf_append(out, text.ptr + done, from - done);
         s.n = 0;
         ok = span_decompose(&s, form, (we_str){ text.ptr + from, to - from }) && span_order(&s);
-        if (!ok)
-            break;
-        if (composes)
-            span_compose(&s);
-        for (size_t i = 0; i < s.n; i++)
-            we_buf_append_rune(out, s.runes[i]);
+        if (!ok) break;
+        if (composes) span_compose(&s);
+        for (size_t i = 0; i < s.n; i++) we_buf_append_rune(out, s.runes[i]);
         done = to;
     }
-    if (ok)
-        we_buf_append(out, text.ptr + done, text.len - done);
+    if (ok) we_buf_append(out, text.ptr + done, text.len - done);
     we_free(s.runes);
     we_free(s.classes);
     return ok && !out->failed ? WE_OK : we_fail(err, WE_E_NOMEM, "no memory to normalize %zu bytes of text", text.len);

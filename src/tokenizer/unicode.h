@@ -10,19 +10,19 @@
 
 /* ---- Flags of a character: the predicates of normalizers and pre-tokenizers ---- */
 
-enum { /* the generator's order */
-    WE_UNI_SPACE = 1 << 0,           /* White_Space */
-    WE_UNI_WORD = 1 << 1,            /* \w of Rust's regex crate: Oniguruma's, and the joiners */
-    WE_UNI_PUNCT = 1 << 2,           /* Punctuation, BertPreTokenizer: ASCII's and Unicode 8's */
-    WE_UNI_NUMERIC = 1 << 3,         /* Digits: Nd, Nl and No of Unicode 17 */
-    WE_UNI_MARK = 1 << 4,            /* StripAccents: Unicode 9 */
-    WE_UNI_MARK_NONSPACING = 1 << 5, /* BertNormalizer: Unicode 8 */
-    WE_UNI_BERT_CONTROL = 1 << 6,    /* BertNormalizer: Cc, Cf, Co of Unicode 8 */
-    WE_UNI_NORMALIZES = 1 << 7,      /* assigned in Unicode 9: takes part in normalization */
-    WE_UNI_LOOSE_NFC = 1 << 8,       /* not a quick-check "yes" starter in that normal form */
-    WE_UNI_LOOSE_NFD = 1 << 9,
-    WE_UNI_LOOSE_NFKC = 1 << 10,
-    WE_UNI_LOOSE_NFKD = 1 << 11
+enum {                                  /* the generator's order */
+       WE_UNI_SPACE = 1 << 0,           /* White_Space */
+       WE_UNI_WORD = 1 << 1,            /* \w of Rust's regex crate: Oniguruma's, and the joiners */
+       WE_UNI_PUNCT = 1 << 2,           /* Punctuation, BertPreTokenizer: ASCII's and Unicode 8's */
+       WE_UNI_NUMERIC = 1 << 3,         /* Digits: Nd, Nl and No of Unicode 17 */
+       WE_UNI_MARK = 1 << 4,            /* StripAccents: Unicode 9 */
+       WE_UNI_MARK_NONSPACING = 1 << 5, /* BertNormalizer: Unicode 8 */
+       WE_UNI_BERT_CONTROL = 1 << 6,    /* BertNormalizer: Cc, Cf, Co of Unicode 8 */
+       WE_UNI_NORMALIZES = 1 << 7,      /* assigned in Unicode 9: takes part in normalization */
+       WE_UNI_LOOSE_NFC = 1 << 8,       /* not a quick-check "yes" starter in that normal form */
+       WE_UNI_LOOSE_NFD = 1 << 9,
+       WE_UNI_LOOSE_NFKC = 1 << 10,
+       WE_UNI_LOOSE_NFKD = 1 << 11
 };
 extern const uint16_t we_uni_flag_masks[], we_uni_flag_stage1[];
 extern const uint8_t we_uni_flag_stage2[];
@@ -34,7 +34,7 @@ static inline unsigned we_uni_flags(uint32_t rune) /* rune <= WE_RUNE_MAX */
 /* ---- Sets by name: general categories, scripts, binary properties, blocks, POSIX brackets (Unicode 16, for regexes) ---- */
 
 typedef struct we_uni_set {
-    const char *name; /* lower case, without '_', '-' and spaces; sorted by it */
+    const char *name;  /* lower case, without '_', '-' and spaces; sorted by it */
     uint32_t start, n; /* in we_uni_ranges */
 } we_uni_set;
 extern const we_uni_set we_uni_sets[];

@@ -4,8 +4,7 @@
 
 static uint32_t hash_more(uint32_t hash, we_str text) /* FNV-1a: tokens are short */
 {
-    for (size_t i = 0; i < text.len; i++)
-        hash = (hash ^ (unsigned char)text.ptr[i]) * 16777619U;
+    for (size_t i = 0; i < text.len; i++) hash = (hash ^ (unsigned char)text.ptr[i]) * 16777619U;
     return hash;
 }
 
@@ -20,14 +19,11 @@ static bool grow(we_vocab *v)
 {
     size_t n_slots = v->n_slots ? v->n_slots * 2 : 1024;
     we_vocab_slot *slots = we_calloc(n_slots, sizeof(*slots));
-    if (!slots)
-        return false;
+    if (!slots) return false;
     for (size_t i = 0; i < v->n_slots; i++) {
-        if (!v->slots[i].token)
-            continue;
+        if (!v->slots[i].token) continue;
         size_t at = v->slots[i].hash & (n_slots - 1);
-        while (slots[at].token)
-            at = (at + 1) & (n_slots - 1);
+        while (slots[at].token) at = (at + 1) & (n_slots - 1);
         slots[at] = v->slots[i];
     }
     we_free(v->slots);
@@ -38,40 +34,47 @@ static bool grow(we_vocab *v)
 
 bool we_vocab_add(we_vocab *v, we_str text, int32_t id)
 {
-    if (v->n * 3 >= v->n_slots * 2 && !grow(v))
-        return false;
+    if (v->n * 3 >= v->n_slots * 2 && !grow(v)) return false;
     if (v->n == v->capacity) {
         size_t capacity = v->capacity ? v->capacity * 2 : 1024;
         we_vocab_token *tokens = we_realloc_array(v->tokens, capacity, sizeof(*tokens));
-        if (!tokens)
-            return false;
+        if (!tokens) return false;
         v->tokens = tokens;
         v->capacity = capacity;
     }
     uint32_t hash = hash_end(hash_more(2166136261U, text));
     v->tokens[v->n] = (we_vocab_token){ (uint32_t)v->pool.len, (uint32_t)text.len, id };
     we_buf_append(&v->pool, text.ptr, text.len);
-    if (v->pool.failed)
-        return false;
+    if (v->pool.failed) return false;
     v->n++;
     v->max_len = WE_MAX(v->max_len, text.len);
     v->max_id = v->n == 1 ? id : WE_MAX(v->max_id, id);
     size_t at = hash & (v->n_slots - 1);
     for (; v->slots[at].token; at = (at + 1) & (v->n_slots - 1))
-        if (v->slots[at].hash == hash && we_str_eq(we_vocab_text(v, v->slots[at].token - 1), text))
-            break;
+        if (v->slots[at].hash == hash && we_str_eq(we_vocab_text(v, v->slots[at].token - 1), text)) break;
     v->slots[at] = (we_vocab_slot){ hash, (uint32_t)v->n };
     return true;
 }
 
-int32_t we_vocab_find_pair(const we_vocab *v, we_str a, we_str b)
+uint32_t we_vocab_hash_pair(we_str a, we_str b) { return hash_end(hash_more(hash_more(2166136261U, a), b)); }
+
+void we_vocab_prefetch(const we_vocab *v, uint32_t hash, int step)
 {
-    if (v->n_slots == 0)
-        return -1;
-    uint32_t hash = hash_end(hash_more(hash_more(2166136261U, a), b));
+    if (v->n_slots == 0) return;
+    const we_vocab_slot *slot = &v->slots[hash & (v->n_slots - 1)];
+    if (step == 0)
+        __builtin_prefetch(slot);
+    else if (slot->token && step == 1)
+        __builtin_prefetch(&v->tokens[slot->token - 1]);
+    else if (slot->token)
+        __builtin_prefetch(v->pool.ptr + v->tokens[slot->token - 1].start);
+}
+
+int32_t we_vocab_find_hashed(const we_vocab *v, uint32_t hash, we_str a, we_str b)
+{
+    if (v->n_slots == 0) return -1;
     for (size_t at = hash & (v->n_slots - 1); v->slots[at].token; at = (at + 1) & (v->n_slots - 1)) {
-        if (v->slots[at].hash != hash)
-            continue;
+        if (v->slots[at].hash != hash) continue;
         const we_vocab_token *token = &v->tokens[v->slots[at].token - 1];
         const char *text = v->pool.ptr + token->start;
         if (token->len == a.len + b.len && (a.len == 0 || memcmp(text, a.ptr, a.len) == 0) &&
@@ -81,10 +84,12 @@ int32_t we_vocab_find_pair(const we_vocab *v, we_str a, we_str b)
     return -1;
 }
 
-int32_t we_vocab_find(const we_vocab *v, we_str text)
+int32_t we_vocab_find_pair(const we_vocab *v, we_str a, we_str b)
 {
-    return we_vocab_find_pair(v, text, (we_str){ "", 0 });
+    return we_vocab_find_hashed(v, we_vocab_hash_pair(a, b), a, b);
 }
+
+int32_t we_vocab_find(const we_vocab *v, we_str text) { return we_vocab_find_pair(v, text, (we_str){ "", 0 }); }
 
 void we_vocab_deinit(we_vocab *v)
 {

@@ -13,7 +13,8 @@ typedef struct tally {
     size_t n_cases, n_wrong;
 } tally;
 
-static void expect_ids(tally *t, const char *name, size_t index, const char *what, const we_ids *got, const we_json *want)
+static void expect_ids(tally *t, const char *name, size_t index, const char *what, const we_ids *got,
+                       const we_json *want)
 {
     t->n_cases++;
     bool same = want && got->n == want->n;
@@ -22,12 +23,10 @@ static void expect_ids(tally *t, const char *name, size_t index, const char *wha
         int64_t id = -1;
         same = we_json_i64(one, &id) && id == got->ids[i];
     }
-    if (same)
-        return;
+    if (same) return;
     if (t->n_wrong++ < 5) {
         printf("%s case %zu: %s differ\n  got ", name, index, what);
-        for (size_t i = 0; i < got->n && i < 60; i++)
-            printf(" %d", got->ids[i]);
+        for (size_t i = 0; i < got->n && i < 60; i++) printf(" %d", got->ids[i]);
         printf("\n  want");
         size_t n = 0;
         for (one = want ? want->first : NULL; one && n++ < 60; one = one->next)
@@ -39,11 +38,10 @@ static void expect_ids(tally *t, const char *name, size_t index, const char *wha
 static void expect_text(tally *t, const char *name, size_t index, const char *what, we_str got, we_str want)
 {
     t->n_cases++;
-    if (we_str_eq(got, want))
-        return;
+    if (we_str_eq(got, want)) return;
     if (t->n_wrong++ < 5)
-        printf("%s case %zu: %s differs\n  got  %.*s\n  want %.*s\n", name, index, what, (int)WE_MIN(got.len, 300), got.ptr,
-               (int)WE_MIN(want.len, 300), want.ptr);
+        printf("%s case %zu: %s differs\n  got  %.*s\n  want %.*s\n", name, index, what, (int)WE_MIN(got.len, 300),
+               got.ptr, (int)WE_MIN(want.len, 300), want.ptr);
 }
 
 static void encode_case(tally *t, const we_tok *tok, const char *name, size_t index, we_str text, const we_json *c)
@@ -79,14 +77,14 @@ static void stream_case(tally *t, const we_tok *tok, const char *name, size_t in
     CHECK_OK(we_tok_stream_flush(&s, &piece, &err), &err);
     we_buf_append_str(&all, piece);
     expect_text(t, name, index, "stream", we_buf_str(&all), decoded);
-    if (torn || late)
-        printf("%s case %zu: a piece %s\n", name, index, torn ? "is torn" : "comes late");
+    if (torn || late) printf("%s case %zu: a piece %s\n", name, index, torn ? "is torn" : "comes late");
     t->n_wrong += torn || late;
     we_buf_deinit(&all);
     we_tok_stream_deinit(&s);
 }
 
-static void decode_case(tally *t, const we_tok *tok, const char *name, size_t index, const we_json *list, const we_json *c)
+static void decode_case(tally *t, const we_tok *tok, const char *name, size_t index, const we_json *list,
+                        const we_json *c)
 {
     we_error err = { 0 };
     we_ids ids = { 0 };
@@ -139,8 +137,16 @@ static tally run_vectors(const char *name, const char *dir, we_str vectors)
 
 TEST(tokenizer_vectors_tiny)
 {
-    static const char *const names[] = { "bpe-clip",   "bpe-gpt2",   "bpe-llama3",          "bpe-qwen",            "bpe-split-mix",
-                                         "spm-gemma",  "spm-legacy", "spm-metaspace-first", "unigram-precompiled", "wordpiece-bert" };
+    static const char *const names[] = { "bpe-clip",
+                                         "bpe-gpt2",
+                                         "bpe-llama3",
+                                         "bpe-qwen",
+                                         "bpe-split-mix",
+                                         "spm-gemma",
+                                         "spm-legacy",
+                                         "spm-metaspace-first",
+                                         "unigram-precompiled",
+                                         "wordpiece-bert" };
     size_t n_wrong = 0;
     for (size_t i = 0; i < WE_COUNT(names); i++) {
         char path[128];
@@ -154,8 +160,8 @@ TEST(tokenizer_vectors_tiny)
 
 TEST(tokenizer_vectors_real)
 {
-    static const char *const names[] = { "llama3_1", "llama3", "qwen3",  "gemma3",     "deepseek_v3",
-                                         "gptoss",   "llama2", "gpt4o",  "gpt35turbo" };
+    static const char *const names[] = { "llama3_1", "llama3", "qwen3", "gemma3",    "deepseek_v3",
+                                         "gptoss",   "llama2", "gpt4o", "gpt35turbo" };
     const char *folder = getenv("WE_TOKENIZERS");
     size_t n_wrong = 0, n_run = 0;
     if (!folder) {
