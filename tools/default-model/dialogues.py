@@ -89,6 +89,11 @@ STEMS = """falcon orca zephyr vicuna hermes yi starling dolphin wizard alpaca bl
 openchat nemo atlas raven pixel kestrel otter sage ember iris comet delta orion titan aurora bison coral""".split()
 SYLLABLES = "ba be bi bo bu da de di do du fa fi fo ga go gra ka ki ko kra la le li lo lu ma me mi mo mu na ne ni no " \
             "pa pe pi po plu ra re ri ro ru sa se si so ta te ti to tri va ve vi vo wa xi za ze zo sh th nt rk ld st".split()
+ONSETS = ["", "", *"b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kn kr l m n p ph pl pr qu r s sc sh sk sl sm sn sp st str sw t th tr tw "
+          "v vr w wr x y z zh".split()]
+VOWELS = "a a a e e e i i i o o o u u ai ea ee ie oa oo ou y".split()
+CODAS = [*[""] * 12, *"b ck d f ff g k l ll m n n nd ng nk nt p r rd rk rm rn s ss st t tt th v x z".split()]
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DEFAULTS = {"<m>": "llama-3.2-3b", "<n>": "my-model", "<repo>": "mlx-community/Llama-3.2-3B-Instruct-4bit",
             "<g>": "model.gguf"}
 
@@ -97,29 +102,53 @@ def pseudo_word(rng):
     return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 4)))
 
 
+def name_word(rng):
+    """A made-up name, spelled in more ways than pseudo_word: it has to be copied letter by letter."""
+    draw = rng.random()
+    if draw < 0.35:
+        return pseudo_word(rng)
+    if draw < 0.80:
+        return "".join(rng.choice(ONSETS) + rng.choice(VOWELS) + rng.choice(CODAS) for _ in range(rng.choice([1, 2, 2, 3])))
+    if draw < 0.90:
+        return rng.choice(STEMS) + rng.choice(STEMS + SYLLABLES)
+    return "".join(rng.choices(LETTERS, k=rng.randint(2, 5))) + rng.choice(["", str(rng.randint(1, 99))])
+
+
 def model_name(rng):
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         return rng.choice(KNOWN_MODELS)
-    stem = rng.choice(STEMS) if rng.random() < 0.6 else pseudo_word(rng)
+    stem = rng.choice(STEMS) if rng.random() < 0.4 else name_word(rng)
+    if rng.random() < 0.15:
+        stem += rng.choice([str(rng.randint(1, 9)), f"{rng.randint(1, 9)}.{rng.randint(0, 9)}", rng.choice(STEMS).capitalize()])
     if rng.random() < 0.3:
-        stem = stem.capitalize()
+        stem = stem[0].upper() + stem[1:] if rng.random() < 0.85 else stem.upper()
     parts = [stem]
     if rng.random() < 0.4:
-        parts.append(rng.choice(["2", "3", "1.5", "2.5", "v2", "4", "3.1"]))
+        parts.append(rng.choice(["2", "3", "1.5", "2.5", "v2", "4", "3.1", f"v0.{rng.randint(1, 9)}", name_word(rng)]))
     if rng.random() < 0.8:
-        size = rng.choice(["1", "2", "3", "4", "7", "8", "13", "14", "32", "34", "70", "0.5", "1.8", str(rng.randint(1, 99))])
-        parts.append(size + rng.choice("bbB"))
+        size = rng.choice(["1", "2", "3", "4", "7", "8", "13", "14", "32", "34", "70", "0.5", "1.8", str(rng.randint(1, 99)),
+                           f"{rng.randint(0, 9)}.{rng.randint(1, 9)}", f"{rng.randint(2, 16)}x{rng.randint(1, 22)}"])
+        parts.append(f"{rng.randint(100, 999)}{rng.choice('mM')}" if rng.random() < 0.06 else size + rng.choice("bbB"))
     if rng.random() < 0.4:
-        parts.append(rng.choice(["instruct", "chat", "it", "Instruct", "base", "code"]))
+        parts.append(rng.choice(["instruct", "chat", "it", "Instruct", "base", "code", "Chat", "mini", "large", "preview", "vl", "2507", "0125"]))
     if rng.random() < 0.3:
-        parts.append(rng.choice(["4bit", "8bit", "mlx", "q4", "bf16"]))
+        parts.append(rng.choice(["4bit", "8bit", "mlx", "q4", "bf16", "6bit", "MLX"]))
     return rng.choice("----_").join(parts)
+
+
+def org_name(rng):
+    if rng.random() < 0.6:
+        return rng.choice(ORGS)
+    name = name_word(rng)
+    if rng.random() < 0.2:
+        name = name.capitalize()
+    return name + rng.choice(["", "", "", "-ai", "-labs", "AI", "hub", "-" + name_word(rng), str(rng.randint(1, 99)), "_" + str(rng.randint(1, 999))])
 
 
 SLOT_MAKERS = {
     "<m>": model_name,
     "<n>": model_name,
-    "<repo>": lambda rng: (rng.choice(ORGS) if rng.random() < 0.8 else pseudo_word(rng)) + "/" + model_name(rng),
+    "<repo>": lambda rng: org_name(rng) + "/" + model_name(rng),
     "<g>": lambda rng: model_name(rng) + rng.choice(["", "-q4_0", "-Q4_K_M", ".Q8_0"]) + ".gguf",
     "<nonsense>": pseudo_word,
 }
@@ -405,7 +434,6 @@ SYNONYMS = {"download": ["get", "fetch", "obtain", "grab", "download"], "delete"
             "choose": ["choose", "select", "pick"], "works": ["works", "functions"], "good": ["good", "decent", "suitable"], "stop": ["stop", "halt", "end"],
             "possible": ["possible", "doable"], "which": ["which", "what"], "quit": ["quit", "leave", "exit"], "text": ["text", "document"]}
 DROPPABLE = {"the", "a", "an", "do", "I", "to", "is", "my", "please", "me", "of"}
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def typo(word, rng):

@@ -26,6 +26,12 @@ DIALOGUES = [
     ["where are my models stored", "can I move them to another disk?", "what settings are there?", "how do I make answers less random?"],
 ]
 
+# Names that the generator of dialogues.py does not know, as a user may have them.
+NAMES = """zorblatt-9b glimmerfox-22b-chat Nebulon-3.7B quixotl-1.5 tharkun-80b-instruct Wobble_6b mudskipper-0.9b-it hexapod-12b-v3
+xqv-33b Marzipan-4b-8bit treacle7-2b BlueHeron-17b jabberwock-110b dingo-mini-450m snorkel-5x4b Okapi-Large-2503""".split()
+REPOS = """treehouse42/zorblatt-9b Quill-Labs/quixotl-1.5 k9research/Nebulon-3.7B jane_doe/mudskipper-0.9b-it deepfjord/xqv-33b
+open-marmot/BlueHeron-17b-4bit h2so4/tharkun-80b-instruct umbrella-ai/Okapi-Large-2503""".split()
+
 
 def grams(text):
     words = re.findall(r"[\w./:-]+", text.lower())
@@ -87,6 +93,14 @@ def report(folder, device, n_conversations=200, temperatures=(0.0, 0.7)):
                 print(f"  {name}: {question!r} wants {'|'.join(want)}, got {got} ({likeness:.2f}): {answer[:90]}")
         print(f"held-out questions, {name} set: {right} of {len(questions)} on topic ({100 * right / len(questions):.1f}%), {honest} more "
               f"answered by \"I don't know\", {strange} unlike any answer of the corpus", flush=True)
+
+    asked = [(q, n) for n in NAMES for q in (f"how do I run {n}?", f"I want to delete {n}", f"how big is {n}?")]
+    asked += [(q, n) for n in REPOS for q in (f"download {n}", f"how do I convert {n}?", f"where can I get {n}?")]
+    answers = generate(model, [chat.prompt([("system", DEFAULT_SYSTEM), ("user", q)]) for q, _ in asked], chat.im_end)
+    wrong = [(q, chat.decode(a)) for (q, n), a in zip(asked, answers) if n not in chat.decode(a)]
+    for question, answer in wrong:
+        print(f"  name: {question!r}: {answer[:90]}")
+    print(f"unusual names repeated faithfully: {len(asked) - len(wrong)} of {len(asked)}", flush=True)
 
     for temperature in temperatures:
         writer = Writer(4242)
