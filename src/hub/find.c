@@ -47,7 +47,7 @@ static char *models_dir(void)
 {
     const char *set = environment("LOCAL_MODELS_DIR");
     if (set) return we_strdup(set);
-    if (we_path_is_dir("./models/mlx")) return we_strdup("./models");
+    if (we_path_is_dir("./models")) return we_strdup("./models");
     char *data = we_dir_user_data(), *dir = data ? we_path_join(data, "models") : NULL;
     we_free(data);
     if (dir && we_path_is_dir(dir)) return dir;
