@@ -255,7 +255,7 @@ static bool posix_bracket(parser *p, we_re_set *set)
         if (looking_at(p, names[i]) && p->pattern.len - p->pos >= n + 2 &&
             memcmp(p->pattern.ptr + p->pos + n, ":]", 2) == 0) {
             p->pos += n + 2;
-            add_named(p, set, names[i], negate, at);
+            add_named(p, set, strcmp(names[i], "punct") == 0 ? "posixpunct" : names[i], negate, at);
             return true;
         }
     }

@@ -163,7 +163,8 @@ def main():
     add('digit', gc['Nd'])
     add('graph', graph)
     add('print', graph | gc['Zs'])
-    add('punct', set().union(*(gc[k] for k in gc if k[0] in 'PS')))  # Oniguruma's [[:punct:]] holds symbols, \p{Punct} too
+    add('punct', set().union(*(gc[k] for k in gc if k[0] == 'P')))
+    add('posixpunct', set().union(*(gc[k] for k in gc if k[0] in 'PS')))  # Oniguruma's [[:punct:]] holds symbols too
     scripts = u[16].names('Script')
     for name, points in zip(scripts, u[16].get(*('Script/' + s for s in scripts))):
         add(name, points)
