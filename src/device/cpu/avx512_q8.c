@@ -25,7 +25,9 @@ INLINE bool is_e2m1(we_quant_mode mode) { return mode != WE_QUANT_AFFINE; }
 
 typedef struct few {
     const we_matrix *w;
-    const int8_t *x[FEW]; /* [padded columns]; 4 bits: in each 128 the even ones, then the odd ones */
+    int group_shift; /* log2 of the group size: a division a block costs as much as half of its products */
+    size_t code_bytes, scale_bytes; /* of a row */
+    const int8_t *x[FEW];           /* [padded columns]; 4 bits: in each 128 the even ones, then the odd ones */
     const int32_t
         *start[FEW]; /* e2m1: [padded columns / 128, 16]: minus 12 times the activations that meet in a lane */
     const float *scales[FEW], *sums[FEW];
@@ -93,16 +95,15 @@ INLINE __m512 codes_64(const few *f, int t, int64_t at, int k, __m512i codes, bl
 INLINE void row_few(const few *f, int64_t row, int64_t out, we_quant_mode mode, int bits, int n)
 {
     const we_matrix *w = f->w;
-    const int64_t cols = w->cols, size = w->quant.group_size;
-    const size_t scale_bytes = (size_t)(cols / size) * (is_e2m1(mode) ? 1 : w->dtype == WE_F32 ? 4 : 2);
-    const uint8_t *codes = w->data + (size_t)row * (size_t)(cols * bits / 8);
-    const uint8_t *scales = w->scales + (size_t)row * scale_bytes;
-    const uint8_t *biases = is_e2m1(mode) ? NULL : w->biases + (size_t)row * scale_bytes;
+    const int64_t cols = w->cols;
+    const uint8_t *codes = w->data + (size_t)row * f->code_bytes;
+    const uint8_t *scales = w->scales + (size_t)row * f->scale_bytes;
+    const uint8_t *biases = is_e2m1(mode) ? NULL : w->biases + (size_t)row * f->scale_bytes;
     __m512 acc[FEW], acc2[FEW];
     UNROLL for (int t = 0; t < n; t++) acc[t] = acc2[t] = _mm512_setzero_ps();
 
     for (int64_t c = 0; c < cols; c += BLOCK, codes += BLOCK * bits / 8) {
-        const int64_t left = WE_MIN(cols - c, BLOCK), g = c / size, n_scales = left / size;
+        const int64_t left = WE_MIN(cols - c, BLOCK), g = c >> f->group_shift, n_scales = left >> f->group_shift;
         const uint8_t *p = codes;
         uint8_t tail[BLOCK];
         if (left < BLOCK) { /* what lies behind the row is not ours to read */
@@ -212,7 +213,13 @@ static void order(few *f, int t, const we_q8 *x, int64_t token, uint8_t **scratc
 static void linear_few(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t token, int64_t n,
                        float *y, int64_t y_stride, bool add, uint8_t *scratch)
 {
-    few f = { .w = w, .add = add };
+    few f = {
+        .w = w,
+        .group_shift = __builtin_ctz((unsigned)w->quant.group_size),
+        .code_bytes = we_matrix_row_bytes(w),
+        .scale_bytes = we_matrix_row_scale_bytes(w),
+        .add = add,
+    };
     for (int t = 0; t < (int)n; t++) {
         order(&f, t, x, token + t, &scratch);
         f.scales[t] = x->scales + (token + t) * (x->stride / WE_Q8_GROUP);
