@@ -244,7 +244,10 @@ class Terminal:
 
     def __init__(self, test, *args, env=None, stdout_to_pipe=False):
         self.test, self.shown, self.args = test, b"", args
-        master, slave = pty.openpty()
+        try:
+            master, slave = pty.openpty()
+        except OSError as e:
+            test.skipTest(f"no pseudo terminal on this machine ({e}): is /dev/pts mounted?")
         termios.tcsetwinsize(slave, (40, 100)) if hasattr(termios, "tcsetwinsize") else None
 
         def begin():  # in the child: the terminal is the controlling one, so that Ctrl-C reaches the command
