@@ -325,7 +325,7 @@ WE_API void we_model_get_info(const we_model *model, we_model_info *info);
  * Threads: any, at once. Since: 0.1 */
 WE_API const we_tokenizer *we_model_tokenizer(const we_model *model);
 
-/** Read what a folder says of itself without loading it: fills all of `info` but load_s and borrows nothing.
+/** Read what a folder says of itself without loading it: fills all of `info` but load_s; its strings are the caller's own.
  * path   : the folder (a name goes through we_model_find first).
  * opt    : context, kv_bits and precise count for the memory figures; NULL for the defaults.
  * model_type, quantization: out buffers of 64 and 128 bytes that `info` points to.
@@ -426,7 +426,7 @@ WE_API we_status we_session_chat(we_session *session, const we_conversation *con
  * Threads: any; safe in a signal handler. Since: 0.1 */
 WE_API void we_session_cancel(we_session *session);
 
-/** Forget all tokens; memory is kept for reuse.
+/** Forget all tokens and give the cache's memory back.
  * Threads: one at a time per session. Since: 0.1 */
 WE_API void we_session_reset(we_session *session);
 
@@ -442,7 +442,7 @@ typedef struct we_session_info {
 WE_API void we_session_get_info(const we_session *session, we_session_info *info);
 
 /* Rows of logits in order: `rows` is [n, vocab_size] float32 before softmax, for positions first .. first + n - 1; borrowed
- * for the call. False stops. */
+ * for the call. False stops. Must not run sessions of the same model: their steps wait for this one. */
 typedef bool (*we_logits_fn)(void *user, size_t first, size_t n, const float *rows);
 
 /** The logits of every position of a prompt. The session begins anew with these tokens.

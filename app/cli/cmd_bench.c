@@ -4,7 +4,6 @@
 
 #define AT(field) offsetof(cli_options, field)
 #define DEFAULT_CONTEXT 8192 /* the library's own limit where --context is not given */
-#define PERPLEXITY_CONTEXT 512
 
 /* ---- bench ---- */
 
@@ -132,7 +131,7 @@ static const cli_option bench_own[] = {
       "tokens of the generation test (default 128; 0: leave it out)" },
     { "depth", 'd', CLI_INT, AT(depth), 0, 1 << 24, "N", "tokens in the cache before each test (default 0)" },
     { "repetitions", 'r', CLI_INT, AT(repetitions), 1, 10000, "N", "how often each test runs (default 5)" },
-    { "batch", 0, CLI_INT, AT(batch), 1, 1024, "N", "sequences decoded together (default 1)" },
+    { "batch", 0, CLI_INT, AT(batch), 1, 16, "N", "sequences decoded together (default 1)" },
 };
 const cli_command cli_command_bench = {
     "bench",
@@ -169,7 +168,7 @@ static int print_perplexity(const cli_options *options, const we_perplexity_resu
 static int run_perplexity(const cli_options *options)
 {
     if (!options->file) return cli_usage_error(options->command, "--file FILE is needed");
-    const int context = value_or(&options->context, PERPLEXITY_CONTEXT);
+    const int context = value_or(&options->context, 0); /* 0: the library's, which small models make smaller */
     we_buf text = { 0 };
     cli_model m = { 0 };
     we_error err;
@@ -190,7 +189,7 @@ static int run_perplexity(const cli_options *options)
 
 static const cli_option perplexity_own[] = {
     { "file", 'f', CLI_TEXT, AT(file), 0, 0, "FILE", "the text to read; \"-\" is standard input" },
-    { "context", 'c', CLI_INT, AT(context), 2, 1 << 24, "N", "tokens of a window (default 512)" },
+    { "context", 'c', CLI_INT, AT(context), 4, 1 << 24, "N", "tokens of a window (default 512)" },
 };
 const cli_command cli_command_perplexity = {
     "perplexity",

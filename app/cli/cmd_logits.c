@@ -41,10 +41,15 @@ static int run(const cli_options *options)
     we_error err;
     logits_job job = { .vocab_size = (size_t)m.info.vocab_size };
     we_status st = cli_npy_open(&job.npy, options->output, tokens->n, job.vocab_size, &err);
+    cli_interrupt_install(false); /* Ctrl-C leaves no half-written file behind */
+    cli_interrupt_target(m.session);
     if (!st && (st = we_session_eval(m.session, tokens->ids, tokens->n, write_rows, &job, &err)) && job.status)
         err = job.err;
+    cli_interrupt_target(NULL);
     if (!st) st = cli_npy_finish(&job.npy, &err);
-    if (st)
+    if (st == WE_E_CANCELLED && cli_interrupted())
+        status = CLI_INTERRUPTED;
+    else if (st)
         status = cli_fail(&err);
     else if (options->json)
         status = print_json(options, &job);

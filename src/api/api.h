@@ -35,6 +35,11 @@ struct we_session {
     atomic_bool busy;
 };
 
+/* A struct whose size was not set would be taken for one of an older version, and silently for nothing at all. */
+#define WE_REFUSE_UNSIZED(p, macro)                                                                             \
+    do {                                                                                                        \
+        if ((p) && (p)->size == 0) return we_fail(err, WE_E_ARG, "the size of " #p " is 0: begin with " macro); \
+    } while (0)
 /* Option structs of other versions: copy what the caller's size covers over the defaults. `opt` may be NULL. */
 #define WE_TAKE_OPTIONS(local, opt)                                           \
     do {                                                                      \

@@ -12,6 +12,7 @@ we_status we_engine_open(we_engine **out, const we_engine_options *opt, we_error
 {
     *out = NULL;
     we_engine_options o = WE_ENGINE_OPTIONS_INIT;
+    WE_REFUSE_UNSIZED(opt, "WE_ENGINE_OPTIONS_INIT");
     WE_TAKE_OPTIONS(o, opt);
     we_engine *e = we_calloc(1, sizeof *e);
     if (!e) return we_fail(err, WE_E_NOMEM, "no memory for the engine");
@@ -40,6 +41,7 @@ void we_engine_get_info(const we_engine *e, we_engine_info *info)
 we_status we_memory_get_info(we_memory_info *info, we_error *err)
 {
     we_memory_info i = { .size = sizeof i };
+    WE_REFUSE_UNSIZED(info, "its sizeof");
     const we_status st = we_system_memory(&i, err);
     if (!st) WE_GIVE_INFO(info, i);
     return st;

@@ -118,6 +118,7 @@ we_status we_model_open(we_model **out, we_engine *engine, const char *path, con
     *out = NULL;
     const double start = we_now_s();
     we_model_options o = WE_MODEL_OPTIONS_INIT;
+    WE_REFUSE_UNSIZED(opt, "WE_MODEL_OPTIONS_INIT");
     WE_TAKE_OPTIONS(o, opt);
     we_model *m = we_calloc(1, sizeof *m);
     if (!m || !(m->path = we_strdup(path))) {
@@ -169,7 +170,7 @@ static we_model_info info_of(const we_decoder_info *d, const we_tokenizer *token
         .kv_bytes_at_context = d->kv_bytes_at_context,
         .scratch_bytes = d->scratch_bytes,
         .has_tokenizer = tokenizer != NULL,
-        .has_chat_template = tokenizer && tokenizer->templates[0],
+        .has_chat_template = tokenizer && (tokenizer->templates[0] || tokenizer->template_errors[0].status),
     };
 }
 
@@ -199,7 +200,9 @@ we_status we_model_inspect(const char *path, const we_model_options *opt, we_mod
                            char quantization[128], we_error *err)
 {
     we_model_options o = WE_MODEL_OPTIONS_INIT;
+    WE_REFUSE_UNSIZED(opt, "WE_MODEL_OPTIONS_INIT");
     WE_TAKE_OPTIONS(o, opt);
+    WE_REFUSE_UNSIZED(info, "its sizeof");
     we_device *device = NULL;
     we_decoder *decoder = NULL;
     we_tokenizer *tokenizer = NULL;

@@ -25,6 +25,16 @@ void we_session_close(we_session *s)
     we_free(s);
 }
 
+/* What every call does first: after any failure the result can be deinited. */
+static we_status check_structs(const we_generate_options *opt, we_result *result, we_error *err)
+{
+    WE_REFUSE_UNSIZED(opt, "WE_GENERATE_OPTIONS_INIT");
+    WE_REFUSE_UNSIZED(result, "its sizeof");
+    const we_result empty = { .size = sizeof empty };
+    if (result) WE_GIVE_INFO(result, empty);
+    return WE_OK;
+}
+
 we_status we_session_begin(we_session *s, we_error *err)
 {
     if (atomic_exchange(&s->busy, true))
@@ -100,8 +110,8 @@ we_status we_session_do_generate(we_session *s, const int32_t *tokens, size_t n,
 we_status we_session_generate(we_session *s, const int32_t *tokens, size_t n, const we_generate_options *opt,
                               we_result *result, we_error *err)
 {
-    we_status st = we_session_begin(s, err);
-    if (st) return st;
+    we_status st;
+    if ((st = check_structs(opt, result, err)) || (st = we_session_begin(s, err))) return st;
     st = we_session_do_generate(s, tokens, n, 0, opt, result, err);
     we_session_end(s);
     return st;
@@ -155,8 +165,9 @@ we_status we_session_do_chat(we_session *s, const we_conversation *conversation,
 we_status we_session_chat(we_session *s, const we_conversation *conversation, const we_generate_options *opt,
                           we_result *result, we_error *err)
 {
-    we_status st = we_session_begin(s, err);
-    if (st) return st;
+    WE_REFUSE_UNSIZED(conversation, "WE_CONVERSATION_INIT");
+    we_status st;
+    if ((st = check_structs(opt, result, err)) || (st = we_session_begin(s, err))) return st;
     st = we_session_do_chat(s, conversation, opt, result, err);
     we_session_end(s);
     return st;
@@ -177,6 +188,7 @@ we_status we_session_eval(we_session *s, const int32_t *tokens, size_t n, we_log
 we_status we_bench(we_model *model, const we_bench_options *opt, we_bench_sample *samples, we_error *err)
 {
     we_bench_options o = WE_BENCH_OPTIONS_INIT;
+    WE_REFUSE_UNSIZED(opt, "WE_BENCH_OPTIONS_INIT");
     WE_TAKE_OPTIONS(o, opt);
     return we_decoder_bench(model->decoder, &o, samples, err);
 }

@@ -120,6 +120,8 @@ static we_status start(we_task **out, we_task *t, bool copied, we_error *err)
 we_status we_session_generate_async(we_task **out, we_session *s, const int32_t *tokens, size_t n,
                                     const we_generate_options *opt, we_error *err)
 {
+    *out = NULL;
+    WE_REFUSE_UNSIZED(opt, "WE_GENERATE_OPTIONS_INIT");
     we_task *t = new_task(s);
     bool copied = t && copy_options(t, opt);
     if (copied) {
@@ -135,6 +137,9 @@ we_status we_session_generate_async(we_task **out, we_session *s, const int32_t 
 we_status we_session_chat_async(we_task **out, we_session *s, const we_conversation *conversation,
                                 const we_generate_options *opt, we_error *err)
 {
+    *out = NULL;
+    WE_REFUSE_UNSIZED(opt, "WE_GENERATE_OPTIONS_INIT");
+    WE_REFUSE_UNSIZED(conversation, "WE_CONVERSATION_INIT");
     we_task *t = new_task(s);
     return start(out, t, t && copy_options(t, opt) && copy_conversation(t, conversation), err);
 }

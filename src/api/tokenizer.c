@@ -202,6 +202,7 @@ we_status we_template_render(const we_tokenizer *t, const we_conversation *conve
                              we_error *err)
 {
     we_conversation c = WE_CONVERSATION_INIT;
+    WE_REFUSE_UNSIZED(conversation, "WE_CONVERSATION_INIT");
     WE_TAKE_OPTIONS(c, conversation);
     we_arena arena = { 0 };
     we_buf out = { 0 };

@@ -53,6 +53,8 @@ typedef struct we_linear {
 
 typedef enum we_activation { WE_ACT_SILU, WE_ACT_GELU, WE_ACT_GELU_TANH } we_activation;
 
+#define WE_MAX_QUERY_GROUP 256 /* query heads for one KV head at most: what scratch is made for */
+
 typedef struct we_attend {
     int layer;
     int n_heads, n_kv_heads, head_dim; /* query head h reads KV head h / (n_heads / n_kv_heads) */

@@ -24,6 +24,10 @@ const char *we_dtype_name(we_dtype dtype); /* safetensors' spelling: "F32", "BF1
 
 #define WE_MAX_DIMS 8
 
+#define WE_SHAPE_TEXT (WE_MAX_DIMS * 22 + 4)
+/** "[48, 96]" in a caller's buffer, which is returned: for messages. */
+const char *we_shape_text(char out[WE_SHAPE_TEXT], const int64_t *shape, int n_dims);
+
 typedef struct we_weight {
     const char *name; /* NUL-terminated */
     we_dtype dtype;

@@ -14,10 +14,6 @@ bool we_dtype_from_name(we_str name, we_dtype *dtype); /* safetensors' spelling 
 /** Product of the dimensions times the element's size; false when it overflows or a dimension is negative. */
 bool we_shape_bytes(we_dtype dtype, const int64_t *shape, int n_dims, uint64_t *bytes);
 
-#define WE_SHAPE_TEXT (WE_MAX_DIMS * 22 + 4)
-/** "[48, 96]" in a caller's buffer, which is returned. */
-const char *we_shape_text(char out[WE_SHAPE_TEXT], const int64_t *shape, int n_dims);
-
 typedef struct we_weight_list { /* zeroed is empty and ready */
     we_weight *items;
     size_t n, capacity;

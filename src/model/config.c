@@ -263,7 +263,9 @@ static we_status check_quantization(const we_json *root, const char *file, const
     if (!v || v->type == WE_JSON_NULL) return WE_OK;
     if (v->type != WE_JSON_OBJECT) return bad_value(err, file, key, v, "an object");
     const we_json *method = we_json_get(v, "quant_method");
-    if (method && !we_json_get(v, "group_size")) {
+    we_str name;
+    we_quant_mode mode;
+    if (method && !(we_json_str(method, &name) && we_quant_mode_parse(name, &mode))) { /* gptq, awq, fp8, ... */
         char buf[80];
         return we_fail(err, WE_E_UNSUPPORTED,
                        "%s: %s.quant_method is %s, which is not an MLX quantization; use an MLX version of the model",
@@ -287,6 +289,10 @@ static we_status derive(we_config *c, const char *file, we_error *err)
     if (c->num_attention_heads % c->num_key_value_heads)
         return we_fail(err, WE_E_FORMAT, "%s: num_attention_heads %lld is not a multiple of num_key_value_heads %lld",
                        file, (long long)c->num_attention_heads, (long long)c->num_key_value_heads);
+    if (c->num_attention_heads / c->num_key_value_heads > WE_MAX_QUERY_GROUP)
+        return we_fail(err, WE_E_UNSUPPORTED,
+                       "%s: num_attention_heads %lld for num_key_value_heads %lld: at most %d heads can share one",
+                       file, (long long)c->num_attention_heads, (long long)c->num_key_value_heads, WE_MAX_QUERY_GROUP);
     if (!c->head_dim) {
         if (c->hidden_size % c->num_attention_heads)
             return we_fail(

@@ -2,13 +2,17 @@
  * decoder.c - opening and closing a decoder: read the configuration, map and bind the weights, count what it will need and
  * refuse before taking it, make the scratch of a step. The forward pass is run.c. */
 #include "model/model_int.h"
+#include <math.h>
 #include <stdio.h>
 
 #define DEFAULT_CONTEXT 8192
 
 static we_status choose_context(we_decoder *m, const char *dir, we_error *err)
 {
-    const int64_t most = m->config.max_position_embeddings ? m->config.max_position_embeddings : INT32_MAX;
+    const we_rope_scaling *rope = &m->config.rope_scaling;
+    int64_t most = m->config.max_position_embeddings ? m->config.max_position_embeddings : INT32_MAX;
+    if (rope->kind == WE_ROPE_DYNAMIC)
+        most = (int64_t)fmin((double)most * rope->factor, INT32_MAX); /* made to go beyond */
     const int64_t want = m->options.context ? m->options.context : WE_MIN(most, DEFAULT_CONTEXT);
     if (want < 1 || want > most)
         return we_fail(
@@ -119,8 +123,8 @@ static we_status check_memory(const we_decoder *m, const char *dir, we_error *er
     if (we_system_memory(&memory, NULL)) return WE_OK; /* the system does not tell: try */
     const we_decoder_info *i = &m->info;
     const uint64_t unpacked = we_weights_unpacked_bytes(m->weights); /* taken already: no longer in `available` */
-    const uint64_t own = i->kv_bytes_at_context + i->scratch_bytes,
-                   all = own + i->weights_bytes - WE_MIN(unpacked, i->weights_bytes);
+    const uint64_t own = WE_MIN(i->kv_bytes_at_context, UINT64_MAX / 4) + i->scratch_bytes, /* the sums stay sums */
+        all = own + i->weights_bytes - WE_MIN(unpacked, i->weights_bytes);
     if ((m->options.allow_paging ? own : all) <= memory.available_bytes) return WE_OK;
     char needed[24], weights[24], kv[24], scratch_text[24], available[24];
     return we_fail(
@@ -158,7 +162,12 @@ static we_status open_all(we_decoder *m, const char *dir, we_error *err)
     fill_info(m);
     if ((st = we_bind_weights(m, dir, err)) || (st = count_memory(m, err)) || m->options.bind_only) return st;
     if ((st = check_memory(m, dir, err)) || (st = we_bind_ropes(m, 0, err)) || (st = make_scratch(m, err))) return st;
-    if (m->options.allow_paging) return WE_OK; /* reading all of it would only push it out again */
+    if (m->options.allow_paging) { /* reading all of it would only push it out again */
+        const uint64_t all = m->info.weights_bytes;
+        if (m->options.progress && !m->options.progress(m->options.progress_user, all, all))
+            return we_fail(err, WE_E_CANCELLED, "%s: loading was stopped", dir);
+        return WE_OK;
+    }
     return we_weights_load(m->weights, m->options.progress, m->options.progress_user, err);
 }
 

@@ -40,16 +40,6 @@ static int64_t dim_of(const we_config *c, we_dim dim)
     return 0;
 }
 
-static const char *shape_text(const we_weight *w, char out[96])
-{
-    size_t at = 0;
-    out[at++] = '[';
-    for (int i = 0; i < w->n_dims && at < 80; i++)
-        at += (size_t)snprintf(out + at, 96 - at, "%s%lld", i ? ", " : "", (long long)w->shape[i]);
-    snprintf(out + at, 96 - at, "]");
-    return out;
-}
-
 static const we_weight *find(const binder *b, const char *name, const char *suffix)
 {
     char full[512];
@@ -59,13 +49,13 @@ static const we_weight *find(const binder *b, const char *name, const char *suff
 
 static we_status wrong_shape(const binder *b, const we_weight *w, int64_t rows, int64_t cols)
 {
-    char shape[96], want[64];
+    char shape[WE_SHAPE_TEXT], want[64];
     if (cols)
         snprintf(want, sizeof want, "[%lld, %lld]", (long long)rows, (long long)cols);
     else
         snprintf(want, sizeof want, "[%lld]", (long long)rows);
     return we_fail(b->err, WE_E_FORMAT, "%s/%s: %s is %s %s, but config.json makes it %s", b->dir, w->file, w->name,
-                   we_dtype_name(w->dtype), shape_text(w, shape), want);
+                   we_dtype_name(w->dtype), we_shape_text(shape, w->shape, w->n_dims), want);
 }
 
 static we_status missing(const binder *b, const char *name)
@@ -87,13 +77,13 @@ static we_status not_float(const binder *b, const we_weight *w)
 static we_status infer_quant(const binder *b, const we_weight *w, const we_weight *scales, const we_weight *biases,
                              int64_t rows, int64_t cols, we_quant *q)
 {
-    char shape[96];
+    char shape[WE_SHAPE_TEXT];
     if (w->dtype != WE_U32 || w->n_dims != 2 || w->shape[0] != rows || w->shape[1] * 32 % cols || scales->n_dims != 2 ||
         scales->shape[0] != rows || scales->shape[1] < 1 || cols % scales->shape[1]) {
-        char other[96];
+        char other[WE_SHAPE_TEXT];
         return we_fail(b->err, WE_E_FORMAT, "%s/%s: %s is %s %s with scales %s, which is no packing of [%lld, %lld]",
-                       b->dir, w->file, w->name, we_dtype_name(w->dtype), shape_text(w, shape),
-                       shape_text(scales, other), (long long)rows, (long long)cols);
+                       b->dir, w->file, w->name, we_dtype_name(w->dtype), we_shape_text(shape, w->shape, w->n_dims),
+                       we_shape_text(other, scales->shape, scales->n_dims), (long long)rows, (long long)cols);
     }
     q->bits = (int)(w->shape[1] * 32 / cols);
     q->group_size = (int)(cols / scales->shape[1]);
@@ -103,7 +93,8 @@ static we_status infer_quant(const binder *b, const we_weight *w, const we_weigh
             return we_fail(b->err, WE_E_FORMAT, "%s/%s: %s has scales but no biases", b->dir, w->file, w->name);
         if (biases->dtype != scales->dtype || biases->bytes != scales->bytes)
             return we_fail(b->err, WE_E_FORMAT, "%s/%s: %s is %s %s, expected the same as its scales", b->dir,
-                           biases->file, biases->name, we_dtype_name(biases->dtype), shape_text(biases, shape));
+                           biases->file, biases->name, we_dtype_name(biases->dtype),
+                           we_shape_text(shape, biases->shape, biases->n_dims));
     } else if (scales->dtype == WE_U8) {
         q->mode = q->bits == 8 ? WE_QUANT_MXFP8 : q->group_size == 16 ? WE_QUANT_NVFP4 : WE_QUANT_MXFP4;
     }

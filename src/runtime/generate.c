@@ -16,7 +16,7 @@ static we_status emit(writer *w, we_str piece, int32_t token, we_error *err)
     if (!piece.len) return WE_OK;
     we_buf_append_str(&w->text, piece);
     const we_status st = we_buf_status(&w->text, err, "the answer");
-    if (st || !w->request->on_piece) return st;
+    if (st || !w->request->on_piece || w->refused) return st;
     const char *shown = w->text.ptr + (w->text.len - piece.len); /* the buffer keeps a NUL behind it */
     if (!w->request->on_piece(w->request->user, shown, piece.len, token)) w->refused = true;
     return WE_OK;
@@ -110,7 +110,7 @@ we_status we_seq_generate(we_seq *s, const we_generation *r, we_result *result, 
     writer w = { .request = r };
     we_ids out = { 0 };
     we_status st;
-    if ((st = we_seq_check_length(s, r->n_tokens, err)) ||
+    if ((st = we_seq_check_prompt(s, r->tokens, r->n_tokens, err)) ||
         (st = we_sampling_check(&r->sampling, s->info->vocab_size, err)) ||
         (st = we_stop_init(&w.stop, r->stop, r->n_stop, err)))
         return st;

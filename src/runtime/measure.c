@@ -100,7 +100,7 @@ static we_status generation_test(bench *b, we_bench_sample *sample, we_error *er
 static we_status check_bench(const we_decoder *decoder, const we_bench_options *o, we_error *err)
 {
     const int context = we_decoder_get_info(decoder)->context;
-    if (o->prompt_tokens < 0 || o->generated_tokens < 0 || o->depth < 0 || o->prompt_tokens + o->generated_tokens == 0)
+    if (o->prompt_tokens < 0 || o->generated_tokens < 0 || o->depth < 0 || (!o->prompt_tokens && !o->generated_tokens))
         return we_fail(err, WE_E_RANGE,
                        "bench: prompt and generated tokens are %d and %d at depth %d; at least one token is needed",
                        o->prompt_tokens, o->generated_tokens, o->depth);

@@ -155,18 +155,23 @@ static bool pass_rows(void *user, size_t first, size_t n, const float *rows)
     return o->fn(o->user, o->first + first, n, rows);
 }
 
-we_status we_seq_check_length(const we_seq *s, size_t n, we_error *err)
+we_status we_seq_check_prompt(const we_seq *s, const int32_t *tokens, size_t n, we_error *err)
 {
-    if (n <= (size_t)s->info->context) return WE_OK;
-    return we_fail(
-        err, WE_E_RANGE,
-        "the prompt has %zu tokens, but the context holds %d: shorten it, begin a new conversation, or raise --context",
-        n, s->info->context);
+    if (n > (size_t)s->info->context)
+        return we_fail(err, WE_E_RANGE,
+                       "the prompt has %zu tokens, but the context holds %d: shorten it, begin a new conversation, or "
+                       "raise --context",
+                       n, s->info->context);
+    for (size_t i = 0; i < n; i++)
+        if (tokens[i] < 0 || tokens[i] >= s->info->vocab_size)
+            return we_fail(err, WE_E_RANGE, "token id %d is out of range: this model's vocabulary has the ids 0 to %d",
+                           (int)tokens[i], s->info->vocab_size - 1);
+    return WE_OK;
 }
 
 we_status we_seq_eval(we_seq *s, const int32_t *tokens, size_t n, we_logits_fn fn, void *user, we_error *err)
 {
-    we_status st = we_seq_check_length(s, n, err);
+    we_status st = we_seq_check_prompt(s, tokens, n, err);
     if (!st) we_seq_reset(s);
     offset_rows rows = { fn, user, 0 };
     while (rows.first < n && !st) {

@@ -28,7 +28,7 @@ we_status we_seq_rewind(we_seq *seq, const int32_t *tokens, size_t n, size_t *re
 /** Keep a snapshot of the cache as it is now, where it could not be gone back to otherwise. */
 we_status we_seq_keep(we_seq *seq, we_error *err);
 
-/** WE_E_RANGE where a prompt of n tokens does not fit the context. */
-we_status we_seq_check_length(const we_seq *seq, size_t n, we_error *err);
+/** WE_E_RANGE where a prompt does not fit the context or holds ids beyond the vocabulary. */
+we_status we_seq_check_prompt(const we_seq *seq, const int32_t *tokens, size_t n, we_error *err);
 
 #endif

@@ -190,6 +190,9 @@ TEST(api_a_callback_that_returns_false_stops_the_answer)
     we_result r = { .size = sizeof r };
     we_generate_options o = WE_GENERATE_OPTIONS_INIT;
     const we_conversation c = conversation(hello, 1);
+    const char *const stops[] = { "\x01never" }; /* holds text back, which must not come after the refusal either */
+    o.stop = stops;
+    o.n_stop = 1;
     o.on_piece = refuse;
     o.user = &calls;
     CHECK_OK(we_session_chat(b.session, &c, &o, &r, &err), &err);
@@ -263,6 +266,50 @@ TEST(api_nonsense_is_refused_by_name)
                                  NULL, NULL, &err),
                  WE_E_ARG, &err);
     EXPECT_MESSAGE(&err, "messages");
+    close_bed(&b);
+}
+
+TEST(api_a_result_can_be_freed_after_any_failure)
+{
+    bed b = open_bed();
+    we_error err;
+    we_result r;
+    memset(&r, 0xAA, sizeof r); /* as a caller's stack may look */
+    r.size = sizeof r;
+    const we_conversation broken = { .size = sizeof broken, .messages_json = "not json" };
+    CHECK_STATUS(we_session_chat(b.session, &broken, NULL, &r, &err), WE_E_ARG, &err);
+    we_result_deinit(&r);
+    close_bed(&b);
+}
+
+TEST(api_structs_without_a_size_are_refused)
+{
+    bed b = open_bed();
+    we_error err;
+    const int32_t token = 5;
+    we_generate_options o = { .max_tokens = 3 };
+    we_result r = { .size = 0 };
+    CHECK_STATUS(we_session_generate(b.session, &token, 1, &o, NULL, &err), WE_E_ARG, &err);
+    EXPECT_MESSAGE(&err, "WE_GENERATE_OPTIONS_INIT");
+    CHECK_STATUS(we_session_generate(b.session, &token, 1, NULL, &r, &err), WE_E_ARG, &err);
+    close_bed(&b);
+}
+
+TEST(api_a_bad_id_leaves_the_session_as_it_was)
+{
+    bed b = open_bed();
+    we_error err;
+    we_generate_options o = WE_GENERATE_OPTIONS_INIT;
+    int32_t tokens[40];
+    for (int i = 0; i < 40; i++) tokens[i] = 5 + i;
+    o.max_tokens = 1;
+    CHECK_OK(we_session_generate(b.session, tokens, 40, &o, NULL, &err), &err);
+    tokens[5] = -7;
+    CHECK_STATUS(we_session_generate(b.session, tokens, 40, &o, NULL, &err), WE_E_RANGE, &err);
+    EXPECT_MESSAGE(&err, "token id -7");
+    we_session_info info = { .size = sizeof info };
+    we_session_get_info(b.session, &info);
+    assert_int_equal(info.n_tokens, 40);
     close_bed(&b);
 }
 
