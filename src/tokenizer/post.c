@@ -216,7 +216,7 @@ we_status we_tok_post_process(const we_tok *tok, we_ids *ids, size_t start, bool
         any |= ((const post_kind *)tok->posts.parts[i].kind)->run != run_byte_level;
     if (!any) return WE_OK;
     encodings e = { .n = 1 };
-    we_status st = append(&e.ids, ids->ids + start, ids->n - start, err);
+    we_status st = ids->n > start ? append(&e.ids, ids->ids + start, ids->n - start, err) : WE_OK;
     if (!st && !(e.ends = we_calloc(1, sizeof(*e.ends))))
         st = we_fail(err, WE_E_NOMEM, "no memory for the post-processor");
     if (!st) e.ends[0] = e.ids.n;
