@@ -117,10 +117,11 @@ static we_status parse_cls_sep(we_tok *tok, we_part *part, const we_json *json, 
 
 /* ---- Running ---- */
 
-static we_status append(we_ids *out, const int32_t *ids, size_t n, we_error *err)
+/* ids[begin, end) behind the others; `ids` may be NULL where that is empty. */
+static we_status append(we_ids *out, const int32_t *ids, size_t begin, size_t end, we_error *err)
 {
     we_status st = WE_OK;
-    for (size_t i = 0; i < n && !st; i++) st = we_ids_push(out, ids[i], err);
+    for (size_t i = begin; i < end && !st; i++) st = we_ids_push(out, ids[i], err);
     return st;
 }
 
@@ -152,10 +153,10 @@ static we_status run_template(const we_part *part, encodings *e, bool special, w
         const template_piece *piece = &pieces[i];
         if (piece->sequence < 0) {
             if (!special) continue;
-            st = append(&ids, piece->ids, piece->n_ids, err);
+            st = append(&ids, piece->ids, 0, piece->n_ids, err);
         } else if ((size_t)piece->sequence < e->n) {
             size_t from = piece->sequence ? e->ends[0] : 0;
-            st = append(&ids, e->ids.ids + from, e->ends[piece->sequence] - from, err);
+            st = append(&ids, e->ids.ids, from, e->ends[piece->sequence], err);
         }
         ends[n++] = ids.n;
     }
@@ -175,7 +176,7 @@ static we_status run_cls_sep(const we_part *part, encodings *e, bool special, bo
             st = we_ids_push(&ids, cls, err);
         else if (sep_before)
             st = we_ids_push(&ids, sep, err);
-        if (!st) st = append(&ids, e->ids.ids + from, e->ends[i] - from, err);
+        if (!st) st = append(&ids, e->ids.ids, from, e->ends[i], err);
         if (!st) st = we_ids_push(&ids, sep, err);
         ends[i] = ids.n;
     }
@@ -216,7 +217,7 @@ we_status we_tok_post_process(const we_tok *tok, we_ids *ids, size_t start, bool
         any |= ((const post_kind *)tok->posts.parts[i].kind)->run != run_byte_level;
     if (!any) return WE_OK;
     encodings e = { .n = 1 };
-    we_status st = ids->n > start ? append(&e.ids, ids->ids + start, ids->n - start, err) : WE_OK;
+    we_status st = append(&e.ids, ids->ids, start, ids->n, err);
     if (!st && !(e.ends = we_calloc(1, sizeof(*e.ends))))
         st = we_fail(err, WE_E_NOMEM, "no memory for the post-processor");
     if (!st) e.ends[0] = e.ids.n;
@@ -226,7 +227,7 @@ we_status we_tok_post_process(const we_tok *tok, we_ids *ids, size_t start, bool
     }
     if (!st) {
         ids->n = start;
-        st = append(ids, e.ids.ids, e.ids.n, err);
+        st = append(ids, e.ids.ids, 0, e.ids.n, err);
     }
     we_ids_deinit(&e.ids);
     we_free(e.ends);
