@@ -39,10 +39,10 @@ typedef struct unit {
 typedef struct desk {
     float *q;      /* [m, head_dim], scaled */
     float *acc;    /* [m, head_dim] */
-    float *scores; /* [m, WE_KV_PAGE] */
+    float *scores; /* [m, WE_KV_BLOCK] */
     float *most;   /* [m] largest score so far */
     float *sum;    /* [m] of exp(score - most) */
-    float *page;   /* [WE_KV_PAGE * head_dim], unpacked keys or values */
+    float *page;   /* [WE_KV_BLOCK * head_dim], unpacked keys or values */
 } desk;
 
 /* ---- Scratch ---- */
@@ -54,7 +54,7 @@ size_t we_cpu_attend_scratch_bytes(const we_cpu *d)
     const int64_t dim = atomic_load(&d->max_head_dim), cols = atomic_load(&d->max_cols);
     const int64_t vectors =
         WE_MAX(BLOCK_QUERIES * dim, cols + dim); /* m * head_dim: a row of query heads is a weight's input */
-    return (size_t)(2 * vectors + MAX_GROUP * (WE_KV_PAGE + 2) + WE_KV_PAGE * dim) * sizeof(float) + 6 * 64;
+    return (size_t)(2 * vectors + MAX_GROUP * (WE_KV_BLOCK + 2) + WE_KV_BLOCK * dim) * sizeof(float) + 6 * 64;
 }
 
 static float *take(float **at, int64_t n)
@@ -71,10 +71,10 @@ static desk desk_of(const work *w, int thread)
     desk k;
     k.q = take(&at, m * dim);
     k.acc = take(&at, m * dim);
-    k.scores = take(&at, m * WE_KV_PAGE);
+    k.scores = take(&at, m * WE_KV_BLOCK);
     k.most = take(&at, m);
     k.sum = take(&at, m);
-    k.page = take(&at, WE_KV_PAGE * dim);
+    k.page = take(&at, WE_KV_BLOCK * dim);
     assert((size_t)(at - (float *)we_cpu_scratch(w->d, thread)) * sizeof(float) <= w->d->thread_scratch_bytes);
     return k;
 }
@@ -100,7 +100,7 @@ static unit unit_at(const work *w, int64_t index)
     const int64_t first = span->position + u.row, last = first + u.n_rows - 1;
     const int64_t lo = w->a->window ? WE_MAX(first - w->a->window + 1, 0) : 0, hi = last + 1;
     int64_t each = (hi - lo + parts - 1) / parts;
-    each = (each + WE_KV_PAGE - 1) / WE_KV_PAGE * WE_KV_PAGE;
+    each = (each + WE_KV_BLOCK - 1) / WE_KV_BLOCK * WE_KV_BLOCK;
     u.begin = WE_MIN(lo + u.part * each, hi);
     u.end = WE_MIN(u.begin + each, hi);
     return u;
@@ -121,33 +121,28 @@ static void gather_queries(const work *w, const unit *u, desk *k)
     }
 }
 
-/* C (+)= A B with B a block of keys [dim, page] or values [page, dim], positions first .. first + n of the page. */
-static void product(const work *w, const unit *u, desk *k, int64_t page, int first, int n, bool values)
+/* C (+)= A B with B a block of keys [dim, positions] or values [positions, dim]; positions first .. first + n of it. */
+static void product(const work *w, const unit *u, desk *k, int64_t index, int first, int n, bool values)
 {
     const we_cpu_kernels *kernels = &w->d->k;
     const we_kv *kv = u->span->kv;
     const int64_t m = u->n_rows * w->group, dim = w->a->head_dim;
-    const void *block = we_kv_block(kv, w->a->layer, page, u->head, values);
+    const void *block = we_kv_block(kv, w->a->layer, index, u->head, values);
     if (kv->bits < 16) {
         we_kv_unpack(kv, w->a->layer, block, values, first, n, k->page);
         block = k->page;
     }
-    if (kv->bits == 16) {
-        const uint16_t *b = block;
-        if (values)
-            kernels->mul_f16(k->scores + first, WE_KV_PAGE, b + first * dim, dim, k->acc, dim, m, dim, n, true);
-        else
-            kernels->mul_f16(k->q, dim, b + first, WE_KV_PAGE, k->scores + first, WE_KV_PAGE, m, n, dim, false);
-    } else {
-        const float *b = block;
-        if (values)
-            kernels->mul_f32(k->scores + first, WE_KV_PAGE, b + first * dim, dim, k->acc, dim, m, dim, n, true);
-        else
-            kernels->mul_f32(k->q, dim, b + first, WE_KV_PAGE, k->scores + first, WE_KV_PAGE, m, n, dim, false);
-    }
+    const float *a = values ? k->scores + first : k->q;
+    float *c = values ? k->acc : k->scores + first;
+    const int64_t at = values ? first * dim : first, width = values ? dim : n, depth = values ? n : dim;
+    const int64_t lda = values ? WE_KV_BLOCK : dim, ldb = values ? dim : WE_KV_BLOCK;
+    if (kv->bits == 16)
+        kernels->mul_f16(a, lda, (const uint16_t *)block + at, ldb, c, ldb, m, width, depth, values);
+    else
+        kernels->mul_f32(a, lda, (const float *)block + at, ldb, c, ldb, m, width, depth, values);
 }
 
-/* Scores of one page to weights: masked ones become 0, what was summed before is brought to the new maximum. */
+/* Scores of one block to weights: masked ones become 0, what was summed before is brought to the new maximum. */
 static void soften(const work *w, const unit *u, desk *k, int64_t base, int first, int n)
 {
     const we_cpu_kernels *kernels = &w->d->k;
@@ -155,7 +150,7 @@ static void soften(const work *w, const unit *u, desk *k, int64_t base, int firs
         const int64_t position = u->span->position + u->row + i / w->group;
         const int64_t oldest = w->a->window ? position - w->a->window + 1 : 0;
         const int lo = (int)WE_MAX(oldest - base, first), hi = (int)WE_MIN(position + 1 - base, first + n);
-        float *s = k->scores + i * WE_KV_PAGE;
+        float *s = k->scores + i * WE_KV_BLOCK;
         for (int j = first; j < WE_MIN(lo, first + n); j++) s[j] = 0;
         for (int j = WE_MAX(hi, first); j < first + n; j++) s[j] = 0;
         if (lo >= hi) continue;
@@ -207,11 +202,11 @@ static void attend_units(void *arg, int64_t begin, int64_t end, int thread)
         const unit u = unit_at(w, index);
         gather_queries(w, &u, &k);
         for (int64_t at = u.begin; at < u.end;) {
-            const int64_t page = at / WE_KV_PAGE, base = page * WE_KV_PAGE;
-            const int first = (int)(at - base), n = (int)(WE_MIN(u.end, base + WE_KV_PAGE) - at);
-            product(w, &u, &k, page, first, n, false);
+            const int64_t block = at / WE_KV_BLOCK, base = block * WE_KV_BLOCK;
+            const int first = (int)(at - base), n = (int)(WE_MIN(u.end, base + WE_KV_BLOCK) - at);
+            product(w, &u, &k, block, first, n, false);
             soften(w, &u, &k, base, first, n);
-            product(w, &u, &k, page, first, n, true);
+            product(w, &u, &k, block, first, n, true);
             at += n;
         }
         if (parts_of(w, u.span) > 1)

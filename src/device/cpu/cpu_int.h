@@ -90,7 +90,8 @@ void we_cpu_sample(we_device *d, we_tensor *ids, const we_tensor *logits, const 
 size_t we_cpu_sample_bytes(int64_t n_logits);
 
 /* ---- kv.c ---- */
-#define WE_KV_PAGE 64 /* positions */
+#define WE_KV_BLOCK 64 /* positions of one product */
+#define WE_KV_PAGE 256 /* positions that are allocated and shared together */
 
 typedef struct we_kv_page we_kv_page;
 typedef struct we_kv_store { /* one layer */
@@ -117,10 +118,10 @@ uint64_t we_cpu_kv_bytes_needed(we_device *d, const we_kv_spec *spec, int64_t n_
 
 /* Whether positions [begin, end) of a layer have their pages. */
 bool we_kv_has(const we_kv *kv, int layer, int64_t begin, int64_t end);
-/* Keys or values of one head in one page. 32 and 16 bits: keys lie transposed, [head_dim, WE_KV_PAGE], values as
- * [WE_KV_PAGE, head_dim]: both are then the right-hand side of a product, and no sum runs across a vector. 8 and 4 bits:
- * WE_KV_PAGE rows of codes and scales. */
-const void *we_kv_block(const we_kv *kv, int layer, int64_t page, int head, bool values);
+/* Keys or values of one head in one block. 32 and 16 bits: keys lie transposed, [head_dim, WE_KV_BLOCK], values as
+ * [WE_KV_BLOCK, head_dim]: both are then the right-hand side of a product, and no sum runs across a vector. 8 and 4 bits:
+ * WE_KV_BLOCK rows of codes and scales. */
+const void *we_kv_block(const we_kv *kv, int layer, int64_t index, int head, bool values);
 /* A block of 8 or 4 bits as float32 in the layout that 32 bits have; `n` positions from `first`. */
 void we_kv_unpack(const we_kv *kv, int layer, const void *block, bool values, int first, int n, float *out);
 /* Write one position: keys and values [n_kv_heads * head_dim]. */

@@ -2,7 +2,10 @@
  * kv.c - where keys and values lie: pages of WE_KV_PAGE positions, counted references, one table of pages for each layer.
  * Who may see which position is attend.c's business; how long a sequence is, the runtime's.
  *
- *     page = header | head 0: keys, values | head 1: keys, values | ...
+ *     page = header | head 0: block 0, block 1, ... | head 1: ...      block = keys, values of WE_KV_BLOCK positions
+ *
+ * A head's blocks of a page lie together since attention reads one head after the other: with 16 KB at a time (one block a
+ * page) memory gave half of what it gives in order.
  *
  * Invariants: a page that is referenced twice is never written (kv_reserve gives the writer a copy of its own first).
  * Pages before `first` of a sliding layer are gone. Failure to allocate changes nothing.
@@ -17,6 +20,7 @@
 
 #define GROUP 32
 #define ALIGNMENT 64
+#define BLOCKS (WE_KV_PAGE / WE_KV_BLOCK) /* of a head in a page */
 
 struct we_kv_page {
     _Alignas(ALIGNMENT) atomic_int refs;
@@ -41,7 +45,7 @@ static size_t row_bytes_of(int bits, int head_dim)
 
 static size_t block_bytes_of(int bits, int head_dim) /* padded so that every block begins at an aligned address */
 {
-    const size_t bytes = WE_KV_PAGE * row_bytes_of(bits, head_dim);
+    const size_t bytes = WE_KV_BLOCK * row_bytes_of(bits, head_dim);
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
@@ -58,9 +62,9 @@ static bool spec_valid(const we_kv_spec *spec)
     return true;
 }
 
-static size_t page_bytes_of(const we_kv_layer *l, int bits) /* at most 2^16 * 2^25: no overflow */
+static size_t page_bytes_of(const we_kv_layer *l, int bits) /* at most 2^60: no overflow */
 {
-    return sizeof(we_kv_page) + 2 * (size_t)l->n_kv_heads * block_bytes_of(bits, l->head_dim);
+    return sizeof(we_kv_page) + 2 * (size_t)l->n_kv_heads * BLOCKS * block_bytes_of(bits, l->head_dim);
 }
 
 /* ---- Pages ---- */
@@ -293,16 +297,17 @@ bool we_kv_has(const we_kv *kv, int layer, int64_t begin, int64_t end)
     return true;
 }
 
-static uint8_t *block_at(const we_kv *kv, int layer, int64_t page, int head, bool values)
+static uint8_t *block_at(const we_kv *kv, int layer, int64_t index, int head, bool values)
 {
     const we_kv_store *s = &kv->layers[layer];
     const size_t bytes = block_bytes_of(kv->bits, s->shape.head_dim);
-    return s->pages[page]->bytes + (2 * (size_t)head + values) * bytes;
+    const size_t of_page = (size_t)head * BLOCKS + (size_t)(index % BLOCKS);
+    return s->pages[index / BLOCKS]->bytes + (2 * of_page + values) * bytes;
 }
 
-const void *we_kv_block(const we_kv *kv, int layer, int64_t page, int head, bool values)
+const void *we_kv_block(const we_kv *kv, int layer, int64_t index, int head, bool values)
 {
-    return block_at(kv, layer, page, head, values);
+    return block_at(kv, layer, index, head, values);
 }
 
 /* One number into a nibble or byte; a NaN becomes 0. */
@@ -373,13 +378,13 @@ void we_kv_unpack(const we_kv *kv, int layer, const void *block, bool values, in
         if (values)
             unpack_row(kv->bits, head_dim, row, out + (int64_t)i * head_dim, 1);
         else
-            unpack_row(kv->bits, head_dim, row, out + i, WE_KV_PAGE);
+            unpack_row(kv->bits, head_dim, row, out + i, WE_KV_BLOCK);
     }
 }
 
 static void write_keys_f32(float *block, int column, const float *x, int n)
 {
-    for (int i = 0; i < n; i++) block[i * WE_KV_PAGE + column] = x[i];
+    for (int i = 0; i < n; i++) block[i * WE_KV_BLOCK + column] = x[i];
 }
 
 static void write_keys_f16(uint16_t *block, int column, const float *x, int n, const we_cpu_kernels *k)
@@ -388,7 +393,7 @@ static void write_keys_f16(uint16_t *block, int column, const float *x, int n, c
     for (int begin = 0; begin < n; begin += 64) {
         const int some = WE_MIN(n - begin, 64);
         k->to_f16(x + begin, half, some);
-        for (int i = 0; i < some; i++) block[(begin + i) * WE_KV_PAGE + column] = half[i];
+        for (int i = 0; i < some; i++) block[(begin + i) * WE_KV_BLOCK + column] = half[i];
     }
 }
 
@@ -396,10 +401,10 @@ void we_kv_write(const we_cpu_kernels *k, we_kv *kv, int layer, int64_t position
                  const float *values)
 {
     const we_kv_store *s = &kv->layers[layer];
-    const int dim = s->shape.head_dim, row = (int)(position % WE_KV_PAGE);
-    const int64_t page = position / WE_KV_PAGE;
+    const int dim = s->shape.head_dim, row = (int)(position % WE_KV_BLOCK);
+    const int64_t index = position / WE_KV_BLOCK;
     for (int h = 0; h < s->shape.n_kv_heads; h++, keys += dim, values += dim) {
-        uint8_t *kb = block_at(kv, layer, page, h, false), *vb = block_at(kv, layer, page, h, true);
+        uint8_t *kb = block_at(kv, layer, index, h, false), *vb = block_at(kv, layer, index, h, true);
         uint8_t *v_row = vb + (size_t)row * s->row_bytes;
         switch (kv->bits) {
         case 32:
