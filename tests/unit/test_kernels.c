@@ -283,9 +283,9 @@ static void check_q8(const we_matrix *m, const float *x, int64_t tokens, bool ad
 
 TEST(kernels_int8_products_agree_with_the_reference)
 {
-    static const shape shapes[] = { { 1, 1, 1 },   { 7, 3, 1 },   { 3, 5, 2 },   { 5, 9, 3 },
-                                    { 2, 17, 4 },  { 9, 2, 5 },   { 33, 4, 6 },  { 40, 9, 9 },
-                                    { 70, 16, 8 }, { 17, 33, 7 }, { 64, 8, 13 }, { 5, 40, 1 } };
+    static const shape shapes[] = { { 1, 1, 1 },   { 7, 3, 1 },  { 3, 5, 2 },   { 5, 9, 3 },   { 2, 17, 4 },
+                                    { 9, 2, 5 },   { 33, 4, 6 }, { 40, 9, 9 },  { 70, 16, 8 }, { 17, 33, 7 },
+                                    { 64, 8, 13 }, { 5, 40, 1 }, { 45, 6, 14 }, { 33, 17, 13 } };
     static const we_dtype dtypes[] = { WE_BF16, WE_F16, WE_F32 };
     we_quant quants[MAX_QUANTS];
     const size_t n_quants = all_quants(quants);
@@ -312,11 +312,11 @@ TEST(kernels_int8_products_do_not_saturate)
         const int64_t cols = 4 * quants[i].group_size;
         we_matrix m = random_matrix(33, cols, quants[i], WE_F32);
         memset((uint8_t *)m.data, quants[i].mode == WE_QUANT_AFFINE ? 0xff : 0x77, 33 * we_matrix_row_bytes(&m));
-        float *x = random_floats(cols * 9, 2);
+        float *x = random_floats(cols * 13, 2);
         for (int sign = 0; sign < 3; sign++) {
-            for (int64_t c = 0; c < cols * 9; c++) x[c] = sign == 0 || (sign == 2 && c % 2) ? 127.0f : -127.0f;
+            for (int64_t c = 0; c < cols * 13; c++) x[c] = sign == 0 || (sign == 2 && c % 2) ? 127.0f : -127.0f;
             check_q8(&m, x, 1, false);
-            check_q8(&m, x, 9, false);
+            check_q8(&m, x, 13, false);
         }
         free_floats(x);
         free_matrix(&m);

@@ -20,7 +20,8 @@ INLINE bool is_e2m1(we_quant_mode mode) { return mode != WE_QUANT_AFFINE; }
 
 /* ---- Few tokens ---- */
 
-#define FEW 4         /* tokens */
+#define FEW 4         /* tokens of one pass over the rows */
+#define MANY 12       /* more tokens than this are worth a panel */
 #define PREFETCH 2048 /* bytes ahead: the hardware's prefetcher stops at the end of every page */
 
 typedef struct few {
@@ -303,27 +304,30 @@ INLINE void pack_codes(panel *out, const we_matrix *w, int64_t first, int64_t n_
         }
 }
 
+/* `base` times factor, 16 groups from g of 16 rows at a time, turned so that lanes are rows. */
+static void pack_floats(float (*out)[ROWS], const we_matrix *w, const uint8_t *base, float factor, int64_t first,
+                        int64_t n_rows, int64_t g, int64_t n)
+{
+    const size_t row_bytes = we_matrix_row_scale_bytes(w);
+    for (int64_t half = 0; half < ROWS; half += 16)
+        for (int64_t i = 0; i < n; i += 16) {
+            __m512i v[16];
+            for (int64_t r = 0; r < 16; r++) {
+                const uint8_t *row = base + (size_t)(first + half + r) * row_bytes;
+                const __m512 f = half + r < n_rows ? scales16(w, row, g + i, mask16(n - i)) : _mm512_setzero_ps();
+                v[r] = _mm512_castps_si512(_mm512_mul_ps(f, _mm512_set1_ps(factor)));
+            }
+            transpose16(v);
+            for (int64_t j = 0; j < WE_MIN(n - i, 16); j++) _mm512_store_si512(out[i + j] + half, v[j]);
+        }
+}
+
 static void pack_scales(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols)
 {
     const int64_t n = cols / w->quant.group_size, g = c / w->quant.group_size;
-    const size_t row_bytes = we_matrix_row_scale_bytes(w);
-    for (int64_t r = 0; r < ROWS; r++)
-        for (int64_t i = 0; i < n; i += 16) {
-            float s[16] = { 0 }, b[16] = { 0 };
-            if (r < n_rows) {
-                const __m512 scale = scales16(w, w->scales + (size_t)(first + r) * row_bytes, g + i, mask16(n - i));
-                const bool e2m1 = is_e2m1(w->quant.mode);
-                const __m512 bias =
-                    e2m1 ? _mm512_mul_ps(scale, _mm512_set1_ps(-0.5f * E2M1_OFFSET))
-                         : scales16(w, w->biases + (size_t)(first + r) * row_bytes, g + i, mask16(n - i));
-                _mm512_storeu_ps(s, e2m1 ? _mm512_mul_ps(scale, _mm512_set1_ps(0.5f)) : scale);
-                _mm512_storeu_ps(b, bias);
-            }
-            for (int64_t j = 0; j < 16 && i + j < n; j++) {
-                out->scales[i + j][r] = s[j];
-                out->biases[i + j][r] = b[j];
-            }
-        }
+    const bool e2m1 = is_e2m1(w->quant.mode); /* codes are twice the value, plus the offset */
+    pack_floats(out->scales, w, w->scales, e2m1 ? 0.5f : 1.0f, first, n_rows, g, n);
+    pack_floats(out->biases, w, e2m1 ? w->scales : w->biases, e2m1 ? -0.5f * E2M1_OFFSET : 1.0f, first, n_rows, g, n);
 }
 
 static void pack(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols)
@@ -472,7 +476,7 @@ static void linear_many(const we_matrix *w, int64_t first, int64_t n_rows, const
 void we_avx512_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                          int64_t y_stride, bool add, void *scratch)
 {
-    if (n > FEW + 1) {
+    if (n > MANY) {
         static_assert(sizeof(panel) <= WE_Q8_PAD * (WE_PANEL_ROWS + WE_PANEL_ROWS / 2) + 8192,
                       "a panel fits the scratch");
         linear_many(w, first, n_rows, x, n, y, y_stride, add, scratch);
