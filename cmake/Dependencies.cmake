@@ -15,6 +15,11 @@ if(NOT ZLIB_FOUND)
     message(FATAL_ERROR "zlib was not found (deflated members of weights.npz need it). ${we_bootstrap}")
 endif()
 
+find_package(CURL 7.66)
+if(NOT CURL_FOUND)
+    message(FATAL_ERROR "libcurl 7.66 or later was not found (downloads and other servers need it). ${we_bootstrap}")
+endif()
+
 pkg_check_modules(UTF8PROC IMPORTED_TARGET libutf8proc)
 if(NOT UTF8PROC_FOUND)
     message(FATAL_ERROR "utf8proc was not found (the tokenizer's Unicode normalization needs it). ${we_bootstrap}")

@@ -1,6 +1,7 @@
 # Rooms to library: each folder of src/ is one object library; together they are libwhisperengine, static and shared.
 
 # What a room may use from outside. (Threads and libm are everybody's.)
+set(we_needs_net CURL::libcurl)
 set(we_needs_format ZLIB::ZLIB)
 set(we_needs_tokenizer PkgConfig::UTF8PROC)
 set(we_needs_template PkgConfig::UTF8PROC)

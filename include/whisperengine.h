@@ -46,7 +46,9 @@ typedef enum we_status {
     WE_E_CANCELLED = 9,   /* stopped by we_session_cancel or by a callback */
     WE_E_BUSY = 10,       /* the handle is in use by a running task */
     WE_E_DEVICE = 11,     /* the device failed, or a mapped model file was cut short while in use */
-    WE_E_INTERNAL = 12    /* our mistake: please report it */
+    WE_E_INTERNAL = 12,   /* our mistake: please report it */
+    WE_E_NETWORK = 13,    /* another machine did not answer, or broke off */
+    WE_E_DENIED = 14      /* a server wants a token, or does not accept this one */
 } we_status;
 
 typedef struct we_error {

@@ -23,9 +23,11 @@ static const struct {
     [WE_E_CANCELLED] = { "WE_E_CANCELLED", "cancelled" },
     [WE_E_BUSY] = { "WE_E_BUSY", "busy" },
     [WE_E_DEVICE] = { "WE_E_DEVICE", "device failure" },
+    [WE_E_NETWORK] = { "WE_E_NETWORK", "network failure" },
+    [WE_E_DENIED] = { "WE_E_DENIED", "permission denied by the server" },
     [WE_E_INTERNAL] = { "WE_E_INTERNAL", "internal error" },
 };
-static_assert(sizeof(statuses) / sizeof(statuses[0]) == WE_E_INTERNAL + 1, "every status has its texts");
+static_assert(sizeof(statuses) / sizeof(statuses[0]) == WE_E_DENIED + 1, "every status has its texts");
 
 static bool is_status(we_status status) { return (size_t)status < sizeof(statuses) / sizeof(statuses[0]); }
 

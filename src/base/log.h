@@ -9,7 +9,7 @@
 /* The modules are the rooms below src/. */
 /* clang-format off */
 #define WE_LOG_MODULES(X) \
-    X(base) X(format) X(quant) X(tokenizer) X(template) X(device) X(model) X(sampling) X(runtime) X(convert) X(hub) \
+    X(base) X(net) X(format) X(quant) X(tokenizer) X(template) X(device) X(model) X(sampling) X(runtime) X(convert) X(hub) \
     X(backend) X(client) X(api) X(server)
 typedef enum we_log_module {
 #define X(name) WE_LOG_MODULE_##name,
