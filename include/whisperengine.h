@@ -240,9 +240,13 @@ typedef struct we_conversation {
     const char *variables_json; /* a JSON object of extra template variables ("enable_thinking": false), or NULL */
     bool no_generation_prompt;  /* leave out the head of the assistant's turn */
     const char *date;           /* "YYYY-MM-DD" for strftime_now; NULL: today */
+    const char *documents_json; /* a JSON array of documents ({"title", "text"}) for templates that retrieve, or NULL */
+    bool continue_final_message; /* the prompt ends in the middle of the final message, which the answer then continues;
+                                    includes no_generation_prompt */
+    const char *continue_field;  /* the member of the message that is continued; NULL: "content" */
 } we_conversation;
 /* clang-format off */
-#define WE_CONVERSATION_INIT { sizeof(we_conversation), NULL, 0, NULL, NULL, NULL, false, NULL }
+#define WE_CONVERSATION_INIT { sizeof(we_conversation), NULL, 0, NULL, NULL, NULL, false, NULL, NULL, false, NULL }
 /* clang-format on */
 
 /** Render a conversation with the folder's chat template, as transformers' apply_chat_template does.
@@ -418,6 +422,7 @@ WE_API we_status we_session_generate(we_session *session, const int32_t *tokens,
                                      const we_generate_options *opt, we_result *result, we_error *err);
 
 /** Answer a conversation: render the whole of it, tokenize, reuse what the cache shares with it, prefill the rest, answer.
+ * With continue_final_message the answer is what comes behind the final message's text, without that text.
  * Errors : those of we_template_render and we_session_generate.
  * Threads: as we_session_generate. Since: 0.1 */
 WE_API we_status we_session_chat(we_session *session, const we_conversation *conversation,

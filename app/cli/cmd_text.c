@@ -203,13 +203,45 @@ static char *json_text(const we_json *v)
     return text;
 }
 
-typedef struct template_question { /* one rendering: `source` and `context`, or `messages` and `tools` */
+static char *optional_json_text(const we_json *v) { return v && v->type != WE_JSON_NULL ? json_text(v) : NULL; }
+
+typedef struct template_question { /* one rendering: `source` and `context`, or `messages` and what goes with them */
     we_str source;
     bool has_source;
-    const we_json *context, *messages, *tools;
-    bool generation_prompt;
+    const we_json *context, *messages, *tools, *documents;
+    bool generation_prompt, go_on;
+    char *go_on_field; /* NULL: the content; in the arena */
     const char *date, *variables;
 } template_question;
+
+/* What a line, or a file of one object, says beside its messages; where it is silent, q keeps what the options said. */
+static we_status question_members(we_arena *arena, const we_json *object, template_question *q, we_error *err)
+{
+    const we_json *tools = we_json_get(object, "tools"), *documents = we_json_get(object, "documents"),
+                  *go_on = we_json_get(object, "continue_final_message"),
+                  *prompt = we_json_get(object, "add_generation_prompt");
+    we_str field;
+    if (!q->tools) q->tools = tools;
+    if (!q->documents) q->documents = documents;
+    if (we_json_str(go_on, &field)) {
+        q->go_on = field.len > 0;
+        if (!(q->go_on_field = we_arena_strndup(arena, field.ptr, field.len)))
+            return we_fail(err, WE_E_NOMEM, "no memory for a field's name");
+    } else if (go_on && !we_json_bool(go_on, &q->go_on)) {
+        return we_fail(err, WE_E_ARG, "\"continue_final_message\" is neither true nor false nor a field's name");
+    }
+    if (!prompt) {
+        q->generation_prompt &= !q->go_on;
+        return WE_OK;
+    }
+    if (!we_json_bool(prompt, &q->generation_prompt))
+        return we_fail(err, WE_E_ARG, "\"add_generation_prompt\" is neither true nor false");
+    if (q->generation_prompt && q->go_on)
+        return we_fail(err, WE_E_ARG,
+                       "\"continue_final_message\" and \"add_generation_prompt\" exclude each other: the answer either "
+                       "goes on in the final message or begins a new one");
+    return WE_OK;
+}
 
 static we_status render_source(const template_question *q, char **text, size_t *len, we_error *err)
 {
@@ -222,11 +254,14 @@ static we_status render_source(const template_question *q, char **text, size_t *
 
 static we_status render_messages(text_job *job, const template_question *q, char **text, size_t *len, we_error *err)
 {
-    char *messages = json_text(q->messages);
-    char *tools = q->tools && q->tools->type != WE_JSON_NULL ? json_text(q->tools) : NULL;
+    char *messages = json_text(q->messages), *tools = optional_json_text(q->tools),
+         *documents = optional_json_text(q->documents);
     we_conversation conversation = WE_CONVERSATION_INIT;
     conversation.messages_json = messages;
     conversation.tools_json = tools;
+    conversation.documents_json = documents;
+    conversation.continue_final_message = q->go_on;
+    conversation.continue_field = q->go_on_field;
     conversation.variables_json = q->variables;
     conversation.no_generation_prompt = !q->generation_prompt;
     conversation.date = q->date;
@@ -234,6 +269,7 @@ static we_status render_messages(text_job *job, const template_question *q, char
                                   : we_fail(err, WE_E_NOMEM, "no memory for the messages");
     we_free(messages);
     we_free(tools);
+    we_free(documents);
     return st;
 }
 
@@ -246,18 +282,18 @@ typedef struct template_job {
 } template_job;
 
 /* Fill q from a line's object; WE_E_ARG where it is no question. */
-static we_status question_from_json(const we_json *line, template_question *q, char date[11], we_error *err)
+static we_status question_from_json(we_arena *arena, const we_json *line, template_question *q, char date[11],
+                                    we_error *err)
 {
     const we_json *source = we_json_get(line, "template"), *context = we_json_get(line, "context");
     we_str text;
     q->messages = we_json_get(line, "messages");
-    q->tools = we_json_get(line, "tools");
     q->context = context;
     q->has_source = source != NULL;
     if (source ? !we_json_str(source, &q->source) || !we_json_is(context, WE_JSON_OBJECT) : !q->messages)
         return we_fail(err, WE_E_ARG, "expected {\"template\": \"...\", \"context\": {...}} or {\"messages\": [...]}");
-    if (!bool_member(line, "add_generation_prompt", &q->generation_prompt))
-        return we_fail(err, WE_E_ARG, "\"add_generation_prompt\" is neither true nor false");
+    const we_status st = q->has_source ? WE_OK : question_members(arena, line, q, err);
+    if (st) return st;
     if (we_json_str(we_json_get(line, "date"), &text) && text.len == 10) {
         memcpy(date, text.ptr, 10);
         date[10] = 0;
@@ -278,10 +314,12 @@ static int template_line(void *user, we_str line, size_t number)
     char *text = NULL, date[11];
     size_t len = 0;
     template_question q = { .generation_prompt = !job->text.options->no_generation_prompt,
+                            .go_on = job->text.options->continue_final_message,
                             .date = job->text.options->date,
                             .variables = job->variables };
     we_status st;
-    if (!(st = we_json_parse(&arena, line, &object, &err)) && !(st = question_from_json(object, &q, date, &err))) {
+    if (!(st = we_json_parse(&arena, line, &object, &err)) &&
+        !(st = question_from_json(&arena, object, &q, date, &err))) {
         if (!q.has_source && !job->opened) {
             const int status = cli_tokenizer_open(&job->text.tokenizer, job->text.options);
             if (status) {
@@ -335,12 +373,13 @@ static int template_once(template_job *job)
 {
     const cli_options *options = job->text.options;
     we_arena arena = { 0 };
-    we_buf first = { 0 }, second = { 0 };
+    we_buf first = { 0 }, second = { 0 }, third = { 0 };
     we_error err;
     const we_json *object = NULL;
     char *text = NULL;
     size_t len = 0;
-    template_question q = { .generation_prompt = !options->no_generation_prompt,
+    template_question q = { .generation_prompt = !options->no_generation_prompt && !options->continue_final_message,
+                            .go_on = options->continue_final_message,
                             .date = options->date,
                             .variables = job->variables };
     we_status st = WE_OK;
@@ -353,20 +392,23 @@ static int template_once(template_job *job)
         }
     } else if (!(status = read_json(&arena, options->messages, &first, &object)) &&
                (!options->tools || !(status = read_json(&arena, options->tools, &second, &q.tools))) &&
+               (!options->documents || !(status = read_json(&arena, options->documents, &third, &q.documents))) &&
                !(status = cli_tokenizer_open(&job->text.tokenizer, options))) {
-        const bool whole = we_json_is(object, WE_JSON_OBJECT); /* {"messages", "tools", "add_generation_prompt"} */
+        const bool whole = we_json_is(object, WE_JSON_OBJECT); /* {"messages", "tools", ...} as in --jsonl */
         q.messages = whole ? we_json_get(object, "messages") : object;
-        if (whole && !q.tools) q.tools = we_json_get(object, "tools");
-        if (whole && !options->no_generation_prompt) bool_member(object, "add_generation_prompt", &q.generation_prompt);
-        st = we_json_is(q.messages, WE_JSON_ARRAY)
-                 ? render_messages(&job->text, &q, &text, &len, &err)
-                 : we_fail(&err, WE_E_ARG, "%s: expected an array of messages, found %s", options->messages,
-                           we_json_type_name(q.messages));
+        if (whole) st = question_members(&arena, object, &q, &err);
+        q.generation_prompt &= !options->no_generation_prompt;
+        if (!st)
+            st = we_json_is(q.messages, WE_JSON_ARRAY)
+                     ? render_messages(&job->text, &q, &text, &len, &err)
+                     : we_fail(&err, WE_E_ARG, "%s: expected an array of messages, found %s", options->messages,
+                               we_json_type_name(q.messages));
     }
     if (!status) status = st ? cli_fail(&err) : print_rendered(options, text, len);
     we_free(text);
     we_buf_deinit(&first);
     we_buf_deinit(&second);
+    we_buf_deinit(&third);
     we_arena_deinit(&arena);
     return status;
 }
@@ -374,19 +416,20 @@ static int template_once(template_job *job)
 /* Each form wants its own options and none of the others'. */
 static int template_check(const cli_options *o)
 {
-    if (o->jsonl && (o->messages || o->template_file || o->template_context || o->tools))
+    if (o->jsonl && (o->messages || o->template_file || o->template_context || o->tools || o->documents))
         return cli_usage_error(o->command,
                                "--jsonl takes its questions from standard input: leave --messages, --tools, "
-                               "--template and --context out");
+                               "--documents, --template and --context out");
     if (o->jsonl) return CLI_OK;
     if (!o->messages == !o->template_file)
         return cli_usage_error(o->command, "one of --messages FILE, --template FILE and --jsonl is needed");
     if (!o->template_file != !o->template_context)
         return cli_usage_error(o->command, "--template FILE and --context FILE go together");
-    if (o->template_file && (o->tools || o->no_generation_prompt || o->template_args.n))
+    if (o->template_file &&
+        (o->tools || o->documents || o->no_generation_prompt || o->continue_final_message || o->template_args.n))
         return cli_usage_error(o->command,
-                               "--tools, --no-generation-prompt and --template-arg belong to --messages: with "
-                               "--template, put them into the context");
+                               "--tools, --documents, --no-generation-prompt, --continue-final-message and "
+                               "--template-arg belong to --messages: with --template, put them into the context");
     return CLI_OK;
 }
 
@@ -462,15 +505,20 @@ const cli_command cli_command_detokenize = {
 
 static const cli_option template_own[] = {
     { "messages", 0, CLI_TEXT, AT(messages), 0, 0, "FILE",
-      "JSON: an array of messages, or an object with messages and tools" },
+      "JSON: an array of messages, or an object as --jsonl takes it" },
     { "tools", 0, CLI_TEXT, AT(tools), 0, 0, "FILE", "JSON: an array of tools" },
+    { "documents", 0, CLI_TEXT, AT(documents), 0, 0, "FILE",
+      "JSON: an array of documents, for templates that retrieve" },
     { "no-generation-prompt", 0, CLI_FLAG, AT(no_generation_prompt), 0, 0, NULL,
       "leave out the head of the assistant's turn" },
+    { "continue-final-message", 0, CLI_FLAG, AT(continue_final_message), 0, 0, NULL,
+      "end in the middle of the final message, for an answer that goes on there" },
     { "date", 0, CLI_DATE, AT(date), 0, 0, "YYYY-MM-DD", "what the template takes for today" },
     { "template", 0, CLI_TEXT, AT(template_file), 0, 0, "FILE", "any Jinja template, in place of a model's" },
     { "context", 0, CLI_TEXT, AT(template_context), 0, 0, "FILE", "JSON: an object with the template's variables" },
     { "jsonl", 0, CLI_FLAG, AT(jsonl), 0, 0, NULL,
-      "each line {\"messages\": ..., \"tools\": ..., \"add_generation_prompt\": bool} or {\"template\": ..., \"context\": ...} "
+      "each line {\"messages\": ..., \"tools\": ..., \"documents\": ..., \"add_generation_prompt\": bool, "
+      "\"continue_final_message\": bool} or {\"template\": ..., \"context\": ...} "
       "gives a line {\"text\": ...} or {\"error\": ...}" },
 };
 const cli_command cli_command_template = {

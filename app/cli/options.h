@@ -64,8 +64,8 @@ typedef struct cli_options {
     cli_tokens prompt_tokens, tokens;
     bool ignore_eos, output_tokens;
     bool no_special, keep_special, jsonl;
-    const char *messages, *tools, *template_file, *template_context, *date;
-    bool no_generation_prompt;
+    const char *messages, *tools, *documents, *template_file, *template_context, *date;
+    bool no_generation_prompt, continue_final_message;
     const char *output, *file;
     cli_int n_prompt, n_generate, depth, repetitions, batch;
     bool all;

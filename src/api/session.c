@@ -139,6 +139,7 @@ static size_t end_of_user_turn(const we_tokenizer *t, const we_conversation *c, 
     we_ids ids = { 0 };
     size_t i = 0;
     without.no_generation_prompt = true;
+    without.continue_final_message = false;
     if (!prompt_tokens(t, &without, &ids, NULL))
         while (i < ids.n && i < prompt->n && ids.ids[i] == prompt->ids[i]) i++;
     we_ids_deinit(&ids);

@@ -57,6 +57,8 @@ static bool copy_conversation(we_task *t, const we_conversation *conversation)
     c->tools_json = copy_text(&t->arena, c->tools_json, &failed);
     c->variables_json = copy_text(&t->arena, c->variables_json, &failed);
     c->date = copy_text(&t->arena, c->date, &failed);
+    c->documents_json = copy_text(&t->arena, c->documents_json, &failed);
+    c->continue_field = copy_text(&t->arena, c->continue_field, &failed);
     return messages && !failed;
 }
 

@@ -154,7 +154,9 @@ static size_t special_tokens(const we_tokenizer *t, we_chat_special *out, size_t
 
 static we_status render(const we_tokenizer *t, const we_conversation *c, we_arena *arena, we_buf *out, we_error *err)
 {
-    we_chat_input input = { .add_generation_prompt = !c->no_generation_prompt };
+    const bool go_on = c->continue_final_message;
+    we_chat_input input = { .add_generation_prompt = !c->no_generation_prompt && !go_on };
+    if (go_on) input.continue_field = c->continue_field ? c->continue_field : "content";
     we_status st = WE_OK;
     const char *messages = c->messages_json;
     we_buf made = { 0 };
@@ -167,6 +169,8 @@ static we_status render(const we_tokenizer *t, const we_conversation *c, we_aren
     }
     if (!st) st = parse_json(arena, "messages", messages, WE_JSON_ARRAY, &input.messages, err);
     if (!st && c->tools_json) st = parse_json(arena, "tools", c->tools_json, WE_JSON_ARRAY, &input.tools, err);
+    if (!st && c->documents_json)
+        st = parse_json(arena, "documents", c->documents_json, WE_JSON_ARRAY, &input.documents, err);
     if (!st && c->variables_json)
         st = parse_json(arena, "template variables", c->variables_json, WE_JSON_OBJECT, &input.variables, err);
     if (st) return st;
@@ -182,10 +186,8 @@ static we_status render(const we_tokenizer *t, const we_conversation *c, we_aren
             "version, or `generate` for raw completion");
     }
     we_chat_special special[32];
-    const we_json *context;
-    if ((st = we_chat_context(arena, &input, special, special_tokens(t, special, WE_COUNT(special)), &context, err)))
-        return st;
-    return we_template_run(t->templates[which], context, c->date, NULL, out, err);
+    return we_chat_render(t->templates[which], &input, special, special_tokens(t, special, WE_COUNT(special)), c->date,
+                          out, err);
 }
 
 static we_status take_text(we_status st, we_buf *out, char **text, size_t *len, we_error *err)

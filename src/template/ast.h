@@ -204,6 +204,7 @@ struct node {
 
 struct we_template {
     we_arena arena;
+    we_str source;
     node_list body;
     scope *scope;
     node_list blocks; /* every N_BLOCK */

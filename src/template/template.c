@@ -121,7 +121,10 @@ static void parse_guarded(render *r, we_template *tpl, we_str source)
     size_t bad = we_utf8_valid(source);
     if (bad < source.len) we_tpl_fail(r, "the template is not UTF-8 (byte %zu)", bad);
     token_list tokens;
-    we_tpl_lex(r, source, &tokens);
+    char *copy = we_tpl_alloc(r, source.len + 1);
+    if (source.len) memcpy(copy, source.ptr, source.len);
+    tpl->source = (we_str){ copy, source.len };
+    we_tpl_lex(r, tpl->source, &tokens);
     we_tpl_parse(r, tpl, tokens);
     we_tpl_bind(r, tpl);
 }

@@ -30,12 +30,15 @@ void we_template_free(we_template *t); /* NULL is allowed */
 we_status we_template_run(const we_template *t, const we_json *context, const char *date,
                           const we_template_limits *limits, we_buf *out, we_error *err);
 
-/* What transformers does before the template: one conversation -> the template's variables. */
+/* What transformers does around the template: one conversation -> the template's variables -> the prompt. */
 typedef struct we_chat_input {
     const we_json *messages;  /* array of OpenAI-shaped messages */
-    const we_json *tools;     /* array, or NULL */
+    const we_json *tools;     /* array of objects, or NULL */
+    const we_json *documents; /* array of objects, or NULL */
     const we_json *variables; /* object of extra variables, or NULL */
     bool add_generation_prompt;
+    const char
+        *continue_field; /* the prompt ends in the middle of this member of the final message; NULL: it does not */
 } we_chat_input;
 
 /* Special tokens by role ("bos_token" -> "<s>"), as tokenizer_config.json has them. */
@@ -43,9 +46,10 @@ typedef struct we_chat_special {
     we_str role, content;
 } we_chat_special;
 
-/** Build the JSON object that a chat template is rendered on: messages, tools, special tokens, add_generation_prompt,
- * variables. Lives in the arena and borrows the input. */
-we_status we_chat_context(we_arena *arena, const we_chat_input *input, const we_chat_special *special, size_t n_special,
-                          const we_json **out, we_error *err);
+/** Render a conversation as transformers' apply_chat_template does: on messages, tools, documents, special tokens,
+ * add_generation_prompt and the variables, which come last and win.
+ * Errors : WE_E_TEMPLATE, WE_E_ARG (continue_field and add_generation_prompt), WE_E_NOMEM. `out` may then hold a part. */
+we_status we_chat_render(const we_template *t, const we_chat_input *input, const we_chat_special *special,
+                         size_t n_special, const char *date, we_buf *out, we_error *err);
 
 #endif

@@ -22,13 +22,13 @@ static void read_special(model *m, const we_json *tokens)
     }
 }
 
-static we_status render_case(const model *m, we_arena *arena, const we_json *c, we_buf *out, we_error *err)
+static we_status render_case(const model *m, const we_json *c, we_buf *out, we_error *err)
 {
     const we_json *context = we_json_get(c, "context");
     we_chat_input input = { .messages = we_json_get(c, "messages"), .tools = we_json_get(c, "tools") };
     we_json_bool(we_json_get(c, "add_generation_prompt"), &input.add_generation_prompt);
-    we_status st = context ? WE_OK : we_chat_context(arena, &input, m->special, m->n_special, &context, err);
-    return st ? st : we_template_run(m->template, context, m->date, NULL, out, err);
+    if (!context) return we_chat_render(m->template, &input, m->special, m->n_special, m->date, out, err);
+    return we_template_run(m->template, context, m->date, NULL, out, err);
 }
 
 static void run_model(const char *dir, const char *file, vector_counts *counts)
@@ -48,7 +48,7 @@ static void run_model(const char *dir, const char *file, vector_counts *counts)
     read_special(&m, we_json_get(vectors, "special_tokens"));
     for (const we_json *c = we_json_get(vectors, "cases")->first; c; c = c->next) {
         we_buf out = { 0 };
-        we_status st = render_case(&m, &arena, c, &out, &err);
+        we_status st = render_case(&m, c, &out, &err);
         vector_check(counts, file, c, st, we_buf_str(&out), &err);
         we_buf_deinit(&out);
     }

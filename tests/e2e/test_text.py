@@ -119,6 +119,33 @@ class Template(TextTest):
                            "--template-arg", "a=2", "--template-arg", "b=x=y", "--template-arg", 'c={"d": [7]}')
         self.assertEqual(done.text, '[{"name": "f", "n": 1.0}]|29 Feb 2024|2|x=y|7')
 
+    def test_continue_final_message(self):
+        messages = self.MESSAGES + [{"role": "assistant", "content": "so far "}]
+        path = self.write("m.json", json.dumps(messages))
+        said = self.RENDERED + "<|assistant|>so far "
+        self.assertEqual(self.run_we("template", "-m", self.model, "--messages", path, "--continue-final-message").text, said)
+        parts = messages[:-1] + [{"role": "assistant", "reasoning": "r", "content": "c"}]
+        lines = [{"messages": messages, "continue_final_message": True},
+                 {"messages": messages, "continue_final_message": "content", "add_generation_prompt": False},
+                 {"messages": messages, "continue_final_message": True, "add_generation_prompt": True},
+                 {"messages": messages, "continue_final_message": 1},
+                 {"messages": parts, "continue_final_message": "reasoning"}]
+        done = self.run_we("template", "-m", self.model, "--jsonl", stdin="".join(json.dumps(x) + "\n" for x in lines))
+        answers = [json.loads(x) for x in done.text.splitlines()]
+        self.assertEqual(answers[:2], [{"text": said}, {"text": said}])
+        self.assertIn("exclude", answers[2]["error"])
+        self.assertIn("continue_final_message", answers[3]["error"])
+        self.assertIn("reasoning", answers[4]["error"])
+
+    def test_documents(self):
+        model = self.scripted("documents", template="{% for d in documents or [] %}{{ d.title }}:{{ d.text }};{% endfor %}")
+        messages, documents = self.write("m.json", json.dumps(self.MESSAGES)), self.write("d.json", '[{"title": "a", "text": "b"}]')
+        self.assertEqual(self.run_we("template", "-m", model, "--messages", messages, "--documents", documents).text, "a:b;")
+        whole = self.write("w.json", json.dumps({"messages": self.MESSAGES, "documents": [{"title": "c", "text": "d"}]}))
+        self.assertEqual(self.run_we("template", "-m", model, "--messages", whole).text, "c:d;")
+        self.assertEqual(self.run_we("template", "-m", model, "--jsonl", stdin=json.dumps({"messages": self.MESSAGES}) + "\n").out, b'{"text":""}\n')
+        self.fails("template", "-m", model, "--messages", messages, "--documents", self.write("x.json", "[1]"), says="documents")
+
     def test_any_template(self):
         template = self.write("t.jinja", "{% for x in xs %}{{ x }};{% endfor %}\n")
         context = self.write("c.json", '{"xs": [1, 1.0, "\u00e9", null]}')

@@ -99,6 +99,61 @@ TEST(api_the_next_turn_computes_only_what_is_new)
     close_bed(&b);
 }
 
+TEST(api_an_answer_can_be_continued)
+{
+    bed b = open_bed();
+    we_error err;
+    we_result whole = { .size = sizeof whole }, rest = { .size = sizeof rest };
+    we_generate_options o = WE_GENERATE_OPTIONS_INIT;
+    o.max_tokens = 40;
+    we_conversation c = conversation(hello, 1);
+    CHECK_OK(we_session_chat(b.session, &c, &o, &whole, &err), &err);
+    char *half = we_strdup(whole.text);
+    size_t cut = whole.len / 2;
+    while (half[cut] && half[cut] != ' ') cut++;
+    half[cut] = 0;
+    const we_message more[] = { hello[0], { "assistant", half } };
+    c = conversation(more, 2);
+    c.continue_final_message = true;
+    o.max_tokens = 5;
+    CHECK_OK(we_session_chat(b.session, &c, &o, &rest, &err), &err);
+    assert_true(rest.len > 0 && rest.n_cached_tokens > 0);
+    assert_memory_equal(rest.text, whole.text + cut, rest.len);
+    we_result_deinit(&rest);
+
+    /* the same from a thread of its own; the field's name is copied */
+    char field[] = "content";
+    we_task *task;
+    const we_result *later;
+    c.continue_field = field;
+    CHECK_OK(we_session_chat_async(&task, b.session, &c, &o, &err), &err);
+    memset(field, 'x', sizeof field - 1);
+    CHECK_OK(we_task_wait(task, -1, NULL, &later, &err), &err);
+    assert_memory_equal(later->text, whole.text + cut, later->len);
+    we_task_close(task);
+    CHECK_STATUS(we_session_chat(b.session, &c, &o, NULL, &err), WE_E_TEMPLATE, &err);
+    EXPECT_MESSAGE(&err, "no \"xxxxxxx\"");
+    we_result_deinit(&whole);
+    we_free(half);
+    close_bed(&b);
+}
+
+TEST(api_a_program_of_an_older_header_keeps_working)
+{
+    bed b = open_bed();
+    we_error err;
+    char *text;
+    size_t len;
+    we_conversation c = conversation(hello, 1);
+    memset(&c.documents_json, 0x55,
+           sizeof c - offsetof(we_conversation, documents_json)); /* what lies behind its struct */
+    c.size = offsetof(we_conversation, documents_json);
+    CHECK_OK(we_template_render(we_model_tokenizer(b.model), &c, &text, &len, &err), &err);
+    assert_true(len > 0);
+    we_free(text);
+    close_bed(&b);
+}
+
 TEST(api_the_same_seed_gives_the_same_answer)
 {
     bed b = open_bed();
