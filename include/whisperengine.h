@@ -486,6 +486,59 @@ WE_API we_status we_task_wait(we_task *task, int timeout_ms, bool *done, const w
  * Threads: any, once. Since: 0.1 */
 WE_API void we_task_close(we_task *task);
 
+/* ---- Converting ------------------------------------------------------------------------------------------------- */
+
+typedef struct we_convert_options {
+    size_t size;      /* sizeof(we_convert_options) */
+    bool quantize;    /* pack linear layers and embeddings */
+    bool dequantize;  /* unpack a quantized model */
+    int bits;         /* 2, 3, 4, 5, 6 or 8; 0: the mode's usual (4, mxfp8: 8) */
+    int group_size;   /* 32, 64 or 128; 0: the mode's usual (affine 64, mxfp4 and mxfp8 32, nvfp4 16) */
+    const char *mode; /* "affine" (NULL), "mxfp4", "mxfp8", "nvfp4" */
+    const char
+        *predicate;    /* more bits for some layers: "mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6"; NULL: none */
+    const char *dtype; /* of what stays unpacked: "float16", "bfloat16", "float32"; NULL: config.json's torch_dtype,
+                                else the source's own */
+    bool overwrite;    /* replace a model that is at the target; it stays until the new one is whole */
+    we_progress_fn progress; /* NULL: none; bytes of the source; false cancels */
+    void *progress_user;
+} we_convert_options;
+/* clang-format off */
+#define WE_CONVERT_OPTIONS_INIT { sizeof(we_convert_options), false, false, 0, 0, NULL, NULL, NULL, false, NULL, NULL }
+/* clang-format on */
+
+typedef struct we_convert_result {
+    size_t size;                   /* in: sizeof(we_convert_result) */
+    uint64_t bytes;                /* of the files written */
+    size_t n_files;                /* that hold weights */
+    size_t n_tensors, n_quantized; /* written; packed matrices among them count once */
+    uint64_t n_parameters;
+    double bits_per_weight;
+    uint64_t n_nan, n_inf; /* found among the source's weights; a warning in the log names where */
+} we_convert_result;
+
+/** Convert a Hugging Face model to an MLX folder, as mlx_lm.convert does. Uses two threads and little memory, whatever the
+ * model's size. The target appears whole or not at all: it is written beside and renamed.
+ * source : a folder, or a name as we_model_find takes it: safetensors, or PyTorch's .bin (nothing in it is executed).
+ * target : the folder to make; parents are made too.
+ * opt    : NULL for a copy in config.json's type; read, not kept.
+ * result : out, may be NULL; `size` must be set.
+ * Errors : WE_E_NOT_FOUND (no such model; names missing shards), WE_E_ARG (the target exists; options that exclude each
+ *          other), WE_E_RANGE (bits, group size), WE_E_FORMAT, WE_E_UNSUPPORTED (FP8 and other foreign packings; a pickle
+ *          that wants to run code), WE_E_IO (no space, no permission), WE_E_CANCELLED, WE_E_NOMEM. The earlier state stays.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_convert(const char *source, const char *target, const we_convert_options *opt,
+                            we_convert_result *result, we_error *err);
+
+/** Convert a model into the models folder, where its name finds it afterwards: $LOCAL_MODELS_DIR/mlx/NAME.
+ * source_model_path: as in we_convert.
+ * target_model_name: NAME or ORG/NAME.
+ * path   : out, the new folder; free with we_free. NULL is allowed.
+ * Errors : those of we_convert; WE_E_ARG (a name that leads out of the models folder).
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_convert_model_to_mlx(const char *source_model_path, const char *target_model_name,
+                                         const we_convert_options *opt, char **path, we_error *err);
+
 /* ---- Measuring -------------------------------------------------------------------------------------------------- */
 
 typedef struct we_bench_options {

@@ -12,7 +12,7 @@
 
 extern const cli_command cli_command_chat, cli_command_run, cli_command_list, cli_command_info, cli_command_bench,
     cli_command_perplexity, cli_command_tokenize, cli_command_detokenize, cli_command_template, cli_command_logits,
-    cli_command_generate;
+    cli_command_generate, cli_command_convert;
 
 /* ---- From options to a model (model.c) ---- */
 
@@ -76,6 +76,10 @@ int cli_each_line(cli_line_fn fn, void *user);
 /** Take over SIGINT, and have SIGTERM and SIGHUP put the terminal back as it was before they end the program.
  * stay   : Ctrl-C never ends the program by itself; else it does where no session runs. */
 void cli_interrupt_install(bool stay);
+/** For work that cleans up behind itself: SIGINT, SIGTERM and SIGHUP are only noted, cli_interrupted() tells. */
+void cli_interrupt_catch(void);
+/** The exit status of a program that such a signal stopped. */
+int cli_interrupt_status(void);
 /** Ctrl-C cancels this session from now on, and an earlier Ctrl-C is forgotten; NULL: it cancels none any more. */
 void cli_interrupt_target(we_session *session);
 /** Has Ctrl-C been pressed since a target was set or cli_interrupt_clear was called? */

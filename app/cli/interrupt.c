@@ -67,6 +67,26 @@ void cli_interrupt_install(bool stay)
     handle(SIGCONT, on_window);
 }
 
+static atomic_int caught;
+
+static void on_caught(int number)
+{
+    atomic_store(&caught, number);
+    atomic_store(&interrupted, true);
+}
+
+void cli_interrupt_catch(void)
+{
+    static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+    for (size_t i = 0; i < WE_COUNT(numbers); i++) handle(numbers[i], on_caught);
+}
+
+int cli_interrupt_status(void)
+{
+    const int number = atomic_load(&caught);
+    return number ? 128 + number : CLI_INTERRUPTED;
+}
+
 void cli_interrupt_target(we_session *session)
 {
     if (session) atomic_store(&interrupted, false);

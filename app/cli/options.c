@@ -206,18 +206,25 @@ static int seed_parse(const cli_command *command, const char *name, const char *
     return CLI_OK;
 }
 
-static int choice_parse(const cli_command *command, const char *name, const cli_option *option, const char *text,
-                        cli_int *out)
+/* One of the words of "16|8|4". */
+static int word_parse(const cli_command *command, const char *name, const cli_option *option, const char *text,
+                      const char **out)
 {
     const size_t len = strlen(text);
     for (const char *p = option->argument; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL) {
         const size_t n = strcspn(p, "|");
-        if (n == len && memcmp(p, text, n) == 0 && we_parse_i64((we_str){ p, n }, &out->value)) {
-            out->set = true;
-            return CLI_OK;
-        }
+        if (n == len && memcmp(p, text, n) == 0) return *out = text, CLI_OK;
     }
     return cli_usage_error(command, "%s: '%s' is none of %s", name, text, option->argument);
+}
+
+static int choice_parse(const cli_command *command, const char *name, const cli_option *option, const char *text,
+                        cli_int *out)
+{
+    const char *word = "";
+    const int status = word_parse(command, name, option, text, &word);
+    out->set = !status && we_parse_i64(we_str_from(word), &out->value);
+    return status;
 }
 
 static int tokens_parse(const cli_command *command, const char *name, const char *text, cli_tokens *out)
@@ -270,6 +277,7 @@ static int value_store(cli_options *out, const cli_option *option, const char *s
     case CLI_FLAG: *(bool *)at = true; return CLI_OK;
     case CLI_INT: return cli_int_parse(command, shown, text, option->min, option->max, at);
     case CLI_CHOICE: return choice_parse(command, shown, option, text, at);
+    case CLI_WORD: return word_parse(command, shown, option, text, at);
     case CLI_REAL: return cli_real_parse(command, shown, text, option->min, option->max, at);
     case CLI_SEED: return seed_parse(command, shown, text, at);
     case CLI_TOKENS: return tokens_parse(command, shown, text, at);

@@ -69,12 +69,16 @@ typedef struct cli_options {
     const char *output, *file;
     cli_int n_prompt, n_generate, depth, repetitions, batch;
     bool all;
+    const char *hf_path, *mlx_path, *q_mode, *quant_predicate, *dtype;
+    cli_int q_bits, q_group_size;
+    bool quantize, dequantize, overwrite;
 } cli_options;
 
 typedef enum cli_type {
     CLI_FLAG,   /* bool */
     CLI_INT,    /* cli_int, min .. max */
     CLI_CHOICE, /* cli_int, one of those in `argument`: "16|8|4" */
+    CLI_WORD,   /* const char *, one of those in `argument`: "affine|mxfp4" */
     CLI_REAL,   /* cli_real, min .. max */
     CLI_SEED,   /* cli_seed */
     CLI_TEXT,   /* const char * */

@@ -5,6 +5,7 @@
 #include "options.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -163,7 +164,7 @@ static atomic_bool progress_drawn; /* log lines, which come from any thread, era
 
 cli_progress cli_progress_begin(const char *what, bool show_bytes)
 {
-    return (cli_progress){ what, show_bytes, we_now_s(), 0 };
+    return (cli_progress){ .what = what, .show_bytes = show_bytes, .start_s = we_now_s() };
 }
 
 bool cli_progress_step(void *user, uint64_t done, uint64_t total)
@@ -176,11 +177,13 @@ bool cli_progress_step(void *user, uint64_t done, uint64_t total)
     char a[24], b[24];
     p->drawn_s = now;
     atomic_store(&progress_drawn, true);
-    if (p->show_bytes)
-        fprintf(stderr, "\r\x1b[K%s %3d%%  %s of %s", p->what, percent, we_format_bytes(a, done),
-                we_format_bytes(b, total));
-    else
-        fprintf(stderr, "\r\x1b[K%s %3d%%", p->what, percent);
+    fprintf(stderr, "\r\x1b[K%s %3d%%", p->what, percent);
+    if (p->show_bytes) fprintf(stderr, "  %s of %s", we_format_bytes(a, done), we_format_bytes(b, total));
+    if (p->show_rate && done) {
+        const double rate = (double)done / (now - p->start_s), left_s = (double)(total - WE_MIN(done, total)) / rate;
+        fprintf(stderr, "  %s/s  %.0f:%02.0f left", we_format_bytes(a, (uint64_t)rate), floor(left_s / 60),
+                floor(fmod(left_s, 60)));
+    }
     fflush(stderr);
     return true;
 }

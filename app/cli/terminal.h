@@ -53,6 +53,7 @@ int cli_fail(const we_error *err);
 typedef struct cli_progress {
     const char *what; /* "Loading" */
     bool show_bytes;  /* done and total are bytes worth showing */
+    bool show_rate;   /* and how fast they go, and how long it will take */
     double start_s, drawn_s;
 } cli_progress;
 

@@ -21,6 +21,9 @@ const char *we_map_path(const we_map *map);
 we_status we_map_check(const we_map *map, we_error *err);
 /** Tell the kernel that the whole will be read soon, in order. */
 void we_map_will_need(const we_map *map);
+/** The bytes [at, at + len) will not be read again soon: their pages stop counting as this process's memory (they stay in
+ * the system's cache, and come back by themselves where somebody does read them). */
+void we_map_drop(const we_map *map, size_t at, size_t len);
 
 /** A file's bytes with a NUL behind them. max_len guards against absurd sizes (0: 1 GiB). Errors: WE_E_NOT_FOUND, WE_E_IO,
  * WE_E_FORMAT (too large), WE_E_NOMEM. *text is freed with we_free. "-" is not special. */

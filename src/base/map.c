@@ -229,3 +229,11 @@ void we_map_will_need(const we_map *map)
 {
     if (map->data) madvise(map->data, map->len, MADV_WILLNEED);
 }
+
+void we_map_drop(const we_map *map, size_t at, size_t len)
+{
+    /* Pages that are only partly meant stay: their other part may be in use. */
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), begin = (at + page - 1) / page * page;
+    if (!map->data || at > map->len || len > map->len - at || at + len < begin + page) return;
+    madvise((char *)map->data + begin, (at + len) / page * page - begin, MADV_DONTNEED);
+}

@@ -356,6 +356,15 @@ we_status we_weights_check(const we_weights *weights, we_error *err)
     return WE_OK;
 }
 
+void we_weights_drop(const we_weights *weights, const uint8_t *data, size_t bytes)
+{
+    for (size_t i = 0; i < weights->n_sources; i++) {
+        const we_map *map = weights->sources[i].map;
+        const uint8_t *begin = we_map_data(map);
+        if (data >= begin && data < begin + we_map_len(map)) we_map_drop(map, (size_t)(data - begin), bytes);
+    }
+}
+
 /* One byte of every page: enough to bring it in. */
 static void touch(const uint8_t *p, size_t len)
 {

@@ -193,6 +193,28 @@ we_status we_hub_find(const char *name, char **path, we_error *err)
     return st;
 }
 
+/* A part of a name that stays in its folder, and that no listing hides. */
+static bool is_plain_part(const char *part, size_t len)
+{
+    if (len == 0 || part[0] == '.' || part[0] == '-') return false;
+    for (size_t i = 0; i < len; i++)
+        if (part[i] == '\\' || (unsigned char)part[i] < ' ' || part[i] == 0x7F) return false;
+    return true;
+}
+
+we_status we_hub_target(const char *name, char **path, we_error *err)
+{
+    *path = NULL;
+    const char *slash = strchr(name, '/');
+    const size_t first = slash ? (size_t)(slash - name) : strlen(name);
+    const bool plain = is_plain_part(name, first) && strcmp(name, "default") != 0 && !strstr(name, "://") &&
+                       (!slash || (!strchr(slash + 1, '/') && is_plain_part(slash + 1, strlen(slash + 1))));
+    if (!plain) return we_fail(err, WE_E_ARG, "\"%s\" is no name for a new model: expected NAME or ORG/NAME", name);
+    char *models = models_dir(), *mlx = models ? join3(models, "mlx", name) : NULL;
+    we_free(models);
+    return found(mlx, path, err);
+}
+
 /* ---- Listing ---- */
 
 typedef struct listing {

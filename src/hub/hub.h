@@ -9,6 +9,10 @@
 /** See we_model_find in whisperengine.h. */
 we_status we_hub_find(const char *name, char **path, we_error *err);
 
+/** Where a new model of that name belongs: the models folder's mlx/NAME or mlx/ORG/NAME, from where we_hub_find takes it.
+ * path   : out, NULL on failure; free with we_free. Errors: WE_E_ARG (not such a name), WE_E_NOMEM. */
+we_status we_hub_target(const char *name, char **path, we_error *err);
+
 typedef struct we_hub_entry {
     const char *name, *path; /* borrowed for the call */
     const char *source;      /* "built-in", "models", "hugging face cache" */
