@@ -11,7 +11,7 @@
 
 bool we_dtype_from_name(we_str name, we_dtype *dtype); /* safetensors' spelling */
 
-/** Product of the dimensions times the element's size; false when it overflows or a dimension is negative. */
+/** Bytes of whole blocks: product of the dimensions times the element's size; false when it overflows or a dimension is negative. */
 bool we_shape_bytes(we_dtype dtype, const int64_t *shape, int n_dims, uint64_t *bytes);
 
 typedef struct we_weight_list { /* zeroed is empty and ready */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * weights.c - the weights of a folder: which files they lie in, those files mapped and parsed, every tensor by its
- * name. The containers themselves: safetensors.c, npz.c.
+ * weights.c - the weights of a folder or a GGUF file: which files they lie in, those files mapped and parsed, every
+ * tensor by its name. The containers themselves: safetensors.c, npz.c, gguf.c.
  *
  * mlx-lm reads every model*.safetensors and never looks at the index. We read the index first, since only it can tell
  * that a shard is missing; an index none of whose shards is there is stale (left over from the model that was
@@ -11,6 +11,7 @@
 #include "format/format_int.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define INDEX_NAME "model.safetensors.index.json"
@@ -34,6 +35,7 @@ struct we_weights {
     const we_weight **by_name; /* sorted: a hostile file could make hashes collide */
     uint64_t mapped_bytes;
     size_t unpacked_bytes;
+    const we_gguf *gguf; /* NULL for a folder */
 };
 
 /* ---- Names of files ---- */
@@ -225,7 +227,8 @@ static size_t most_unpacked(size_t file_len)
     return file_len > (SIZE_MAX - floor) / 16 ? SIZE_MAX : file_len * 16 + floor;
 }
 
-static we_status open_source(we_weights *w, source *s, const char *dir, we_error *err)
+/* Map it; refuse what is no file of weights at all. */
+static we_status map_source(we_weights *w, source *s, const char *dir, we_str *out, we_error *err)
 {
     char *path = we_path_join(dir, s->name);
     if (!path) return we_fail(err, WE_E_NOMEM, "%s: no memory to open it", s->name);
@@ -238,6 +241,15 @@ static we_status open_source(we_weights *w, source *s, const char *dir, we_error
     if (we_is_lfs_pointer(bytes))
         return we_fail(err, WE_E_FORMAT, "%s is a Git LFS pointer, not the weights: run `git lfs pull` in %s", s->name,
                        dir);
+    *out = bytes;
+    return WE_OK;
+}
+
+static we_status open_source(we_weights *w, source *s, const char *dir, we_error *err)
+{
+    we_str bytes;
+    const we_status st = map_source(w, s, dir, &bytes, err);
+    if (st) return st;
     if (we_str_ends_with(we_str_from(s->name), WE_STR(".npz")))
         return we_npz_parse(&w->arena, bytes, s->name, most_unpacked(bytes.len), &s->weights, &s->n, &w->unpacked_bytes,
                             err);
@@ -258,6 +270,97 @@ static we_status open_sources(we_weights *w, const name_list *list, const char *
     if (w->n == 0) return we_fail(err, WE_E_FORMAT, "%s: %s holds no tensors: download it again", dir, list->names[0]);
     return WE_OK;
 }
+
+/* ---- GGUF ---- */
+
+static we_status open_part(we_weights *w, source *s, const char *dir, we_gguf *gguf, we_error *err)
+{
+    we_str bytes;
+    const we_status st = map_source(w, s, dir, &bytes, err);
+    return st ? st : we_gguf_parse(&w->arena, bytes, s->name, gguf, &s->weights, &s->n, err);
+}
+
+#define SPLIT_TAIL "-%05lld-of-%05lld.gguf" /* llama.cpp's; numbers from 1 */
+
+/* The stem of a part's name, without its tail; 0: the name is none of `count` parts. */
+static size_t split_stem(const char *name, int64_t number, int64_t count)
+{
+    char tail[64];
+    snprintf(tail, sizeof tail, SPLIT_TAIL, (long long)number, (long long)count);
+    const we_str s = we_str_from(name), t = we_str_from(tail);
+    return we_str_ends_with(s, t) ? s.len - t.len : 0;
+}
+
+/* Fill w->sources with the parts of the file `given`, which is one of them and is open in `first` already. */
+static we_status open_parts(we_weights *w, source *first, const char *dir, int64_t count, we_gguf *gguf, we_error *err)
+{
+    int64_t number = 0;
+    char shown[96];
+    const char *given = first->name;
+    if (!we_gguf_i64(we_gguf_get(gguf, "split.no"), 0, &number) || number < 0 || number >= count)
+        return we_fail(err, WE_E_FORMAT, "%s: split.no is %s, expected 0 to %lld: " WE_DAMAGED, given,
+                       we_gguf_shown(we_gguf_get(gguf, "split.no"), shown), (long long)count - 1);
+    const size_t stem = split_stem(given, number + 1, count);
+    if (!stem)
+        return we_fail(err, WE_E_FORMAT,
+                       "%s: is part %lld of %lld of a split file, but its name does not end in " SPLIT_TAIL
+                       ": give the parts their names back",
+                       given, (long long)number + 1, (long long)count, (long long)number + 1, (long long)count);
+    w->sources = we_arena_calloc(&w->arena, (size_t)count, sizeof *w->sources);
+    if (!w->sources) return we_fail(err, WE_E_NOMEM, "%s: no memory for its %lld parts", given, (long long)count);
+    w->n_sources = (size_t)count;
+    w->sources[number] = *first;
+    *first = (source){ 0 };
+    for (int64_t i = 0; i < count; i++) {
+        source *s = &w->sources[i];
+        if (i == number) continue;
+        s->name = we_arena_printf(&w->arena, "%.*s" SPLIT_TAIL, (int)stem, given, (long long)i + 1, (long long)count);
+        if (!s->name) return we_fail(err, WE_E_NOMEM, "%s: no memory for its parts", given);
+        we_gguf own;
+        we_status st = open_part(w, s, dir, &own, err);
+        if (st == WE_E_NOT_FOUND)
+            st = we_fail(err, WE_E_NOT_FOUND, "%s is one of %lld parts, and %s is missing in %s: download it as well",
+                         given, (long long)count, s->name, dir);
+        if (st) return st;
+        if (i == 0) *gguf = own; /* the first has the metadata */
+    }
+    return WE_OK;
+}
+
+enum { MAX_PARTS = 9999 };
+
+static we_status open_gguf(we_weights *w, const char *path, we_error *err)
+{
+    const char *name = we_path_base(path);
+    char *dir = name == path ? we_strdup(".") : we_strndup(path, WE_MAX((size_t)(name - path) - 1, 1U));
+    we_gguf *gguf = we_arena_calloc(&w->arena, 1, sizeof *gguf);
+    source first = { .name = we_arena_strndup(&w->arena, name, strlen(name)) };
+    we_status st = dir && gguf && first.name ? WE_OK : we_fail(err, WE_E_NOMEM, "%s: no memory to open it", path);
+    if (!st) st = open_part(w, &first, dir, gguf, err);
+    int64_t count = 1;
+    char shown[96];
+    const we_gguf_value *v = st ? NULL : we_gguf_get(gguf, "split.count");
+    if (v && (!we_gguf_i64(v, 0, &count) || count < 0 || count > MAX_PARTS))
+        st = we_fail(err, WE_E_FORMAT, "%s: split.count is %s, expected at most %d: " WE_DAMAGED, name,
+                     we_gguf_shown(v, shown), MAX_PARTS);
+    if (!st && count > 1) {
+        st = open_parts(w, &first, dir, count, gguf, err);
+    } else if (!st && !(w->sources = we_arena_calloc(&w->arena, 1, sizeof *w->sources))) {
+        st = we_fail(err, WE_E_NOMEM, "%s: no memory to open it", path);
+    } else if (!st) {
+        w->sources[0] = first;
+        w->n_sources = 1;
+        first.map = NULL;
+    }
+    we_map_close(first.map);
+    we_free(dir);
+    w->gguf = gguf;
+    for (size_t i = 0; i < w->n_sources; i++) w->n += w->sources[i].n;
+    if (!st && w->n == 0) st = we_fail(err, WE_E_FORMAT, "%s: holds no tensors", path);
+    return st;
+}
+
+const we_gguf *we_weights_gguf(const we_weights *weights) { return weights->gguf; }
 
 /* ---- Tensors by name ---- */
 
@@ -299,8 +402,9 @@ we_status we_weights_open(we_weights **out, const char *dir, we_error *err)
     we_weights *w = we_calloc(1, sizeof(*w));
     if (!w) return we_fail(err, WE_E_NOMEM, "%s: no memory to open it", dir);
     name_list list = { .arena = &w->arena };
-    we_status st = list_files(&list, dir, err);
-    if (!st) st = open_sources(w, &list, dir, err);
+    const bool is_gguf = we_is_gguf(dir);
+    we_status st = is_gguf ? open_gguf(w, dir, err) : list_files(&list, dir, err);
+    if (!st && !is_gguf) st = open_sources(w, &list, dir, err);
     if (!st) st = index_names(w, dir, err);
     we_free(list.names);
     if (st) {

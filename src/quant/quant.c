@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * quant.c - what a packed row means: sizes, codes, dequantized values. Quantizing: quantize.c; conversions: half.c.
+ * quant.c - what a packed row means: sizes, codes, dequantized values. Quantizing: quantize.c; conversions: half.c;
+ * ggml's blocks: ggml.c.
  * Plain loops over unaligned bytes; kernels in device/ are held to these. */
 #include "quant/quant.h"
 
@@ -15,6 +16,7 @@ static_assert(WE_COUNT(mode_names) == WE_QUANT_MODE_COUNT, "one name for each mo
 
 const char *we_quant_mode_name(we_quant_mode mode)
 {
+    if (mode == WE_QUANT_GGML) return "ggml";
     return (unsigned)mode < WE_QUANT_MODE_COUNT ? mode_names[mode] : "?";
 }
 
@@ -46,12 +48,13 @@ bool we_quant_valid(we_quant q)
 size_t we_matrix_row_bytes(const we_matrix *m)
 {
     if (m->quant.mode == WE_QUANT_NONE) return (size_t)m->cols * we_dtype_size(m->dtype);
+    if (m->quant.mode == WE_QUANT_GGML) return (size_t)(m->cols / we_dtype_block(m->dtype)) * we_dtype_size(m->dtype);
     return (size_t)m->cols * (size_t)m->quant.bits / 8;
 }
 
 size_t we_matrix_row_scale_bytes(const we_matrix *m)
 {
-    if (m->quant.mode == WE_QUANT_NONE) return 0;
+    if (m->quant.mode == WE_QUANT_NONE || m->quant.mode == WE_QUANT_GGML) return 0;
     return (size_t)(m->cols / m->quant.group_size) * (m->quant.mode == WE_QUANT_AFFINE ? we_dtype_size(m->dtype) : 1);
 }
 
@@ -177,6 +180,10 @@ void we_matrix_row_f32(const we_matrix *m, int64_t row, float *out)
     const uint8_t *data = m->data + (size_t)row * we_matrix_row_bytes(m);
     if (m->quant.mode == WE_QUANT_NONE) {
         we_to_f32(m->dtype, data, (size_t)m->cols, out);
+        return;
+    }
+    if (m->quant.mode == WE_QUANT_GGML) {
+        we_ggml_row_f32(m, row, out);
         return;
     }
     assert(we_quant_valid(m->quant) && m->cols % m->quant.group_size == 0);

@@ -10,7 +10,9 @@
  *     affine  w = scale * q + bias     q unsigned; scale (of any sign) and bias have the model's float type
  *     mxfp4   w = 2^(s - 127) * e2m1   groups of 32, s uint8
  *     mxfp8   w = 2^(s - 127) * e4m3   groups of 32, s uint8
- *     nvfp4   w = e4m3(s) * e2m1       groups of 16, s uint8 */
+ *     nvfp4   w = e4m3(s) * e2m1       groups of 16, s uint8
+ *
+ * Beside MLX's packings stand ggml's block types, where scales lie among the codes (ggml.c). */
 #ifndef WE_QUANT_H
 #define WE_QUANT_H
 
@@ -22,7 +24,8 @@ typedef enum we_quant_mode {
     WE_QUANT_MXFP4,
     WE_QUANT_MXFP8,
     WE_QUANT_NVFP4,
-    WE_QUANT_MODE_COUNT
+    WE_QUANT_MODE_COUNT,                /* of what a configuration can name */
+    WE_QUANT_GGML = WE_QUANT_MODE_COUNT /* blocks of the matrix's dtype; bits 0, group_size the block's elements */
 } we_quant_mode;
 
 typedef struct we_quant {
@@ -33,14 +36,16 @@ typedef struct we_quant {
 
 const char *we_quant_mode_name(we_quant_mode mode); /* "affine", as config.json has it */
 bool we_quant_mode_parse(we_str name, we_quant_mode *mode);
-bool we_quant_valid(we_quant quant); /* affine: bits 2,3,4,5,6,8 and groups 32,64,128; the others: their one setting */
+bool we_quant_valid(
+    we_quant quant); /* affine: bits 2,3,4,5,6,8 and groups 32,64,128; the others: their one setting; not ggml's */
 
 /* A matrix [rows, cols] as it lies in memory: plain (quant.mode NONE, elements of `dtype`) or packed (`data` holds the
- * codes, `dtype` is that of scales and biases when affine). Pointers may be unaligned. A vector is one row. */
+ * codes, `dtype` is that of scales and biases when affine) or blocks of ggml's (mode GGML, `dtype` says which, no scales
+ * or biases of their own). Pointers may be unaligned. A vector is one row. */
 typedef struct we_matrix {
     int64_t rows, cols;
     we_quant quant;
-    we_dtype dtype; /* F32, F16, BF16 */
+    we_dtype dtype; /* F32, F16, BF16; ggml's */
     const uint8_t *data, *scales, *biases;
 } we_matrix;
 
@@ -62,6 +67,12 @@ void we_quant_pack_row(int bits, const uint8_t *codes, int64_t cols, uint8_t *ou
  * data, scales, biases: out, sized as above; biases is NULL unless affine. cols % group_size == 0. */
 void we_quant_row(we_quant quant, we_dtype dtype, const float *values, int64_t cols, uint8_t *data, uint8_t *scales,
                   uint8_t *biases);
+
+/* ggml's blocks: w = scale * (code - zero) - min, computed in this order; a scale and a min for each group. */
+int we_ggml_group(we_dtype dtype); /* 16 or 32; 0: none of ggml's types */
+int we_ggml_zero(we_dtype dtype);
+void we_ggml_unpack_row(const we_matrix *m, int64_t row, uint8_t *codes, float *scales, float *mins);
+void we_ggml_row_f32(const we_matrix *m, int64_t row, float *out); /* the same bits as ggml's own functions */
 
 /* Half floats, exact; to half: round to nearest, ties to even; overflow gives infinity. */
 float we_f16_to_f32(uint16_t h);

@@ -111,7 +111,7 @@ TEST(safetensors_tensors_come_in_order_of_offset)
 TEST(safetensors_every_dtype_has_its_size)
 {
     assert_int_equal(we_dtype_size(WE_F64), 8);
-    for (int d = 0; d < WE_DTYPE_COUNT; d++) {
+    for (int d = 0; d < WE_GGML_Q4_0; d++) { /* ggml's are GGUF's alone */
         char header[128];
         const int len =
             snprintf(header, sizeof header, "{\"x\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,%zu]}}",
