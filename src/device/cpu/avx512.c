@@ -84,44 +84,122 @@ static void row_f32(const we_matrix *w, int64_t row, float *out)
 
 /* ---- float32 products ----
  *
- * One token of plain weights: straight from their bytes. Else four rows at a time as float32 in scratch, times four tokens:
- * sixteen sums from eight loads. */
+ * Few tokens of plain weights or mxfp8: straight from their bytes, sixteen sums at once. Else four rows at a time as float32 in
+ * scratch, times four tokens: sixteen sums from eight loads. */
 
 #define R 4
+#define FEW 4         /* tokens of one pass over the rows */
+#define MANY 8        /* more tokens than this are worth rows as float32 */
+#define PREFETCH 2048 /* bytes ahead */
 
 INLINE __m512 sum4(__m512 a, __m512 b, __m512 c, __m512 d)
 {
     return _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d));
 }
 
-INLINE float dot_plain(we_dtype dtype, const uint8_t *p, const float *x, int64_t n)
+typedef struct few {
+    const we_matrix *w;
+    const float *x[FEW];
+    float *y[FEW];
+    float *scales; /* mxfp8: of the current row, 0 behind its end */
+    bool add;
+} few;
+
+/* 64 columns, of which `left` exist, as float32. e4m3 becomes a half with 2^-8 of its value, which `scales` make good. */
+INLINE void floats64(we_quant_mode mode, we_dtype dtype, const uint8_t *p, const float *scales, int64_t left,
+                     __m512 v[4])
 {
-    const size_t size = dtype == WE_F32 ? 4 : 2;
-    __m512 s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
-    int64_t c = 0;
-    for (; c + 64 <= n; c += 64) {
-        const uint8_t *q = p + (size_t)c * size;
-        _mm_prefetch((const char *)q + 2048, _MM_HINT_T0);
-        if (size == 4) _mm_prefetch((const char *)q + 2048 + 64, _MM_HINT_T0);
-        s0 = _mm512_fmadd_ps(floats16(dtype, q, 0xffff), _mm512_loadu_ps(x + c), s0);
-        s1 = _mm512_fmadd_ps(floats16(dtype, q + 16 * size, 0xffff), _mm512_loadu_ps(x + c + 16), s1);
-        s2 = _mm512_fmadd_ps(floats16(dtype, q + 32 * size, 0xffff), _mm512_loadu_ps(x + c + 32), s2);
-        s3 = _mm512_fmadd_ps(floats16(dtype, q + 48 * size, 0xffff), _mm512_loadu_ps(x + c + 48), s3);
+    if (mode == WE_QUANT_NONE) {
+        const size_t size = dtype == WE_F32 ? 4 : 2;
+        UNROLL for (int j = 0; j < 4; j++) v[j] = floats16(dtype, p + 16 * size * (size_t)j, mask16(left - 16 * j));
+        return;
     }
-    for (; c < n; c += 16)
-        s0 = _mm512_fmadd_ps(floats16(dtype, p + (size_t)c * size, mask16(n - c)), load_tail(x + c, n - c), s0);
-    return _mm512_reduce_add_ps(sum4(s0, s1, s2, s3));
+    const __m512i codes = _mm512_maskz_loadu_epi8(mask64(left), p);
+    const __m256i halves[2] = { _mm512_castsi512_si256(codes), _mm512_extracti64x4_epi64(codes, 1) };
+    UNROLL for (int j = 0; j < 2; j++)
+    {
+        const __m512i b = _mm512_cvtepu8_epi16(halves[j]), sign = _mm512_set1_epi16((short)0x8000);
+        const __m512i magnitude = _mm512_and_si512(b, _mm512_set1_epi16(0x7f));
+        const __mmask32 nan = _mm512_cmpeq_epi16_mask(magnitude, _mm512_set1_epi16(0x7f));
+        __m512i half =
+            _mm512_or_si512(_mm512_slli_epi16(magnitude, 7), _mm512_and_si512(_mm512_slli_epi16(b, 8), sign));
+        half = _mm512_mask_mov_epi16(half, nan, _mm512_set1_epi16(0x7fff));
+        const __m512 scale = _mm512_set1_ps(scales[j]);
+        v[2 * j] = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(half)), scale);
+        v[2 * j + 1] = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(half, 1)), scale);
+    }
 }
 
-static void linear_plain_1(const we_matrix *w, int64_t first, int64_t n_rows, const float *x, float *y, bool add)
+INLINE void row_few(const few *f, int64_t row, int64_t out, we_quant_mode mode, we_dtype dtype, int n)
 {
-    const size_t row_bytes = (size_t)w->cols * (w->dtype == WE_F32 ? 4 : 2);
-    const uint8_t *p = w->data + (size_t)first * row_bytes;
-    for (int64_t r = 0; r < n_rows; r++, p += row_bytes) {
-        const float dot = w->dtype == WE_BF16  ? dot_plain(WE_BF16, p, x, w->cols)
-                          : w->dtype == WE_F16 ? dot_plain(WE_F16, p, x, w->cols)
-                                               : dot_plain(WE_F32, p, x, w->cols);
-        y[r] = (add ? y[r] : 0.0f) + dot;
+    const we_matrix *w = f->w;
+    const int64_t cols = w->cols, bytes = 64 * (mode == WE_QUANT_MXFP8 ? 1 : dtype == WE_F32 ? 4 : 2);
+    const uint8_t *p = w->data + (size_t)row * we_matrix_row_bytes(w);
+    if (mode == WE_QUANT_MXFP8) {
+        const int64_t n_scales = cols / 32;
+        for (int64_t g = 0; g < n_scales + 1; g += 16) {
+            const __m512 s = scales16(w, w->scales + row * n_scales, g, mask16(n_scales - g));
+            _mm512_storeu_ps(f->scales + g, _mm512_mul_ps(s, _mm512_set1_ps(256.0f)));
+        }
+    }
+    __m512 s[FEW][4], v[4];
+    UNROLL for (int t = 0; t < n; t++) UNROLL for (int j = 0; j < 4; j++) s[t][j] = _mm512_setzero_ps();
+    int64_t c = 0;
+    for (; c + 64 <= cols; c += 64, p += bytes) {
+        for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + PREFETCH + i, _MM_HINT_T0);
+        floats64(mode, dtype, p, f->scales + c / 32, 64, v);
+        UNROLL for (int t = 0; t < n; t++) UNROLL for (int j = 0; j < 4; j++) s[t][j] =
+            _mm512_fmadd_ps(v[j], _mm512_loadu_ps(f->x[t] + c + 16 * j), s[t][j]);
+    }
+    if (c < cols) {
+        floats64(mode, dtype, p, f->scales + c / 32, cols - c, v);
+        UNROLL for (int t = 0; t < n; t++) UNROLL for (int j = 0; j < 4; j++) s[t][j] =
+            _mm512_fmadd_ps(v[j], load_tail(f->x[t] + c + 16 * j, cols - c - 16 * j), s[t][j]);
+    }
+    UNROLL for (int t = 0; t < n; t++)
+    {
+        const float sum = _mm512_reduce_add_ps(sum4(s[t][0], s[t][1], s[t][2], s[t][3]));
+        f->y[t][out] = (f->add ? f->y[t][out] : 0.0f) + sum;
+    }
+}
+
+/* A function for each storage and number of tokens. */
+typedef void (*rows_fn)(const few *f, int64_t first, int64_t n_rows);
+#define ROWS_FEW(name, mode, dtype, n)                                                 \
+    static void rows_##name##_##n(const few *f, int64_t first, int64_t n_rows)         \
+    {                                                                                  \
+        for (int64_t r = 0; r < n_rows; r++) row_few(f, first + r, r, mode, dtype, n); \
+    }
+#define ROWS_N(name, mode, dtype)  \
+    ROWS_FEW(name, mode, dtype, 1) \
+    ROWS_FEW(name, mode, dtype, 2) ROWS_FEW(name, mode, dtype, 3) ROWS_FEW(name, mode, dtype, 4)
+ROWS_N(f32, WE_QUANT_NONE, WE_F32)
+ROWS_N(f16, WE_QUANT_NONE, WE_F16)
+ROWS_N(bf16, WE_QUANT_NONE, WE_BF16)
+ROWS_N(mx8, WE_QUANT_MXFP8, WE_U8)
+
+static rows_fn rows_of(const we_matrix *w, int64_t n)
+{
+#define NAMES(name)                                                        \
+    {                                                                      \
+        rows_##name##_1, rows_##name##_2, rows_##name##_3, rows_##name##_4 \
+    }
+    static const rows_fn plain[3][FEW] = { [WE_F32] = NAMES(f32), [WE_F16] = NAMES(f16), [WE_BF16] = NAMES(bf16) };
+    static const rows_fn mxfp8[FEW] = NAMES(mx8);
+    return w->quant.mode == WE_QUANT_MXFP8 ? mxfp8[n - 1] : plain[w->dtype][n - 1];
+}
+
+static void linear_few(const we_matrix *w, int64_t first, int64_t n_rows, const float *x, int64_t x_stride, int64_t n,
+                       float *y, int64_t y_stride, bool add, void *scratch)
+{
+    for (int64_t token = 0; token < n; token += FEW) {
+        const int64_t some = WE_MIN(n - token, FEW);
+        few f = { .w = w, .scales = scratch, .add = add };
+        for (int64_t t = 0; t < some; t++) {
+            f.x[t] = x + (token + t) * x_stride;
+            f.y[t] = y + (token + t) * y_stride;
+        }
+        rows_of(w, some)(&f, first, n_rows);
     }
 }
 
@@ -146,8 +224,8 @@ INLINE void tile_f32(const float *const a[R], const float *const x[R], int64_t n
 static void linear_f32(const we_matrix *w, int64_t first, int64_t n_rows, const float *x, int64_t x_stride, int64_t n,
                        float *y, int64_t y_stride, bool add, void *scratch)
 {
-    if (n == 1 && w->quant.mode == WE_QUANT_NONE) {
-        linear_plain_1(w, first, n_rows, x, y, add);
+    if (n <= MANY && (w->quant.mode == WE_QUANT_NONE || w->quant.mode == WE_QUANT_MXFP8)) {
+        linear_few(w, first, n_rows, x, x_stride, n, y, y_stride, add, scratch);
         return;
     }
     for (int64_t r = 0; r < n_rows; r += R) {

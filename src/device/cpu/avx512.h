@@ -84,15 +84,26 @@ INLINE __m512 floats16(we_dtype dtype, const uint8_t *p, __mmask16 m)
     }
 }
 
+INLINE int64_t scale_size(we_quant_mode mode, we_dtype dtype)
+{
+    return mode != WE_QUANT_AFFINE ? 1 : dtype == WE_F32 ? 4 : 2;
+}
+
+/* Scales, or biases, of a packing where `m` is set, 0 elsewhere. */
+INLINE __m512 scale_floats(we_quant_mode mode, we_dtype dtype, const uint8_t *p, __mmask16 m)
+{
+    switch (mode) {
+    case WE_QUANT_MXFP4:
+    case WE_QUANT_MXFP8: return e8m0_floats(_mm_maskz_loadu_epi8(m, p));
+    case WE_QUANT_NVFP4: return e4m3_floats(_mm_maskz_loadu_epi8(m, p));
+    default: return floats16(dtype, p, m);
+    }
+}
+
 /* Up to 16 scales of a packed matrix, of one row, from group `g` on. */
 INLINE __m512 scales16(const we_matrix *w, const uint8_t *row, int64_t g, __mmask16 m)
 {
-    switch (w->quant.mode) {
-    case WE_QUANT_MXFP4:
-    case WE_QUANT_MXFP8: return e8m0_floats(_mm_maskz_loadu_epi8(m, row + g));
-    case WE_QUANT_NVFP4: return e4m3_floats(_mm_maskz_loadu_epi8(m, row + g));
-    default: return floats16(w->dtype, row + g * (w->dtype == WE_F32 ? 4 : 2), m);
-    }
+    return scale_floats(w->quant.mode, w->dtype, row + g * scale_size(w->quant.mode, w->dtype), m);
 }
 
 #endif

@@ -22,16 +22,16 @@ INLINE bool is_e2m1(we_quant_mode mode) { return mode != WE_QUANT_AFFINE; }
 
 #define FEW 4         /* tokens of one pass over the rows */
 #define MANY 12       /* more tokens than this are worth a panel */
-#define PREFETCH 2048 /* bytes ahead: the hardware's prefetcher stops at the end of every page */
+#define PREFETCH 4096 /* bytes ahead: the hardware's prefetcher stops at the end of every page */
 
 typedef struct few {
     const we_matrix *w;
-    int group_shift; /* log2 of the group size: a division a block costs as much as half of its products */
     size_t code_bytes, scale_bytes; /* of a row */
-    const int8_t *x[FEW];           /* [padded columns]; 4 bits: in each 128 the even ones, then the odd ones */
-    const int32_t
-        *start[FEW]; /* e2m1: [padded columns / 128, 16]: minus 12 times the activations that meet in a lane */
+    int64_t stride;                 /* columns, padded to whole blocks */
+    const int8_t *x[FEW];           /* [stride]; 2 and 4 bits: a block's planes one after the other, see order() */
+    const int32_t *start[FEW];      /* e2m1: [stride / 8]: minus 12 times the activations that meet in a lane */
     const float *scales[FEW], *sums[FEW];
+    float *products[FEW]; /* of the current row: its scales times the activations', [stride / 32] (nvfp4: / 16) */
     float *y[FEW];
     bool add;
 } few;
@@ -44,104 +44,100 @@ INLINE __m512i spread(int each, int first)
     return _mm512_add_epi32(index, _mm512_set1_epi32(first));
 }
 
-/* Scales of a block for each of its 16 activation groups; nvfp4 has two each: 32, in order. */
-typedef struct block_scales {
-    __m512 s, s2;
-} block_scales;
-
-INLINE block_scales load_scales(const we_matrix *w, we_quant_mode mode, const uint8_t *row, int64_t g, int64_t n)
-{
-    block_scales b = { scales16(w, row, g, mask16(n)), _mm512_setzero_ps() };
-    if (mode == WE_QUANT_NVFP4) {
-        b.s2 = scales16(w, row, g + 16, mask16(n - 16));
-    } else if (w->quant.group_size > WE_Q8_GROUP) {
-        const __m512i by = w->quant.group_size == 64 ? spread(2, 0) : spread(4, 0);
-        b.s = _mm512_permutexvar_ps(by, b.s);
-    }
-    if (is_e2m1(mode)) { /* codes are twice the value */
-        b.s = _mm512_mul_ps(b.s, _mm512_set1_ps(0.5f));
-        b.s2 = _mm512_mul_ps(b.s2, _mm512_set1_ps(0.5f));
-    }
-    return b;
-}
-
-/* 128 columns of 4 bits: the two products of a lane belong to the same 8 columns, so they are added before they are scaled. */
-INLINE __m512 nibbles_128(const few *f, we_quant_mode mode, int t, int64_t at, int k, __m512i even, __m512i odd,
-                          block_scales ws, __m512 acc)
-{
-    __m512i dot = is_e2m1(mode) ? _mm512_loadu_si512(f->start[t] + at / 8) : _mm512_setzero_si512();
-    dot = _mm512_dpbusd_epi32(dot, even, _mm512_loadu_si512(f->x[t] + at));
-    dot = _mm512_dpbusd_epi32(dot, odd, _mm512_loadu_si512(f->x[t] + at + 64));
-    const __m512 xs = _mm512_loadu_ps(f->scales[t] + (at / BLOCK) * GROUPS);
-    __m512 s;
-    if (mode == WE_QUANT_NVFP4)
-        s = _mm512_mul_ps(_mm512_permutexvar_ps(spread(4, 4 * k), xs),
-                          _mm512_permutexvar_ps(spread(2, 8 * (k & 1)), k < 2 ? ws.s : ws.s2));
-    else
-        s = _mm512_permutexvar_ps(spread(4, 4 * k), _mm512_mul_ps(ws.s, xs));
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), s, acc);
-}
-
-/* 64 columns of any other width, in order. */
-INLINE __m512 codes_64(const few *f, int t, int64_t at, int k, __m512i codes, block_scales ws, __m512 acc)
-{
-    const __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, _mm512_loadu_si512(f->x[t] + at));
-    const __m512 xs = _mm512_loadu_ps(f->scales[t] + (at / BLOCK) * GROUPS);
-    const __m512 s = _mm512_permutexvar_ps(spread(8, 2 * k), _mm512_mul_ps(ws.s, xs));
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), s, acc);
-}
-
-/* One row times n tokens. For each block of 512 columns: scales; biases times the sums of the activations, 16 groups at once;
- * codes to bytes, dot products, one multiply-add with both scales. */
-INLINE void row_few(const few *f, int64_t row, int64_t out, we_quant_mode mode, int bits, int n)
+/* A row's scales: products[t] = weight scale * activation scale, for every group that has both of its own; and what its biases
+ * add: 16 sums for each token. Apart from the dot products, since it depends on other things than they do: on the scales' type
+ * and the group's size, not on bits. */
+INLINE void row_scales(const few *f, int64_t row, we_quant_mode mode, we_dtype dtype, int n, __m512 *biases)
 {
     const we_matrix *w = f->w;
-    const int64_t cols = w->cols;
-    const uint8_t *codes = w->data + (size_t)row * f->code_bytes;
-    const uint8_t *scales = w->scales + (size_t)row * f->scale_bytes;
-    const uint8_t *biases = is_e2m1(mode) ? NULL : w->biases + (size_t)row * f->scale_bytes;
-    __m512 acc[FEW], acc2[FEW];
-    UNROLL for (int t = 0; t < n; t++) acc[t] = acc2[t] = _mm512_setzero_ps();
+    const int size = w->quant.group_size, each = WE_MAX(size / WE_Q8_GROUP, 1);
+    const int64_t n_scales = w->cols / size, step = 16 / each, step_bytes = step * scale_size(mode, dtype);
+    const uint8_t *s = w->scales + (size_t)row * f->scale_bytes;
+    const uint8_t *b = is_e2m1(mode) ? s : w->biases + (size_t)row * f->scale_bytes;
+    const __m512i by = each == 4 ? spread(4, 0) : each == 2 ? spread(2, 0) : spread(1, 0);
+    UNROLL for (int t = 0; t < n; t++) biases[t] = _mm512_setzero_ps();
 
-    for (int64_t c = 0; c < cols; c += BLOCK, codes += BLOCK * bits / 8) {
-        const int64_t left = WE_MIN(cols - c, BLOCK), g = c >> f->group_shift, n_scales = left >> f->group_shift;
-        const uint8_t *p = codes;
-        uint8_t tail[BLOCK];
-        if (left < BLOCK) { /* what lies behind the row is not ours to read */
-            memset(tail, 0, sizeof tail);
-            memcpy(tail, codes, (size_t)(left * bits / 8));
-            p = tail;
+    const int64_t n_products = f->stride / (mode == WE_QUANT_NVFP4 ? 16 : WE_Q8_GROUP);
+    for (int64_t at = 0, g = 0; at < n_products; at += 16, g += step, s += step_bytes, b += step_bytes) {
+        const __mmask16 m = mask16(WE_MIN(n_scales - g, step));
+        __m512 scale = _mm512_permutexvar_ps(by, scale_floats(mode, dtype, s, m));
+        if (is_e2m1(mode)) scale = _mm512_mul_ps(scale, _mm512_set1_ps(0.5f)); /* codes are twice the value */
+        UNROLL for (int t = 0; t < n; t++)
+        {
+            const __m512 xs = mode == WE_QUANT_NVFP4
+                                  ? _mm512_permutexvar_ps(
+                                        spread(2, 0), _mm512_castps256_ps512(_mm256_loadu_ps(f->scales[t] + at / 2)))
+                                  : _mm512_loadu_ps(f->scales[t] + at);
+            _mm512_store_ps(f->products[t] + at, _mm512_mul_ps(scale, xs));
         }
-        const block_scales ws = load_scales(w, mode, scales, g, n_scales);
-        if (!is_e2m1(mode)) {
-            const __m512 bias = load_scales(w, mode, biases, g, n_scales).s;
-            UNROLL for (int t = 0; t < n; t++) acc2[t] =
-                _mm512_fmadd_ps(bias, _mm512_loadu_ps(f->sums[t] + c / WE_Q8_GROUP), acc2[t]);
+        if (is_e2m1(mode)) continue;
+        const __m512 bias = _mm512_permutexvar_ps(by, scale_floats(mode, dtype, b, m));
+        UNROLL for (int t = 0; t < n; t++) biases[t] =
+            _mm512_fmadd_ps(bias, _mm512_loadu_ps(f->sums[t] + at), biases[t]);
+    }
+}
+
+/* `planes` activations for each lane's bytes were multiplied and added up: scale them. */
+INLINE __m512 scaled(const few *f, we_quant_mode mode, int planes, int t, int64_t c, int k, __m512i dot, __m512 acc)
+{
+    const int lanes = 8 / planes; /* of a group of 32 */
+    const float *products = f->products[t] + c / WE_Q8_GROUP;
+    __m512 s;
+    if (mode == WE_QUANT_NVFP4)
+        s = _mm512_permutexvar_ps(spread(2, 8 * (k & 1)), _mm512_load_ps(f->products[t] + c / 16 + 16 * (k / 2)));
+    else
+        s = _mm512_permutexvar_ps(spread(lanes, 16 / lanes * k), _mm512_load_ps(products));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), s, acc);
+}
+
+/* 512 columns of a row times n tokens. Where several codes share a byte, it gives one plane of codes after the other; the
+ * products of a lane belong to neighbouring columns, so they are added before they are scaled. */
+INLINE void block_few(const few *f, const uint8_t *p, const uint8_t *ahead, int64_t c, we_quant_mode mode, int bits,
+                      int n, __m512 *acc, __m512 *acc2)
+{
+    const int planes = bits == 4 ? 2 : bits == 2 ? 4 : 1;
+    UNROLL for (int k = 0; k < 8 / planes; k++)
+    {
+        const int64_t at = 64 * planes * k;
+        const uint8_t *codes = p + at * bits / 8;
+        if (planes == 1 ? k < bits : true) _mm_prefetch((const char *)ahead + 64 * k, _MM_HINT_T0);
+        __m512i dot[FEW];
+        UNROLL for (int t = 0; t < n; t++) dot[t] =
+            is_e2m1(mode) ? _mm512_load_si512(f->start[t] + (c + at) / 8) : _mm512_setzero_si512();
+        const __m512i bytes = planes > 1 ? _mm512_loadu_si512(codes) : codes64(bits, codes);
+        UNROLL for (int j = 0; j < planes; j++)
+        {
+            __m512i v = j ? _mm512_srli_epi16(bytes, (unsigned)(j * bits)) : bytes;
+            if (planes > 1) v = _mm512_and_si512(v, _mm512_set1_epi8((char)((1 << bits) - 1)));
+            if (is_e2m1(mode)) v = e2m1_bytes(v);
+            UNROLL for (int t = 0; t < n; t++) dot[t] =
+                _mm512_dpbusd_epi32(dot[t], v, _mm512_loadu_si512(f->x[t] + c + at + 64 * j));
         }
-        if (bits == 4) {
-            UNROLL for (int k = 0; k < 4; k++)
-            {
-                const __m512i v = _mm512_loadu_si512(p + 64 * k), nibble = _mm512_set1_epi8(15);
-                _mm_prefetch((const char *)codes + 64 * k + PREFETCH, _MM_HINT_T0);
-                __m512i even = _mm512_and_si512(v, nibble), odd = _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble);
-                if (is_e2m1(mode)) even = e2m1_bytes(even), odd = e2m1_bytes(odd);
-                UNROLL for (int t = 0; t < n; t++) acc[t] =
-                    nibbles_128(f, mode, t, c + 128 * k, k, even, odd, ws, acc[t]);
-            }
-        } else {
-            UNROLL for (int k = 0; k < 8; k++)
-            {
-                const __m512i v = codes64(bits, p + 8 * bits * k);
-                _mm_prefetch((const char *)codes + 8 * bits * k + PREFETCH, _MM_HINT_T0);
-                UNROLL for (int t = 0; t < n; t++)
-                {
-                    if (k % 2)
-                        acc[t] = codes_64(f, t, c + 64 * k, k, v, ws, acc[t]);
-                    else
-                        acc2[t] = codes_64(f, t, c + 64 * k, k, v, ws, acc2[t]);
-                }
-            }
+        UNROLL for (int t = 0; t < n; t++)
+        {
+            if (k % 2)
+                acc2[t] = scaled(f, mode, planes, t, c, k, dot[t], acc2[t]);
+            else
+                acc[t] = scaled(f, mode, planes, t, c, k, dot[t], acc[t]);
         }
+    }
+}
+
+INLINE void row_few(const few *f, int64_t row, int64_t out, we_quant_mode mode, we_dtype dtype, int bits, int n)
+{
+    const int64_t cols = f->w->cols;
+    const uint8_t *codes = f->w->data + (size_t)row * f->code_bytes;
+    __m512 acc[FEW], acc2[FEW];
+    row_scales(f, row, mode, dtype, n, acc);
+    UNROLL for (int t = 0; t < n; t++) acc2[t] = _mm512_setzero_ps();
+
+    int64_t c = 0;
+    for (; c + BLOCK <= cols; c += BLOCK, codes += BLOCK * bits / 8)
+        block_few(f, codes, codes + PREFETCH, c, mode, bits, n, acc, acc2);
+    if (c < cols) { /* what lies behind the row is not ours to read */
+        uint8_t tail[BLOCK] = { 0 };
+        memcpy(tail, codes, (size_t)((cols - c) * bits / 8));
+        block_few(f, tail, codes + PREFETCH, c, mode, bits, n, acc, acc2);
     }
     UNROLL for (int t = 0; t < n; t++)
     {
@@ -150,62 +146,65 @@ INLINE void row_few(const few *f, int64_t row, int64_t out, we_quant_mode mode, 
     }
 }
 
-/* A function for each packing and number of tokens. */
+/* A function for each packing, type of scales and number of tokens. */
 typedef void (*rows_fn)(const few *f, int64_t first, int64_t n_rows);
-#define ROWS_FEW(name, mode, bits, n)                                                 \
-    static void rows_##name##_##n(const few *f, int64_t first, int64_t n_rows)        \
-    {                                                                                 \
-        for (int64_t r = 0; r < n_rows; r++) row_few(f, first + r, r, mode, bits, n); \
+#define ROWS_FEW(name, mode, dtype, bits, n)                                                 \
+    static void rows_##name##_##n(const few *f, int64_t first, int64_t n_rows)               \
+    {                                                                                        \
+        for (int64_t r = 0; r < n_rows; r++) row_few(f, first + r, r, mode, dtype, bits, n); \
     }
-#define ROWS_EACH(name, mode, bits) \
-    ROWS_FEW(name, mode, bits, 1)   \
-    ROWS_FEW(name, mode, bits, 2) ROWS_FEW(name, mode, bits, 3) ROWS_FEW(name, mode, bits, 4)
-ROWS_EACH(q2, WE_QUANT_AFFINE, 2)
-ROWS_EACH(q3, WE_QUANT_AFFINE, 3)
-ROWS_EACH(q4, WE_QUANT_AFFINE, 4)
-ROWS_EACH(q5, WE_QUANT_AFFINE, 5)
-ROWS_EACH(q6, WE_QUANT_AFFINE, 6)
-ROWS_EACH(q8, WE_QUANT_AFFINE, 8)
-ROWS_EACH(mx4, WE_QUANT_MXFP4, 4)
-ROWS_EACH(nv4, WE_QUANT_NVFP4, 4)
+#define ROWS_N(name, mode, dtype, bits)  \
+    ROWS_FEW(name, mode, dtype, bits, 1) \
+    ROWS_FEW(name, mode, dtype, bits, 2) ROWS_FEW(name, mode, dtype, bits, 3) ROWS_FEW(name, mode, dtype, bits, 4)
+#define ROWS_AFFINE(bits)                              \
+    ROWS_N(f32_q##bits, WE_QUANT_AFFINE, WE_F32, bits) \
+    ROWS_N(f16_q##bits, WE_QUANT_AFFINE, WE_F16, bits) ROWS_N(bf16_q##bits, WE_QUANT_AFFINE, WE_BF16, bits)
+ROWS_AFFINE(2)
+ROWS_AFFINE(3)
+ROWS_AFFINE(4)
+ROWS_AFFINE(5)
+ROWS_AFFINE(6)
+ROWS_AFFINE(8)
+ROWS_N(mx4, WE_QUANT_MXFP4, WE_U8, 4)
+ROWS_N(nv4, WE_QUANT_NVFP4, WE_U8, 4)
 
-static rows_fn rows_of(we_quant quant, int64_t n)
+static rows_fn rows_of(const we_matrix *w, int64_t n)
 {
 #define NAMES(name)                                                        \
     {                                                                      \
         rows_##name##_1, rows_##name##_2, rows_##name##_3, rows_##name##_4 \
     }
-    static const rows_fn affine[9][FEW] = {
-        [2] = NAMES(q2), [3] = NAMES(q3), [4] = NAMES(q4), [5] = NAMES(q5), [6] = NAMES(q6), [8] = NAMES(q8)
-    };
+#define TYPES(bits) [bits] = { NAMES(f32_q##bits), NAMES(f16_q##bits), NAMES(bf16_q##bits) }
+    static const rows_fn affine[9][3][FEW] = { TYPES(2), TYPES(3), TYPES(4), TYPES(5), TYPES(6), TYPES(8) };
     static const rows_fn mxfp4[FEW] = NAMES(mx4), nvfp4[FEW] = NAMES(nv4);
-    if (quant.mode == WE_QUANT_MXFP4) return mxfp4[n - 1];
-    if (quant.mode == WE_QUANT_NVFP4) return nvfp4[n - 1];
-    return affine[quant.bits][n - 1];
+    static_assert(WE_F32 == 0 && WE_F16 == 1 && WE_BF16 == 2, "the table's order");
+    if (w->quant.mode == WE_QUANT_MXFP4) return mxfp4[n - 1];
+    if (w->quant.mode == WE_QUANT_NVFP4) return nvfp4[n - 1];
+    return affine[w->quant.bits][w->dtype][n - 1];
 }
 
-/* 4 bits: activations in the order in which codes come out of their bytes. Others: as they are. */
-static void order(few *f, int t, const we_q8 *x, int64_t token, uint8_t **scratch)
+/* Activations in the order in which codes come out of their bytes: column `planes` * i + j of a step becomes number i of plane
+ * j. And for e2m1 what the offset of the codes must start from. */
+static void order(few *f, int t, const int8_t *from, int8_t *to, int32_t *start)
 {
-    const int8_t *from = x->values + token * x->stride;
-    f->x[t] = from;
-    if (f->w->quant.bits != 4) return;
-    int8_t *to = (int8_t *)*scratch;
-    int32_t *start = (int32_t *)(void *)(*scratch + x->stride);
-    *scratch += x->stride + x->stride / 2;
+    const int planes = f->w->quant.bits == 4 ? 2 : 4;
     f->x[t] = to;
     f->start[t] = start;
-    const __m512i offset = _mm512_set1_epi8((char)E2M1_OFFSET);
-    for (int64_t c = 0; c < x->stride; c += 128) {
-        const __m512i a = _mm512_loadu_si512(from + c), b = _mm512_loadu_si512(from + c + 64);
-        const __m512i even =
-            _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(a)), _mm512_cvtepi16_epi8(b), 1);
-        const __m512i odd = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(_mm512_srli_epi16(a, 8))),
-                                               _mm512_cvtepi16_epi8(_mm512_srli_epi16(b, 8)), 1);
-        _mm512_store_si512(to + c, even);
-        _mm512_store_si512(to + c + 64, odd);
-        if (f->w->quant.mode == WE_QUANT_AFFINE) continue;
-        const __m512i zero = _mm512_setzero_si512();
+    const __m128i pairs = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+    const __m128i fours = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const int each = 16 / planes; /* of a plane among 16 neighbours */
+    for (int64_t c = 0; c < f->stride; c += 16) {
+        const __m128i v =
+            _mm_shuffle_epi8(_mm_load_si128((const __m128i *)(const void *)(from + c)), planes == 2 ? pairs : fours);
+        int8_t bytes[16];
+        _mm_storeu_si128((__m128i *)(void *)bytes, v);
+        const int64_t step = c / (64 * planes) * (64 * planes), within = c % (64 * planes) / planes;
+        for (int j = 0; j < planes; j++) memcpy(to + step + 64 * j + within, bytes + each * j, (size_t)each);
+    }
+    if (f->w->quant.mode == WE_QUANT_AFFINE) return;
+    const __m512i offset = _mm512_set1_epi8((char)E2M1_OFFSET), zero = _mm512_setzero_si512();
+    for (int64_t c = 0; c < f->stride; c += 128) {
+        const __m512i even = _mm512_load_si512(to + c), odd = _mm512_load_si512(to + c + 64);
         const __m512i added = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, offset, even), offset, odd);
         _mm512_store_si512(start + c / 8, _mm512_sub_epi32(zero, added));
     }
@@ -214,20 +213,24 @@ static void order(few *f, int t, const we_q8 *x, int64_t token, uint8_t **scratc
 static void linear_few(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t token, int64_t n,
                        float *y, int64_t y_stride, bool add, uint8_t *scratch)
 {
+    const int64_t stride = x->stride, groups = stride / WE_Q8_GROUP;
     few f = {
         .w = w,
-        .group_shift = __builtin_ctz((unsigned)w->quant.group_size),
         .code_bytes = we_matrix_row_bytes(w),
         .scale_bytes = we_matrix_row_scale_bytes(w),
+        .stride = stride,
         .add = add,
     };
-    for (int t = 0; t < (int)n; t++) {
-        order(&f, t, x, token + t, &scratch);
-        f.scales[t] = x->scales + (token + t) * (x->stride / WE_Q8_GROUP);
-        f.sums[t] = x->sums + (token + t) * (x->stride / WE_Q8_GROUP);
+    for (int t = 0; t < (int)n; t++, scratch += 2 * stride) { /* of 2: 1, 1/2 and 1/4 in use */
+        f.x[t] = x->values + (token + t) * stride;
+        f.products[t] = (float *)(void *)(scratch + stride + stride / 2);
+        if (w->quant.bits == 4 || w->quant.bits == 2)
+            order(&f, t, f.x[t], (int8_t *)scratch, (int32_t *)(void *)(scratch + stride));
+        f.scales[t] = x->scales + (token + t) * groups;
+        f.sums[t] = x->sums + (token + t) * groups;
         f.y[t] = y + (token + t) * y_stride;
     }
-    rows_of(w->quant, n)(&f, first, n_rows);
+    rows_of(w, n)(&f, first, n_rows);
 }
 
 /* ---- Many tokens ---- */
