@@ -59,6 +59,9 @@ function(we_room name)
         target_compile_definitions(we_${name} PRIVATE
             WE_VERSION="${PROJECT_VERSION}" WE_DATA_DIR="${CMAKE_INSTALL_FULL_DATADIR}/whisperengine")
     endif()
+    if(name STREQUAL "tokenizer")
+        target_compile_definitions(we_${name} PRIVATE WE_VERSION="${PROJECT_VERSION}")
+    endif()
     set_property(GLOBAL APPEND PROPERTY we_rooms ${name})
 endfunction()
 

@@ -124,7 +124,8 @@ static void sync_folder_of(const char *path)
     we_free(dir);
 }
 
-we_status we_file_write(const char *path, const void *bytes, size_t len, unsigned mode, we_error *err)
+static we_status write_file(const char *path, const we_str *pieces, size_t n_pieces, unsigned mode, bool sync,
+                            we_error *err)
 {
     /* A link (people link their configuration files) stays one: what it points to is replaced. */
     char linked[PATH_MAX];
@@ -135,19 +136,31 @@ we_status we_file_write(const char *path, const void *bytes, size_t len, unsigne
     if (fd < 0) {
         st = we_fail_errno(err, path, "cannot be written", errno);
     } else {
-        const bool written = write_all(fd, bytes, len) && fsync(fd) == 0;
+        bool written = true;
+        for (size_t i = 0; i < n_pieces && written; i++) written = write_all(fd, pieces[i].ptr, pieces[i].len);
+        if (sync && written) written = fsync(fd) == 0;
         int code = written ? 0 : errno;
         if (close(fd) != 0 && !code) code = errno;
         if (!code && rename(beside, target) != 0) code = errno;
         if (code) {
             unlink(beside);
             st = we_fail_errno(err, path, "cannot be written", code);
-        } else {
+        } else if (sync) {
             sync_folder_of(target);
         }
     }
     we_free(beside);
     return st;
+}
+
+we_status we_file_write(const char *path, const void *bytes, size_t len, unsigned mode, we_error *err)
+{
+    return write_file(path, &(we_str){ bytes, len }, 1, mode, true, err);
+}
+
+we_status we_file_write_cache(const char *path, const we_str *pieces, size_t n_pieces, unsigned mode, we_error *err)
+{
+    return write_file(path, pieces, n_pieces, mode, false, err);
 }
 
 /* ---- Paths ---- */
@@ -162,6 +175,13 @@ bool we_path_is_dir(const char *path)
 {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+bool we_path_is_private(const char *path)
+{
+    struct stat info;
+    return lstat(path, &info) == 0 && !S_ISLNK(info.st_mode) && info.st_uid == geteuid() &&
+           !(info.st_mode & (S_IWGRP | S_IWOTH));
 }
 
 uint64_t we_path_size(const char *path)

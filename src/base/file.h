@@ -30,9 +30,13 @@ void we_map_drop(const we_map *map, size_t at, size_t len);
 we_status we_file_read(const char *path, size_t max_len, char **text, size_t *len, we_error *err);
 /** Write beside, flush, rename over: readers see the old or the new file, whole. mode e.g. 0600. */
 we_status we_file_write(const char *path, const void *bytes, size_t len, unsigned mode, we_error *err);
+/** The same from several pieces and without waiting for the disk: for caches, which a crash may lose or cut. */
+we_status we_file_write_cache(const char *path, const we_str *pieces, size_t n_pieces, unsigned mode, we_error *err);
 
 bool we_path_exists(const char *path);
 bool we_path_is_dir(const char *path);
+/** No link, owned by this process's user, and nobody else may write to it. */
+bool we_path_is_private(const char *path);
 uint64_t we_path_size(const char *path);                               /* 0 where it can't be read */
 char *we_path_join(const char *dir, const char *name);                 /* we_free; NULL when memory is out */
 const char *we_path_base(const char *path);                            /* the part after the last '/', borrowed */

@@ -143,7 +143,19 @@ static we_status choose(we_tok *tok, const we_json *settings, bool has_merges, w
     return WE_OK;
 }
 
-we_status we_tok_read_model(we_tok *tok, we_json_reader *r, we_error *err)
+we_status we_tok_take_model(we_tok *tok, const we_json *settings, const we_tables *tables, we_error *err)
+{
+    const bool has_merges = tables->table[WE_TABLE_MERGES].len > 0, has_scores = tables->table[WE_TABLE_ROOT].len > 0;
+    if (!we_json_is(settings, WE_JSON_OBJECT) || !we_vocab_take(&tok->vocab, tables) ||
+        (has_merges && !we_bpe_take(tok, tables)) || (has_scores && !we_unigram_take(tok, tables)))
+        return we_fail(err, WE_E_FORMAT, "the compiled form is damaged");
+    we_status st = choose(tok, settings, has_merges, err);
+    if (!st && has_merges != (tok->model == &we_model_bpe))
+        st = we_fail(err, WE_E_FORMAT, "the compiled form is damaged");
+    return st ? st : tok->model->finish(tok, settings, err);
+}
+
+we_status we_tok_read_model(we_tok *tok, we_json_reader *r, const we_json **settings, we_error *err)
 {
     model_settings s = { .object = { .type = WE_JSON_OBJECT } };
     s.tail = &s.object.first;
@@ -185,5 +197,11 @@ we_status we_tok_read_model(we_tok *tok, we_json_reader *r, we_error *err)
         st = we_bpe_read_merges(tok, &later, prefix, err);
         we_json_reader_deinit(&later);
     }
-    return st ? st : tok->model->finish(tok, &s.object, err);
+    we_json *object = st ? NULL : we_arena_alloc(&tok->arena, sizeof(*object));
+    if (!st && !object) st = we_fail(err, WE_E_NOMEM, "no memory for the model's settings");
+    if (st) return st;
+    *object = s.object;
+    *settings = object;
+    st = tok->model->finish(tok, object, err);
+    return !st && tok->model->build ? tok->model->build(tok, err) : st;
 }

@@ -9,7 +9,8 @@
 #include "tokenizer/tokenizer_int.h"
 
 typedef struct merge {
-    int32_t left, right; /* left < 0: free */
+    uint32_t left_1; /* left + 1; 0: free */
+    int32_t right;
     uint32_t rank;
     int32_t id;
 } merge;
@@ -26,9 +27,11 @@ struct we_bpe {
     int32_t fallback[256]; /* "<0x00>" ... */
     int32_t min_fallback, max_fallback;
     uint64_t *pairs; /* bits by pair_hash: characters that stand together in some token; NULL: pieces are never cut */
+    bool borrowed;   /* merges and pairs are a compiled form's */
 };
 
 #define PAIR_BITS 22
+#define N_PAIR_WORDS ((size_t)1 << (PAIR_BITS - 6))
 #define SHORT_PIECE 96 /* symbols: up to here the array is faster than the heap */
 
 /* ---- Scratch of one call ---- */
@@ -95,21 +98,20 @@ static const merge *find_merge(const we_bpe *m, int32_t left, int32_t right)
 {
     for (size_t at = merge_hash(left, right) & (m->n_slots - 1);; at = (at + 1) & (m->n_slots - 1)) {
         const merge *slot = &m->merges[at];
-        if (slot->left == left && slot->right == right) return slot;
-        if (slot->left < 0) return NULL;
+        if (slot->left_1 == (uint32_t)left + 1 && slot->right == right) return slot;
+        if (!slot->left_1) return NULL;
     }
 }
 
 static bool grow_merges(we_bpe *m)
 {
     size_t n_slots = m->n_slots ? m->n_slots * 2 : 1024;
-    merge *slots = we_malloc(n_slots * sizeof(*slots));
+    merge *slots = we_calloc(n_slots, sizeof(*slots));
     if (!slots) return false;
-    for (size_t i = 0; i < n_slots; i++) slots[i].left = -1;
     for (size_t i = 0; i < m->n_slots; i++) {
-        if (m->merges[i].left < 0) continue;
-        size_t at = merge_hash(m->merges[i].left, m->merges[i].right) & (n_slots - 1);
-        while (slots[at].left >= 0) at = (at + 1) & (n_slots - 1);
+        if (!m->merges[i].left_1) continue;
+        size_t at = merge_hash((int32_t)(m->merges[i].left_1 - 1), m->merges[i].right) & (n_slots - 1);
+        while (slots[at].left_1) at = (at + 1) & (n_slots - 1);
         slots[at] = m->merges[i];
     }
     we_free(m->merges);
@@ -125,11 +127,11 @@ static bool add_merge(we_bpe *m, int32_t left, int32_t right, uint32_t rank, int
     merge *slot = (merge *)find_merge(m, left, right);
     if (!slot) {
         size_t at = merge_hash(left, right) & (m->n_slots - 1);
-        while (m->merges[at].left >= 0) at = (at + 1) & (m->n_slots - 1);
+        while (m->merges[at].left_1) at = (at + 1) & (m->n_slots - 1);
         slot = &m->merges[at];
         m->n_merges++;
     }
-    *slot = (merge){ left, right, rank, id };
+    *slot = (merge){ (uint32_t)left + 1, right, rank, id };
     return true;
 }
 
@@ -317,9 +319,9 @@ static we_status find_pairs(we_tok *tok, we_error *err)
         return WE_OK;
     for (size_t i = 0; i < m->n_slots; i++) {
         const merge *x = &m->merges[i];
-        if (x->left >= 0 && (is_no_text(m, x->left) || is_no_text(m, x->right))) return WE_OK;
+        if (x->left_1 && (is_no_text(m, (int32_t)(x->left_1 - 1)) || is_no_text(m, x->right))) return WE_OK;
     }
-    if (!(m->pairs = we_calloc((size_t)1 << (PAIR_BITS - 6), sizeof(*m->pairs))))
+    if (!(m->pairs = we_calloc(N_PAIR_WORDS, sizeof(*m->pairs))))
         return we_fail(err, WE_E_NOMEM, "no memory for the model's character pairs");
     for (size_t i = 0; i < tok->vocab.n; i++) note_pairs(m, we_vocab_text(&tok->vocab, i));
     return WE_OK;
@@ -352,15 +354,44 @@ static we_status bpe_finish(we_tok *tok, const we_json *settings, we_error *err)
             m->ascii[b] = we_vocab_find(&tok->vocab, (we_str){ text, 1 });
         }
     }
-    return find_pairs(tok, err);
+    return WE_OK;
 }
 
 static void bpe_free(we_tok *tok)
 {
     if (!tok->bpe) return;
-    we_free(tok->bpe->merges);
-    we_free(tok->bpe->pairs);
+    if (!tok->bpe->borrowed) {
+        we_free(tok->bpe->merges);
+        we_free(tok->bpe->pairs);
+    }
     we_free(tok->bpe);
+    tok->bpe = NULL;
+}
+
+/* ---- The compiled form ---- */
+
+void we_bpe_give(const we_bpe *m, we_tables *tables)
+{
+    tables->table[WE_TABLE_MERGES] = WE_TABLE_OF(m->merges, m->n_slots);
+    if (m->pairs) tables->table[WE_TABLE_PAIRS] = WE_TABLE_OF(m->pairs, N_PAIR_WORDS);
+}
+
+bool we_bpe_take(we_tok *tok, const we_tables *tables)
+{
+    const we_str merges = tables->table[WE_TABLE_MERGES], pairs = tables->table[WE_TABLE_PAIRS];
+    we_bpe *m = tok->bpe = we_calloc(1, sizeof(*m));
+    if (!m) return false;
+    m->borrowed = true;
+    m->merges = (merge *)merges.ptr;
+    m->n_slots = merges.len / sizeof(*m->merges);
+    m->pairs = pairs.len ? (uint64_t *)pairs.ptr : NULL;
+    if (m->n_slots == 0 || m->n_slots & (m->n_slots - 1) || (pairs.len && pairs.len != N_PAIR_WORDS * sizeof(uint64_t)))
+        return false;
+    for (size_t i = 0; i < m->n_slots; i++) {
+        if (m->merges[i].left_1 && (m->merges[i].id < 0 || m->merges[i].id > tok->vocab.max_id)) return false;
+        m->n_merges += m->merges[i].left_1 != 0;
+    }
+    return m->n_merges < m->n_slots; /* a search ends at a free slot */
 }
 
 /* ---- Merging ---- */
@@ -630,4 +661,4 @@ static we_status bpe_encode(const we_tok *tok, we_tok_work *work, we_str piece, 
     return encode_cached(tok, work, piece, byte_level, out, err);
 }
 
-const we_model_kind we_model_bpe = { "BPE", bpe_finish, bpe_encode, bpe_free };
+const we_model_kind we_model_bpe = { "BPE", bpe_finish, find_pairs, bpe_encode, bpe_free };

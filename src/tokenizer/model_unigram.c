@@ -9,6 +9,7 @@
 
 struct we_unigram {
     double *scores; /* by id */
+    bool borrowed;  /* scores are a compiled form's */
     double unk_score;
     int32_t unk_id; /* -1: none */
     bool byte_fallback;
@@ -47,12 +48,8 @@ static we_status unigram_finish(we_tok *tok, const we_json *settings, we_error *
         return we_fail(err, WE_E_FORMAT, "model.unk_id is %zu, but the vocabulary has %zu tokens", unk, tok->vocab.n);
     m->unk_id = unk == SIZE_MAX ? -1 : (int32_t)unk;
     double lowest = INFINITY;
-    for (size_t i = 0; i < tok->vocab.n; i++) {
-        we_str text = we_vocab_text(&tok->vocab, i);
-        if (text.len && !we_trie_add(&m->trie, text, (int32_t)i))
-            return we_fail(err, WE_E_NOMEM, "no memory for model.vocab");
+    for (size_t i = 0; i < tok->vocab.n; i++)
         if (m->scores[i] < lowest) lowest = m->scores[i];
-    }
     m->unk_score = lowest - UNK_PENALTY;
     for (unsigned b = 0; b < 256; b++) {
         char text[8];
@@ -62,12 +59,39 @@ static we_status unigram_finish(we_tok *tok, const we_json *settings, we_error *
     return WE_OK;
 }
 
+static we_status unigram_build(we_tok *tok, we_error *err)
+{
+    for (size_t i = 0; i < tok->vocab.n; i++) {
+        we_str text = we_vocab_text(&tok->vocab, i);
+        if (text.len && !we_trie_add(&tok->unigram->trie, text, (int32_t)i))
+            return we_fail(err, WE_E_NOMEM, "no memory for model.vocab");
+    }
+    return WE_OK;
+}
+
 static void unigram_free(we_tok *tok)
 {
     if (!tok->unigram) return;
     we_trie_deinit(&tok->unigram->trie);
-    we_free(tok->unigram->scores);
+    if (!tok->unigram->borrowed) we_free(tok->unigram->scores);
     we_free(tok->unigram);
+    tok->unigram = NULL;
+}
+
+void we_unigram_give(const we_tok *tok, we_tables *tables)
+{
+    tables->table[WE_TABLE_SCORES] = WE_TABLE_OF(tok->unigram->scores, tok->vocab.n);
+    we_trie_give(&tok->unigram->trie, tables);
+}
+
+bool we_unigram_take(we_tok *tok, const we_tables *tables)
+{
+    we_unigram *m = tok->unigram = we_calloc(1, sizeof(*m));
+    if (!m) return false;
+    m->borrowed = true;
+    m->scores = (double *)tables->table[WE_TABLE_SCORES].ptr;
+    return tables->table[WE_TABLE_SCORES].len == tok->vocab.n * sizeof(*m->scores) &&
+           we_trie_take(&m->trie, tables, tok->vocab.n);
 }
 
 static void improve(best_node *node, double score, uint32_t from, int32_t id)
@@ -111,6 +135,8 @@ static we_status push_token(const we_tok *tok, we_str text, we_ids *out, we_erro
     if (id >= 0) return we_ids_push(out, id, err);
     bool all = m->byte_fallback;
     for (size_t i = 0; all && i < text.len; i++) all = m->fallback[(unsigned char)text.ptr[i]] >= 0;
+    if (!all && m->unk_id < 0)
+        return we_fail(err, WE_E_FORMAT, "tokenizer.json: an unknown character, and model.unk_id is missing");
     if (!all) return we_ids_push(out, m->unk_id, err);
     we_status st = WE_OK;
     for (size_t i = 0; i < text.len && !st; i++) st = we_ids_push(out, m->fallback[(unsigned char)text.ptr[i]], err);
@@ -149,4 +175,4 @@ static we_status unigram_encode(const we_tok *tok, we_tok_work *work, we_str pie
     return st;
 }
 
-const we_model_kind we_model_unigram = { "Unigram", unigram_finish, unigram_encode, unigram_free };
+const we_model_kind we_model_unigram = { "Unigram", unigram_finish, unigram_build, unigram_encode, unigram_free };

@@ -77,5 +77,5 @@ static we_status wordlevel_encode(const we_tok *tok, we_tok_work *work, we_str w
 
 static void nothing_to_free(we_tok *tok) { (void)tok; }
 
-const we_model_kind we_model_wordpiece = { "WordPiece", wordpiece_finish, wordpiece_encode, nothing_to_free };
-const we_model_kind we_model_wordlevel = { "WordLevel", wordpiece_finish, wordlevel_encode, nothing_to_free };
+const we_model_kind we_model_wordpiece = { "WordPiece", wordpiece_finish, NULL, wordpiece_encode, nothing_to_free };
+const we_model_kind we_model_wordlevel = { "WordLevel", wordpiece_finish, NULL, wordlevel_encode, nothing_to_free };

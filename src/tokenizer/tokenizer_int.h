@@ -5,7 +5,8 @@
  * { name, parse, run } of its stage's table and a we_part with its settings: to add one, write two functions and a row.
  *     tokenizer.c: door, order of work     config.c: tokenizer_config.json & family      vocab.c, trie.c: look-ups
  *     added.c: added tokens                normalizer.c, precompiled.c                   pretokenizer.c
- *     model.c: loading, table; model_*.c   post.c: post-processors                       decoder.c, stream.c */
+ *     model.c: loading, table; model_*.c   post.c: post-processors                       decoder.c, stream.c
+ *     compiled.c: a file that need not be parsed */
 #ifndef WE_TOKENIZER_INT_H
 #define WE_TOKENIZER_INT_H
 
@@ -21,6 +22,59 @@
 
 /* Components that make text longer may stand in a row: no text grows beyond this, whatever the file says. */
 #define WE_TOK_MAX_GROWN(len) ((len)*1000 + ((size_t)1 << 20))
+
+/* ---- The compiled form: the large tables as they lie in memory (compiled.c) ---- */
+
+enum {
+    WE_TABLE_JSON, /* tokenizer.json without vocabulary and merges */
+    WE_TABLE_POOL, /* vocab.c */
+    WE_TABLE_TOKENS,
+    WE_TABLE_SLOTS,
+    WE_TABLE_MERGES, /* model_bpe.c */
+    WE_TABLE_PAIRS,
+    WE_TABLE_SCORES, /* model_unigram.c */
+    WE_TABLE_EDGES,  /* trie.c */
+    WE_TABLE_VALUES,
+    WE_TABLE_ROOT,
+    WE_N_TABLES
+};
+typedef struct we_tables {
+    we_str table[WE_N_TABLES]; /* borrowed; empty: there is none */
+} we_tables;
+#define WE_TABLE_OF(items, n) ((we_str){ (const char *)(items), (n) * sizeof(*(items)) })
+/* Each _give lists what a part has; its _take makes the part of such a list again, checking all that it will rely on, and
+ * borrows what is large. False: damaged, or memory is out. A map that is cut short later reads as zeros, which every table
+ * must bear: a zeroed slot or edge is a free one. */
+
+#define WE_COMPILED_MIN ((size_t)1 << 20) /* a shorter tokenizer.json is read as fast as a compiled form */
+
+typedef struct we_compiled_header {
+    char magic[8];     /* "wetokc" and the format's version */
+    uint64_t checksum; /* of the header behind this field */
+    uint64_t library;  /* hash of the library's version */
+    uint64_t salt[2];  /* the key of source_hash */
+    uint64_t source_len, source_hash;
+    struct {
+        uint64_t offset, len, hash;
+    } tables[WE_N_TABLES];
+} we_compiled_header;
+
+/** Check a compiled form of `source` and list its tables: borrowed from `file`, which is aligned to 8 bytes.
+ * False: it is something else, or damaged. */
+bool we_compiled_read(we_str file, we_str source, we_tables *tables);
+/** The user's compiled form of `source`, if there is one and all of it can be trusted; close the map behind the last use. */
+we_map *we_compiled_find(we_str source, we_tables *tables);
+/** Write it for the next time. A failure costs only time, so it is logged and no more. */
+void we_compiled_save(we_str source, const we_tables *tables);
+/** Its file's place, found by the content of `source`; NULL where there is no home or memory is out. we_free. */
+char *we_compiled_path(we_str source);
+
+/** Read tokenizer.json. small: takes its part of a compiled form; NULL: nobody wants one. */
+we_status we_tok_parse_json(we_tok *tok, we_str json, we_buf *small, we_error *err);
+/** List what a compiled form of a tokenizer holds; `small` as we_tok_parse_json gave it. Borrowed from both. */
+void we_tok_list_tables(const we_tok *tok, we_str small, we_tables *tables);
+/** The tokenizer of such a list, which it borrows; on failure `tok` is as zeroed. */
+we_status we_tok_take_tables(we_tok *tok, const we_tables *tables, we_error *err);
 
 /* ---- Vocabulary: the model's tokens by text and by id ---- */
 
@@ -39,6 +93,7 @@ typedef struct we_vocab {
     size_t n_slots; /* a power of two */
     size_t max_len; /* of a token, in bytes */
     int32_t max_id; /* -1: empty */
+    bool borrowed;  /* tokens and slots are a compiled form's */
 } we_vocab;
 
 /** A text that is there already gets the new id (the last one counts, as in the reference). False: memory is out. */
@@ -55,6 +110,8 @@ static inline we_str we_vocab_text(const we_vocab *v, size_t token)
     return (we_str){ v->pool.ptr + v->tokens[token].start, v->tokens[token].len };
 }
 void we_vocab_deinit(we_vocab *v);
+void we_vocab_give(const we_vocab *v, we_tables *tables);
+bool we_vocab_take(we_vocab *v, const we_tables *tables);
 
 /* ---- Trie over bytes ---- */
 
@@ -67,11 +124,14 @@ typedef struct we_trie {
     int32_t *values; /* [n_nodes]: -1 where no key ends; node 0 is the root */
     size_t n_nodes, capacity;
     uint32_t root[256];
+    bool borrowed; /* edges and values are a compiled form's */
 } we_trie;
 
 bool we_trie_add(we_trie *t, we_str key, int32_t value); /* the last value of a key counts; false: memory is out */
 uint32_t we_trie_step(const we_trie *t, uint32_t node, unsigned char byte); /* 0: no such edge */
 void we_trie_deinit(we_trie *t);
+void we_trie_give(const we_trie *t, we_tables *tables);
+bool we_trie_take(we_trie *t, const we_tables *tables, size_t n_values); /* values are below n_values */
 
 /* ---- Added tokens ---- */
 
@@ -161,8 +221,10 @@ typedef struct we_tok_work {
 
 struct we_model_kind {
     const char *name;
-    /** Settings are read, the vocabulary is there; takes the merges from `merges` where they were not read yet. */
+    /** Settings are read, the vocabulary and the merges are there. */
     we_status (*finish)(we_tok *tok, const we_json *settings, we_error *err);
+    /** The large tables that a compiled form has ready; NULL: none. */
+    we_status (*build)(we_tok *tok, we_error *err);
     /** Append the tokens of a piece (never empty). byte_level: its bytes stand for the byte alphabet. */
     we_status (*encode)(const we_tok *tok, we_tok_work *work, we_str piece, bool byte_level, we_ids *out,
                         we_error *err);
@@ -171,6 +233,7 @@ struct we_model_kind {
 
 struct we_tok {
     we_arena arena;
+    we_map *compiled; /* the tables lie in it; NULL: they are our own */
     we_vocab vocab;
     const we_model_kind *model;
     we_bpe *bpe;
@@ -221,8 +284,14 @@ we_status we_tok_parse_pretokenizers(we_tok *tok, const we_json *json, we_error 
 we_status we_tok_parse_posts(we_tok *tok, const we_json *json, we_error *err);
 we_status we_tok_parse_decoders(we_tok *tok, const we_json *json, we_error *err);
 we_status we_tok_parse_added(we_tok *tok, const we_json *json, we_error *err);
-/** The reader stands behind the key "model". */
-we_status we_tok_read_model(we_tok *tok, we_json_reader *reader, we_error *err);
+/** The reader stands behind the key "model". settings: out, its members but vocab and merges; borrowed from the reader's text. */
+we_status we_tok_read_model(we_tok *tok, we_json_reader *reader, const we_json **settings, we_error *err);
+/** The same where vocabulary and merges come from a compiled form. */
+we_status we_tok_take_model(we_tok *tok, const we_json *settings, const we_tables *tables, we_error *err);
+void we_bpe_give(const we_bpe *bpe, we_tables *tables);
+bool we_bpe_take(we_tok *tok, const we_tables *tables);
+void we_unigram_give(const we_tok *tok, we_tables *tables);
+bool we_unigram_take(we_tok *tok, const we_tables *tables);
 /** A further reading of BPE's merges: false when the file's order lets them be read only at the end. */
 we_status we_bpe_read_merges(we_tok *tok, we_json_reader *reader, we_str prefix, we_error *err);
 

@@ -77,7 +77,40 @@ bool we_trie_add(we_trie *t, we_str key, int32_t value)
 
 void we_trie_deinit(we_trie *t)
 {
-    we_free(t->edges);
-    we_free(t->values);
+    if (!t->borrowed) {
+        we_free(t->edges);
+        we_free(t->values);
+    }
     *t = (we_trie){ 0 };
+}
+
+/* ---- The compiled form ---- */
+
+void we_trie_give(const we_trie *t, we_tables *tables)
+{
+    tables->table[WE_TABLE_EDGES] = WE_TABLE_OF(t->edges, t->n_slots);
+    tables->table[WE_TABLE_VALUES] = WE_TABLE_OF(t->values, t->n_nodes);
+    tables->table[WE_TABLE_ROOT] = WE_TABLE_OF(t->root, WE_COUNT(t->root));
+}
+
+bool we_trie_take(we_trie *t, const we_tables *tables, size_t n_values)
+{
+    const we_str *table = tables->table;
+    *t = (we_trie){ .borrowed = true };
+    t->edges = (we_trie_edge *)table[WE_TABLE_EDGES].ptr;
+    t->n_slots = table[WE_TABLE_EDGES].len / sizeof(*t->edges);
+    t->values = (int32_t *)table[WE_TABLE_VALUES].ptr;
+    t->n_nodes = table[WE_TABLE_VALUES].len / sizeof(*t->values);
+    if (table[WE_TABLE_ROOT].len != sizeof(t->root) || t->n_slots & (t->n_slots - 1)) return false;
+    memcpy(t->root, table[WE_TABLE_ROOT].ptr, sizeof(t->root));
+    for (size_t i = 0; i < WE_COUNT(t->root); i++)
+        if (t->root[i] && t->root[i] >= t->n_nodes) return false;
+    for (size_t i = 0; i < t->n_nodes; i++)
+        if (t->values[i] < -1 || (t->values[i] >= 0 && (size_t)t->values[i] >= n_values)) return false;
+    size_t n_free = 0;
+    for (size_t i = 0; i < t->n_slots; i++) {
+        if (t->edges[i].key ? t->edges[i].node >= t->n_nodes : t->edges[i].node) return false;
+        n_free += !t->edges[i].key;
+    }
+    return n_free > 0 || t->n_slots == 0; /* a search ends at a free slot */
 }

@@ -94,7 +94,52 @@ int32_t we_vocab_find(const we_vocab *v, we_str text) { return we_vocab_find_pai
 void we_vocab_deinit(we_vocab *v)
 {
     we_buf_deinit(&v->pool);
-    we_free(v->tokens);
-    we_free(v->slots);
+    if (!v->borrowed) {
+        we_free(v->tokens);
+        we_free(v->slots);
+    }
     *v = (we_vocab){ 0 };
+}
+
+/* ---- The compiled form ---- */
+
+void we_vocab_give(const we_vocab *v, we_tables *tables)
+{
+    tables->table[WE_TABLE_POOL] = we_buf_str(&v->pool);
+    tables->table[WE_TABLE_TOKENS] = WE_TABLE_OF(v->tokens, v->n);
+    tables->table[WE_TABLE_SLOTS] = WE_TABLE_OF(v->slots, v->n_slots);
+}
+
+static bool check_token(we_vocab *v, const we_vocab_token *token)
+{
+    if (token->start > v->pool.len || token->len > v->pool.len - token->start || token->id < 0 ||
+        token->id >= WE_TOK_MAX_ID)
+        return false;
+    const char *text = v->pool.ptr + token->start; /* with a NUL behind the pool: both ends must be a character's */
+    v->max_len = WE_MAX(v->max_len, token->len);
+    v->max_id = WE_MAX(v->max_id, token->id);
+    return (text[0] & 0xC0) != 0x80 && (text[token->len] & 0xC0) != 0x80;
+}
+
+/* The pool is copied: its text must stay UTF-8, whatever happens to the map. */
+bool we_vocab_take(we_vocab *v, const we_tables *tables)
+{
+    const we_str *t = tables->table;
+    *v = (we_vocab){ .borrowed = true, .max_id = -1 };
+    v->tokens = (we_vocab_token *)t[WE_TABLE_TOKENS].ptr;
+    v->n = t[WE_TABLE_TOKENS].len / sizeof(*v->tokens);
+    v->slots = (we_vocab_slot *)t[WE_TABLE_SLOTS].ptr;
+    v->n_slots = t[WE_TABLE_SLOTS].len / sizeof(*v->slots);
+    we_buf_append_str(&v->pool, t[WE_TABLE_POOL]);
+    if (v->pool.failed || !v->pool.ptr || we_utf8_valid(t[WE_TABLE_POOL]) != t[WE_TABLE_POOL].len ||
+        v->n_slots & (v->n_slots - 1) || v->n > WE_TOK_MAX_ID || v->n > v->n_slots)
+        return false;
+    for (size_t i = 0; i < v->n; i++)
+        if (!check_token(v, &v->tokens[i])) return false;
+    size_t n_free = 0;
+    for (size_t i = 0; i < v->n_slots; i++) {
+        if (v->slots[i].token > v->n) return false;
+        n_free += !v->slots[i].token;
+    }
+    return n_free > 0 || v->n_slots == 0; /* a search ends at a free slot */
 }

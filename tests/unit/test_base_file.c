@@ -32,6 +32,25 @@ TEST(file_reads_back_what_was_written)
     we_free(text);
 }
 
+TEST(file_write_cache_joins_pieces)
+{
+    const we_str pieces[] = { WE_STR("one "), WE_STR(""), WE_STR("two") };
+    const char *path = test_path("pieces");
+    we_error err = { 0 };
+    char *text;
+    size_t len;
+    CHECK_OK(we_file_write_cache(path, pieces, 3, 0600, &err), &err);
+    CHECK_OK(we_file_read(path, 0, &text, &len, &err), &err);
+    CHECK_STR(((we_str){ text, len }), "one two");
+    we_free(text);
+    assert_true(we_path_is_private(path));
+    assert_int_equal(chmod(path, 0620), 0);
+    assert_false(we_path_is_private(path));
+    assert_int_equal(symlink(path, test_path("to_pieces")), 0);
+    assert_false(we_path_is_private(test_path("to_pieces")));
+    assert_false(we_path_is_private(test_path("not there")));
+}
+
 TEST(file_larger_than_a_read_comes_whole)
 {
     const size_t n = 3000001;

@@ -20,14 +20,19 @@ TEST(str_prefix_and_suffix_are_compared_by_bytes)
 
 TEST(str_hash_differs_with_every_byte_and_length)
 {
-    char text[41] = "0123456789012345678901234567890123456789";
-    for (size_t len = 0; len <= 40; len++) {
-        const uint64_t hash = we_str_hash((we_str){ text, len });
-        assert_true(hash == we_str_hash((we_str){ text, len }));
+    char text[101];
+    const uint64_t key[2] = { 1, 2 }, other_key[2] = { 1, 3 };
+    for (size_t i = 0; i < sizeof(text); i++) text[i] = (char)('0' + i % 10);
+    for (size_t len = 0; len < sizeof(text); len++) {
+        const we_str s = { text, len };
+        const uint64_t hash = we_str_hash(s), keyed = we_str_hash_keyed(s, key);
+        assert_true(hash == we_str_hash(s) && keyed == we_str_hash_keyed(s, key));
+        assert_true(keyed != we_str_hash_keyed(s, other_key));
         if (len) assert_true(hash != we_str_hash((we_str){ text, len - 1 }));
+        if (len) assert_true(keyed != we_str_hash_keyed((we_str){ text, len - 1 }, key));
         for (size_t i = 0; i < len; i++) {
             text[i] ^= 1;
-            assert_true(hash != we_str_hash((we_str){ text, len }));
+            assert_true(hash != we_str_hash(s) && keyed != we_str_hash_keyed(s, key));
             text[i] ^= 1;
         }
     }
