@@ -39,9 +39,12 @@ test: ## install what is missing, build, run every test
 	@cmake --build build/release
 	@ctest --preset release -j$(JOBS) $(ARGS)
 
-conformance: build/release/build.ninja ## only the tests against reference results
+conformance: ## tests against reference results, live ones too; fetches what they compare with (WE_LIVE_TEXTS=100000)
+	@script/bootstrap --test
+	@mkdir -p build
+	@cmake --preset release -DWE_TESTS=ON >build/release.log 2>&1 || { cat build/release.log; exit 1; }
 	@cmake --build build/release
-	@ctest --preset release -L conformance $(ARGS)
+	@script/conformance $(ARGS)
 
 asan tsan: %: build/%/build.ninja ## every test under the address or thread sanitizer
 	@cmake --build build/$@
