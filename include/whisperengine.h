@@ -570,6 +570,7 @@ typedef struct we_perplexity_result {
     double perplexity;
     uint64_t n_tokens; /* that were scored */
     int context;       /* tokens of a window */
+    double error;      /* of the perplexity: one standard deviation of the mean, tokens taken as independent */
 } we_perplexity_result;
 
 /** exp of the mean negative log-likelihood of a text, in windows of `context` tokens, each beginning with BOS where the
@@ -579,6 +580,33 @@ typedef struct we_perplexity_result {
  * Threads: any. Since: 0.1 */
 WE_API we_status we_perplexity(we_model *model, const char *text, size_t len, int context, we_progress_fn progress,
                                void *progress_user, we_perplexity_result *result, we_error *err);
+
+/* How far a model's predictions are from those of a base model, token by token. An `_error` is one standard deviation of
+ * the mean, tokens taken as independent. Logarithms are natural. */
+typedef struct we_comparison {
+    size_t size;       /* in: sizeof(we_comparison) */
+    uint64_t n_tokens; /* that were scored */
+    int context;       /* tokens of a window */
+    double perplexity, perplexity_error;
+    double base_perplexity, base_perplexity_error;
+    double perplexity_ratio, perplexity_ratio_error; /* perplexity / base_perplexity */
+    double log_perplexity_correlation;               /* of both models' -log p, over the tokens */
+    /* Kullback-Leibler divergence D(base || model) of the next token's distribution */
+    double kld_mean, kld_error, kld_median, kld_p90, kld_p95, kld_p99, kld_p999, kld_max;
+    /* p(token) by the model less p(token) by the base, of the text's own tokens */
+    double probability_mean, probability_mean_error, probability_rms, probability_rms_error;
+    double top1_agreement, top1_agreement_error; /* how often both find the same token likeliest, 0 to 1 */
+} we_comparison;
+
+/** Perplexity of a text by a model and by a base, and how their predictions differ: what a quantization lost. Windows are
+ * those of we_perplexity; both models read each window in turn, so memory does not grow with the text.
+ * base   : of the same vocabulary, tokenizing `text` alike; open it with `precise` for a reference.
+ * context: 0 means 512.
+ * Errors : WE_E_RANGE (text shorter than one window), WE_E_UNSUPPORTED (no tokenizer), WE_E_ARG (the models' vocabularies
+ *          differ), WE_E_CANCELLED, WE_E_FORMAT, WE_E_NOMEM, WE_E_DEVICE.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_compare(we_model *model, we_model *base, const char *text, size_t len, int context,
+                            we_progress_fn progress, void *progress_user, we_comparison *result, we_error *err);
 
 typedef struct we_memory_info {
     size_t size;              /* in: sizeof(we_memory_info) */

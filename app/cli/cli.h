@@ -36,6 +36,9 @@ typedef struct cli_model { /* an open model with all it stands on; zeroed is clo
 /** Find and load the model that the options name, and start a session on it where asked.
  * context: of its sessions; 0: what --context says, else the library's choice. */
 int cli_model_open(cli_model *m, const cli_options *options, int context, bool with_session);
+/** Load a second model on the engine of `m`, precise (float32 throughout). name: as --model takes it. */
+int cli_model_open_precise(we_model **out, const cli_model *m, const cli_options *options, const char *name,
+                           int context);
 void cli_model_close(cli_model *m);
 
 /** Options of a tokenizer without weights. */

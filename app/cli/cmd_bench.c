@@ -151,7 +151,7 @@ const cli_command cli_command_bench = {
 static int print_perplexity(const cli_options *options, const we_perplexity_result *result)
 {
     if (!options->json) {
-        cli_out_printf("perplexity %.4f over %llu tokens, in windows of %d\n", result->perplexity,
+        cli_out_printf("perplexity %.4f ± %.4f over %llu tokens, in windows of %d\n", result->perplexity, result->error,
                        (unsigned long long)result->n_tokens, result->context);
         return CLI_OK;
     }
@@ -159,10 +159,101 @@ static int print_perplexity(const cli_options *options, const we_perplexity_resu
     cli_json_begin(&json);
     we_json_begin_object(&json.w);
     cli_json_f64(&json, "perplexity", result->perplexity);
+    cli_json_f64(&json, "perplexity_error", result->error);
     cli_json_i64(&json, "tokens", result->n_tokens);
     cli_json_i64(&json, "context", (uint64_t)result->context);
     we_json_end_object(&json.w);
     return cli_json_end(&json);
+}
+
+static int comparison_json(const char *base, const we_comparison *c)
+{
+    cli_json json;
+    cli_json_begin(&json);
+    we_json_begin_object(&json.w);
+    cli_json_f64(&json, "perplexity", c->perplexity);
+    cli_json_f64(&json, "perplexity_error", c->perplexity_error);
+    cli_json_i64(&json, "tokens", c->n_tokens);
+    cli_json_i64(&json, "context", (uint64_t)c->context);
+    cli_json_text(&json, "base", base);
+    cli_json_f64(&json, "base_perplexity", c->base_perplexity);
+    cli_json_f64(&json, "base_perplexity_error", c->base_perplexity_error);
+    cli_json_f64(&json, "perplexity_ratio", c->perplexity_ratio);
+    cli_json_f64(&json, "perplexity_ratio_error", c->perplexity_ratio_error);
+    cli_json_f64(&json, "log_perplexity_correlation", c->log_perplexity_correlation);
+    we_json_key(&json.w, "kld");
+    we_json_begin_object(&json.w);
+    cli_json_f64(&json, "mean", c->kld_mean);
+    cli_json_f64(&json, "error", c->kld_error);
+    cli_json_f64(&json, "median", c->kld_median);
+    cli_json_f64(&json, "p90", c->kld_p90);
+    cli_json_f64(&json, "p95", c->kld_p95);
+    cli_json_f64(&json, "p99", c->kld_p99);
+    cli_json_f64(&json, "p99_9", c->kld_p999);
+    cli_json_f64(&json, "max", c->kld_max);
+    we_json_end_object(&json.w);
+    we_json_key(&json.w, "probability_difference");
+    we_json_begin_object(&json.w);
+    cli_json_f64(&json, "mean", c->probability_mean);
+    cli_json_f64(&json, "mean_error", c->probability_mean_error);
+    cli_json_f64(&json, "rms", c->probability_rms);
+    cli_json_f64(&json, "rms_error", c->probability_rms_error);
+    we_json_end_object(&json.w);
+    cli_json_f64(&json, "top1_agreement", c->top1_agreement);
+    cli_json_f64(&json, "top1_agreement_error", c->top1_agreement_error);
+    we_json_end_object(&json.w);
+    return cli_json_end(&json);
+}
+
+static void comparison_table(const we_comparison *c)
+{
+    cli_out_printf("%-24s %10.4f ± %.4f over %llu tokens, in windows of %d\n", "perplexity", c->perplexity,
+                   c->perplexity_error, (unsigned long long)c->n_tokens, c->context);
+    cli_out_printf("%-24s %10.4f ± %.4f\n", "of the base", c->base_perplexity, c->base_perplexity_error);
+    cli_out_printf("%-24s %10.4f ± %.4f\n", "ratio", c->perplexity_ratio, c->perplexity_ratio_error);
+    cli_out_printf("%-24s %9.2f%%\n", "correlation of log p", 100 * c->log_perplexity_correlation);
+    cli_out_printf("%-24s %10.6f ± %.6f\n", "mean KL divergence", c->kld_mean, c->kld_error);
+    cli_out_printf("%-24s %10.6f, 90%% %.6f, 95%% %.6f, 99%% %.6f, 99.9%% %.6f, max %.6f\n", "  median", c->kld_median,
+                   c->kld_p90, c->kld_p95, c->kld_p99, c->kld_p999, c->kld_max);
+    cli_out_printf("%-24s %9.3f%% ± %.3f%%\n", "mean difference of p", 100 * c->probability_mean,
+                   100 * c->probability_mean_error);
+    cli_out_printf("%-24s %9.3f%% ± %.3f%%\n", "rms difference of p", 100 * c->probability_rms,
+                   100 * c->probability_rms_error);
+    cli_out_printf("%-24s %9.2f%% ± %.2f%%\n", "same likeliest token", 100 * c->top1_agreement,
+                   100 * c->top1_agreement_error);
+}
+
+static int perplexity_alone(const cli_model *m, const cli_options *options, we_str text, int context)
+{
+    we_perplexity_result result = { .size = sizeof result };
+    we_error err;
+    cli_progress progress = cli_progress_begin("Reading", false);
+    const we_status st =
+        we_perplexity(m->model, text.ptr, text.len, context, cli_progress_step, &progress, &result, &err);
+    cli_progress_end();
+    return st ? cli_fail(&err) : print_perplexity(options, &result);
+}
+
+static int perplexity_beside(const cli_model *m, const cli_options *options, we_str text, int context)
+{
+    const bool itself = strcmp(options->kl_base, "precise") == 0;
+    we_comparison result = { .size = sizeof result };
+    we_model *base;
+    we_error err;
+    int status = cli_model_open_precise(&base, m, options, itself ? m->path : options->kl_base, context);
+    if (status) return status;
+    cli_progress progress = cli_progress_begin("Reading", false);
+    const we_status st =
+        we_compare(m->model, base, text.ptr, text.len, context, cli_progress_step, &progress, &result, &err);
+    cli_progress_end();
+    if (st)
+        status = cli_fail(&err);
+    else if (options->json)
+        status = comparison_json(options->kl_base, &result);
+    else
+        comparison_table(&result);
+    we_model_close(base);
+    return status;
 }
 
 static int run_perplexity(const cli_options *options)
@@ -171,17 +262,10 @@ static int run_perplexity(const cli_options *options)
     const int context = value_or(&options->context, 0); /* 0: the library's, which small models make smaller */
     we_buf text = { 0 };
     cli_model m = { 0 };
-    we_error err;
     int status = cli_read_file(options->file, &text);
-    if (!status && !(status = cli_model_open(&m, options, context, false))) {
-        we_perplexity_result result = { .size = sizeof result };
-        cli_progress progress = cli_progress_begin("Reading", false);
-        const we_str all = we_buf_str(&text);
-        const we_status st =
-            we_perplexity(m.model, all.ptr, all.len, context, cli_progress_step, &progress, &result, &err);
-        cli_progress_end();
-        status = st ? cli_fail(&err) : print_perplexity(options, &result);
-    }
+    if (!status && !(status = cli_model_open(&m, options, context, false)))
+        status = options->kl_base ? perplexity_beside(&m, options, we_buf_str(&text), context)
+                                  : perplexity_alone(&m, options, we_buf_str(&text), context);
     cli_model_close(&m);
     we_buf_deinit(&text);
     return status;
@@ -190,13 +274,16 @@ static int run_perplexity(const cli_options *options)
 static const cli_option perplexity_own[] = {
     { "file", 'f', CLI_TEXT, AT(file), 0, 0, "FILE", "the text to read; \"-\" is standard input" },
     { "context", 'c', CLI_INT, AT(context), 4, 1 << 24, "N", "tokens of a window (default 512)" },
+    { "kl-base", 0, CLI_TEXT, AT(kl_base), 0, 0, "M",
+      "compare with model M run in float32; \"precise\": this model itself" },
 };
 const cli_command cli_command_perplexity = {
     "perplexity",
     "[options] --file FILE",
     "measure how well a model predicts a text",
     "The text is cut into windows of N tokens, each beginning with BOS where the model has one; the\n"
-    "first half of each is context only.",
+    "first half of each is context only. With --kl-base both models read the text: how their predictions\n"
+    "differ is told as KL divergence, difference of probability and agreement on the likeliest token.",
     perplexity_own,
     WE_COUNT(perplexity_own),
     { &cli_group_model, &cli_group_engine },

@@ -59,23 +59,21 @@ static int engine_open(cli_model *m, const cli_options *options)
     return CLI_OK;
 }
 
-static int weights_open(cli_model *m, const cli_options *options, int context)
+static int weights_open(we_model **out, we_engine *engine, const char *path, const cli_options *options, int context,
+                        bool precise)
 {
     we_error err;
     cli_progress progress = cli_progress_begin("Loading", true);
     we_model_options model = WE_MODEL_OPTIONS_INIT;
     model.context = context || !options->context.set ? context : (int)options->context.value;
     model.kv_bits = options->kv_bits.set ? (int)options->kv_bits.value : 0;
-    model.precise = options->precise;
+    model.precise = precise;
     model.allow_paging = options->allow_paging;
     model.progress = cli_progress_step;
     model.progress_user = &progress;
-    const we_status st = we_model_open(&m->model, m->engine, m->path, &model, &err);
+    const we_status st = we_model_open(out, engine, path, &model, &err);
     cli_progress_end();
-    if (st) return cli_fail(&err);
-    m->info.size = sizeof m->info;
-    we_model_get_info(m->model, &m->info);
-    return CLI_OK;
+    return st ? cli_fail(&err) : CLI_OK;
 }
 
 static void note_model(const cli_model *m)
@@ -97,16 +95,30 @@ int cli_model_open(cli_model *m, const cli_options *options, int context, bool w
     *m = (cli_model){ .name = cli_model_name(options, &origin) };
     int status;
     if ((status = cli_model_path(options, &m->path)) || (status = engine_open(m, options)) ||
-        (status = weights_open(m, options, context))) {
+        (status = weights_open(&m->model, m->engine, m->path, options, context, options->precise))) {
         cli_model_close(m);
         return status;
     }
+    m->info.size = sizeof m->info;
+    we_model_get_info(m->model, &m->info);
     if (with_session && we_session_open(&m->session, m->model, &err)) {
         cli_model_close(m);
         return cli_fail(&err);
     }
     if (options->verbose) note_model(m);
     return CLI_OK;
+}
+
+int cli_model_open_precise(we_model **out, const cli_model *m, const cli_options *options, const char *name,
+                           int context)
+{
+    char *path = NULL;
+    we_error err;
+    *out = NULL;
+    if (we_model_find(name, &path, &err)) return cli_fail(&err);
+    const int status = weights_open(out, m->engine, path, options, context, true);
+    we_free(path);
+    return status;
 }
 
 void cli_model_close(cli_model *m)

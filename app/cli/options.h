@@ -66,7 +66,7 @@ typedef struct cli_options {
     bool no_special, keep_special, jsonl;
     const char *messages, *tools, *documents, *template_file, *template_context, *date;
     bool no_generation_prompt, continue_final_message;
-    const char *output, *file;
+    const char *output, *file, *kl_base;
     cli_int n_prompt, n_generate, depth, repetitions, batch;
     bool all;
     const char *hf_path, *mlx_path, *q_mode, *quant_predicate, *dtype;

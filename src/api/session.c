@@ -194,19 +194,58 @@ we_status we_bench(we_model *model, const we_bench_options *opt, we_bench_sample
     return we_decoder_bench(model->decoder, &o, samples, err);
 }
 
-we_status we_perplexity(we_model *model, const char *text, size_t len, int context, we_progress_fn progress,
-                        void *progress_user, we_perplexity_result *result, we_error *err)
+/* The text's tokens by the model's tokenizer, without special ones. */
+static we_status text_ids(const we_model *model, const char *text, size_t len, we_ids *ids, we_error *err)
 {
     if (!model->tokenizer)
         return we_fail(err, WE_E_UNSUPPORTED, "%s has no tokenizer.json: perplexity needs one", model->path);
-    const we_tok *tok = model->tokenizer->tok;
+    return we_tok_encode(model->tokenizer->tok, (we_str){ text, len }, false, ids, err);
+}
+
+#define PERPLEXITY_CONTEXT 512
+
+we_status we_perplexity(we_model *model, const char *text, size_t len, int context, we_progress_fn progress,
+                        void *progress_user, we_perplexity_result *result, we_error *err)
+{
     const int most = we_decoder_get_info(model->decoder)->context;
     we_ids ids = { 0 };
-    we_status st = we_tok_encode(tok, (we_str){ text, len }, false, &ids, err);
     we_perplexity_result r = { .size = sizeof r };
+    we_status st = text_ids(model, text, len, &ids, err);
     if (!st)
-        st = we_decoder_perplexity(model->decoder, ids.ids, ids.n, we_tok_bos_id(tok),
-                                   context ? context : WE_MIN(512, most), progress, progress_user, &r, err);
+        st = we_decoder_perplexity(model->decoder, ids.ids, ids.n, we_tok_bos_id(model->tokenizer->tok),
+                                   context ? context : WE_MIN(PERPLEXITY_CONTEXT, most), progress, progress_user, &r,
+                                   err);
+    we_ids_deinit(&ids);
+    if (!st) WE_GIVE_INFO(result, r);
+    return st;
+}
+
+/* Both read the same ids. A base without a tokenizer of its own takes the model's. */
+static we_status same_ids(const we_model *model, const we_model *base, const we_ids *ids, const char *text, size_t len,
+                          we_error *err)
+{
+    if (!base->tokenizer) return WE_OK;
+    we_ids other = { 0 };
+    we_status st = text_ids(base, text, len, &other, err);
+    if (!st && (other.n != ids->n || memcmp(other.ids, ids->ids, ids->n * sizeof *ids->ids) != 0))
+        st = we_fail(err, WE_E_ARG,
+                     "%s and %s read the text as different tokens: only models with one vocabulary can be compared",
+                     model->path, base->path);
+    we_ids_deinit(&other);
+    return st;
+}
+
+we_status we_compare(we_model *model, we_model *base, const char *text, size_t len, int context,
+                     we_progress_fn progress, void *progress_user, we_comparison *result, we_error *err)
+{
+    const int most = WE_MIN(we_decoder_get_info(model->decoder)->context, we_decoder_get_info(base->decoder)->context);
+    we_ids ids = { 0 };
+    we_comparison r = { .size = sizeof r };
+    we_status st = text_ids(model, text, len, &ids, err);
+    if (!st) st = same_ids(model, base, &ids, text, len, err);
+    if (!st)
+        st = we_decoder_compare(model->decoder, base->decoder, ids.ids, ids.n, we_tok_bos_id(model->tokenizer->tok),
+                                context ? context : WE_MIN(PERPLEXITY_CONTEXT, most), progress, progress_user, &r, err);
     we_ids_deinit(&ids);
     if (!st) WE_GIVE_INFO(result, r);
     return st;

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * measure.c - speed and quality of a decoder on this machine: the bench's tests on random tokens, and perplexity. */
+ * measure.c - speed of a decoder on this machine: the bench's tests on random tokens. Quality is perplexity.c. */
 #include "runtime/seq_int.h"
-#include <assert.h>
-#include <math.h>
-
-/* ---- Bench ---- */
 
 typedef struct bench {
     we_decoder *decoder;
@@ -139,68 +135,4 @@ we_status we_decoder_bench(we_decoder *decoder, const we_bench_options *options,
     for (int i = 0; i < options->batch; i++) we_seq_close(b.seqs[i]);
     we_free(b.seqs);
     return st;
-}
-
-/* ---- Perplexity ---- */
-
-typedef struct scoring {
-    const int32_t *window; /* [context] */
-    size_t context, first_scored;
-    int vocab_size;
-    double nll;
-    uint64_t n;
-} scoring;
-
-static double log_softmax_at(const float *row, int n, int32_t id)
-{
-    float max = row[0];
-    double sum = 0;
-    for (int i = 1; i < n; i++) max = WE_MAX(max, row[i]);
-    for (int i = 0; i < n; i++) sum += exp((double)(row[i] - max));
-    return (double)(row[id] - max) - log(sum);
-}
-
-/* The logits of position i score token i + 1. */
-static bool score_rows(void *user, size_t first, size_t n, const float *rows)
-{
-    scoring *s = user;
-    for (size_t i = 0; i < n; i++) {
-        const size_t next = first + i + 1;
-        if (next < s->first_scored || next >= s->context) continue;
-        s->nll -= log_softmax_at(rows + i * (size_t)s->vocab_size, s->vocab_size, s->window[next]);
-        s->n++;
-    }
-    return true;
-}
-
-we_status we_decoder_perplexity(we_decoder *decoder, const int32_t *tokens, size_t n, int32_t bos, int context,
-                                we_progress_fn progress, void *user, we_perplexity_result *result, we_error *err)
-{
-    const we_decoder_info *info = we_decoder_get_info(decoder);
-    if (context < 4 || context > info->context)
-        return we_fail(err, WE_E_RANGE, "perplexity: a context of %d tokens is out of range: 4 to %d", context,
-                       info->context);
-    const size_t taken = (size_t)context - (bos >= 0); /* of the text by each window */
-    const size_t n_windows = n / taken;
-    if (n_windows == 0)
-        return we_fail(err, WE_E_RANGE, "perplexity: the text has %zu tokens, fewer than one window of %zu", n, taken);
-    int32_t *window = we_calloc((size_t)context, sizeof *window);
-    if (!window) return we_fail(err, WE_E_NOMEM, "no memory for a window of %d tokens", context);
-    we_seq *seq = NULL;
-    we_status st = we_seq_open(&seq, decoder, err);
-    scoring s = { window, (size_t)context, (size_t)context / 2, info->vocab_size, 0, 0 };
-    for (size_t i = 0; i < n_windows && !st; i++) {
-        if (bos >= 0) window[0] = bos;
-        memcpy(window + (bos >= 0), tokens + i * taken, taken * sizeof *window);
-        st = we_seq_eval(seq, window, (size_t)context, score_rows, &s, err);
-        if (!st && progress && !progress(user, i + 1, n_windows))
-            st = we_fail(err, WE_E_CANCELLED, "stopped by the caller");
-    }
-    we_seq_close(seq);
-    we_free(window);
-    if (st) return st;
-    result->perplexity = exp(s.nll / (double)s.n);
-    result->n_tokens = s.n;
-    result->context = context;
-    return WE_OK;
 }

@@ -56,4 +56,8 @@ we_status we_decoder_bench(we_decoder *decoder, const we_bench_options *options,
 we_status we_decoder_perplexity(we_decoder *decoder, const int32_t *tokens, size_t n, int32_t bos, int context,
                                 we_progress_fn progress, void *user, we_perplexity_result *result, we_error *err);
 
+/** See we_compare: the same windows through both decoders. */
+we_status we_decoder_compare(we_decoder *decoder, we_decoder *base, const int32_t *tokens, size_t n, int32_t bos,
+                             int context, we_progress_fn progress, void *user, we_comparison *result, we_error *err);
+
 #endif

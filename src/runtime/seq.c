@@ -47,6 +47,14 @@ void we_seq_reset(we_seq *s)
     s->tokens.n = 0;
 }
 
+void we_seq_restart(we_seq *s)
+{
+    if (s->info->rewinds && !s->snapshot)
+        s->tokens.n = 0; /* a token sees no position behind its own: what lies there is written before it is read */
+    else
+        we_seq_reset(s);
+}
+
 size_t we_seq_length(const we_seq *s) { return s->tokens.n; }
 
 uint64_t we_seq_kv_bytes(const we_seq *s)

@@ -25,6 +25,10 @@ we_status we_seq_feed(we_seq *seq, const int32_t *ids, size_t n, const we_sampli
  * to compute, since its logits are wanted. */
 we_status we_seq_rewind(we_seq *seq, const int32_t *tokens, size_t n, size_t *reused, we_error *err);
 
+/** Begin a new timeline that will be as long as the one before: the cache keeps its memory where its pages can be written
+ * again (no window dropped any). */
+void we_seq_restart(we_seq *seq);
+
 /** Keep a snapshot of the cache as it is now, where it could not be gone back to otherwise. */
 we_status we_seq_keep(we_seq *seq, we_error *err);
 

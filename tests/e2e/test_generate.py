@@ -6,7 +6,7 @@ import signal
 import struct
 import subprocess
 
-from support import ASSISTANT, END, FIRST_PIECE, HIDDEN, PROGRAM, TIMEOUT_S, VOCAB, EndToEnd, main
+from support import ASSISTANT, DEFAULT_MODEL, END, FIRST_PIECE, HIDDEN, PROGRAM, TIMEOUT_S, VOCAB, EndToEnd, main
 
 
 def read_npy(path):
@@ -300,11 +300,26 @@ class Measure(EndToEnd):
         path = self.write("text.txt", "the quick brown fox jumps over the lazy dog. " * 20)
         done = self.run_we("perplexity", "-m", model, "--file", path, "--context", "64", "--json")
         p = done.json()
-        self.assertEqual(set(p), {"perplexity", "tokens", "context"})
+        self.assertEqual(set(p), {"perplexity", "perplexity_error", "tokens", "context"})
         self.assertEqual(p["context"], 64)
         self.assertGreater(p["tokens"], 100)
         self.assertAlmostEqual(p["perplexity"] / VOCAB, 1.0, delta=0.01, msg="all tokens are equally likely after a byte")
         self.assertIn("perplexity", self.run_we("perplexity", "-m", model, "--file", path, "--context", "64").text)
+
+    def test_perplexity_beside_a_base(self):
+        model = self.scripted()
+        path = self.write("text.txt", "the quick brown fox jumps over the lazy dog. " * 20)
+        args = ("perplexity", "-m", model, "--file", path, "--context", "64", "--kl-base")
+        c = self.run_we(*args, "precise", "--json").json()
+        self.assertEqual(c["base"], "precise")
+        self.assertAlmostEqual(c["perplexity_ratio"], 1, delta=0.01)
+        self.assertLess(c["kld"]["mean"], 0.01)
+        self.assertLessEqual(c["kld"]["median"], c["kld"]["max"])
+        self.assertLessEqual(c["top1_agreement"], 1)
+        self.assertEqual(set(c["kld"]), {"mean", "error", "median", "p90", "p95", "p99", "p99_9", "max"})
+        self.assertIn("KL divergence", self.run_we(*args, model).text)
+        self.fails(*args, "no-such-model", says="no-such-model")
+        self.fails(*args, DEFAULT_MODEL, says="different tokens")
 
     def test_perplexity_of_too_little(self):
         self.fails("perplexity", "-m", self.scripted(), "--file", self.write("t.txt", "short"), says="")

@@ -3,6 +3,7 @@
  * cache; sliding windows go back by snapshot or compute again; limits and cancelling. */
 #include "runtime/runtime.h"
 #include "support.h"
+#include <math.h>
 #include <stdio.h>
 
 typedef struct bed {
@@ -184,5 +185,149 @@ TEST(runtime_cancelling_stops_between_pieces)
     assert_int_equal(r.finish, WE_FINISH_CANCELLED);
     assert_int_equal(r.n_tokens, 0);
     we_result_deinit(&r);
+    close_bed(&b);
+}
+
+/* ---- Perplexity ---- */
+
+#define CONTEXT 40
+#define VOCAB 259
+
+typedef struct all_rows {
+    float rows[CONTEXT][VOCAB];
+} all_rows;
+
+static bool keep_all(void *user, size_t first, size_t n, const float *rows)
+{
+    memcpy(((all_rows *)user)->rows[first], rows, n * VOCAB * sizeof(float));
+    return true;
+}
+
+static void log_softmax(const float *row, double *out)
+{
+    double sum = 0;
+    for (int i = 0; i < VOCAB; i++) sum += exp((double)row[i]);
+    for (int i = 0; i < VOCAB; i++) out[i] = (double)row[i] - log(sum);
+}
+
+/* What the definitions say, from the logits of both models over the windows. */
+static we_comparison compare_plainly(const bed *model, const bed *base, const int32_t *tokens, size_t n)
+{
+    all_rows *q = we_calloc(1, sizeof *q), *b = we_calloc(1, sizeof *b);
+    assert_true(q && b);
+    we_comparison c = { 0 };
+    double nll = 0, base_nll = 0, squares = 0;
+    for (size_t at = 0; at + CONTEXT <= n; at += CONTEXT) {
+        we_error err;
+        CHECK_OK(we_seq_eval(model->seq, tokens + at, CONTEXT, keep_all, q, &err), &err);
+        CHECK_OK(we_seq_eval(base->seq, tokens + at, CONTEXT, keep_all, b, &err), &err);
+        for (int i = CONTEXT / 2 - 1; i + 1 < CONTEXT; i++) {
+            const int32_t next = tokens[at + (size_t)i + 1];
+            double lq[VOCAB], lb[VOCAB], kld = 0;
+            int top_q = 0, top_b = 0;
+            log_softmax(q->rows[i], lq);
+            log_softmax(b->rows[i], lb);
+            for (int k = 0; k < VOCAB; k++) {
+                kld += exp(lb[k]) * (lb[k] - lq[k]);
+                if (lq[k] > lq[top_q]) top_q = k;
+                if (lb[k] > lb[top_b]) top_b = k;
+            }
+            nll -= lq[next];
+            base_nll -= lb[next];
+            squares += pow(exp(lq[next]) - exp(lb[next]), 2);
+            c.kld_mean += kld;
+            c.kld_max = fmax(c.kld_max, kld);
+            c.top1_agreement += top_q == top_b;
+            c.n_tokens++;
+        }
+    }
+    const double m = (double)c.n_tokens;
+    c.perplexity = exp(nll / m);
+    c.base_perplexity = exp(base_nll / m);
+    c.perplexity_ratio = exp((nll - base_nll) / m);
+    c.kld_mean /= m;
+    c.top1_agreement /= m;
+    c.probability_rms = sqrt(squares / m);
+    we_free(q);
+    we_free(b);
+    return c;
+}
+
+static void check_near(double got, double want, double relative)
+{
+    if (!(fabs(got - want) <= relative * fabs(want) + 1e-9)) fail_msg("%.9g, expected %.9g", got, want);
+}
+
+TEST(runtime_perplexity_and_divergence_are_what_the_definitions_say)
+{
+    bed model = open_bed("llama_q3_g64", 64), base = open_bed("llama_f32", 64);
+    int32_t tokens[3 * CONTEXT + 7]; /* what is less than a window is left out */
+    we_error err;
+    we_comparison got = { 0 };
+    we_perplexity_result alone = { 0 };
+    make_tokens(tokens, WE_COUNT(tokens), 9);
+    assert_int_equal(we_decoder_get_info(model.decoder)->vocab_size, VOCAB);
+    const we_comparison want = compare_plainly(&model, &base, tokens, WE_COUNT(tokens));
+    CHECK_OK(
+        we_decoder_compare(model.decoder, base.decoder, tokens, WE_COUNT(tokens), -1, CONTEXT, NULL, NULL, &got, &err),
+        &err);
+    assert_int_equal(got.n_tokens, 3 * CONTEXT / 2);
+    assert_int_equal(want.n_tokens, got.n_tokens);
+    check_near(got.perplexity, want.perplexity, 1e-6);
+    check_near(got.base_perplexity, want.base_perplexity, 1e-6);
+    check_near(got.perplexity_ratio, want.perplexity_ratio, 1e-6);
+    check_near(got.kld_mean, want.kld_mean, 1e-5);
+    check_near(got.kld_max, want.kld_max, 1e-5);
+    check_near(got.probability_rms, want.probability_rms, 1e-5);
+    check_near(got.top1_agreement, want.top1_agreement, 1e-9);
+    assert_true(got.kld_median <= got.kld_p90 && got.kld_p90 <= got.kld_p95 && got.kld_p95 <= got.kld_p99);
+    assert_true(got.kld_p99 <= got.kld_p999 && got.kld_p999 <= got.kld_max && got.kld_error > 0);
+
+    CHECK_OK(we_decoder_perplexity(model.decoder, tokens, WE_COUNT(tokens), -1, CONTEXT, NULL, NULL, &alone, &err),
+             &err);
+    check_near(alone.perplexity, got.perplexity, 1e-12);
+    check_near(alone.error, got.perplexity_error, 1e-12);
+    close_bed(&model);
+    close_bed(&base);
+}
+
+TEST(runtime_a_model_does_not_differ_from_itself_and_windows_do_not_see_each_other)
+{
+    static const char *const names[] = { "llama_f32",
+                                         "llama_sliding_long" }; /* a cache that is kept, one that is not */
+    for (size_t i = 0; i < WE_COUNT(names); i++) {
+        bed b = open_bed(names[i], 300);
+        int32_t tokens[600];
+        we_error err;
+        we_comparison c = { 0 };
+        make_tokens(tokens, 300, 10);
+        memcpy(tokens + 300, tokens, 300 * sizeof *tokens);
+        CHECK_OK(we_decoder_compare(b.decoder, b.decoder, tokens, 600, -1, 300, NULL, NULL, &c, &err), &err);
+        assert_true(c.kld_max == 0 && c.probability_rms == 0 && c.top1_agreement == 1 && c.perplexity_ratio == 1);
+        we_perplexity_result once = { 0 };
+        CHECK_OK(we_decoder_perplexity(b.decoder, tokens, 300, -1, 300, NULL, NULL, &once, &err), &err);
+        check_near(c.perplexity, once.perplexity, 1e-12); /* the same window twice */
+        close_bed(&b);
+    }
+}
+
+TEST(runtime_perplexity_refuses_what_it_cannot_read)
+{
+    bed b = open_bed("llama_f32", 64);
+    int32_t tokens[64];
+    we_error err;
+    we_comparison c = { 0 };
+    make_tokens(tokens, WE_COUNT(tokens), 11);
+    CHECK_STATUS(we_decoder_compare(b.decoder, b.decoder, tokens, 31, -1, 32, NULL, NULL, &c, &err), WE_E_RANGE, &err);
+    EXPECT_MESSAGE(&err, "the text has 31 tokens, fewer than one window of 32");
+    CHECK_STATUS(we_decoder_compare(b.decoder, b.decoder, tokens, 64, -1, 65, NULL, NULL, &c, &err), WE_E_RANGE, &err);
+    EXPECT_MESSAGE(&err, "4 to 64");
+    tokens[5] = VOCAB;
+    CHECK_STATUS(we_decoder_compare(b.decoder, b.decoder, tokens, 64, -1, 32, NULL, NULL, &c, &err), WE_E_RANGE, &err);
+    EXPECT_MESSAGE(&err, "token id 259");
+    tokens[5] = 1;
+    we_status st = WE_E_NOMEM;
+    EACH_ALLOCATION_FAILING(st == WE_OK)
+    st = we_decoder_compare(b.decoder, b.decoder, tokens, 64, -1, 32, NULL, NULL, &c, &err);
     close_bed(&b);
 }
