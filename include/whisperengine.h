@@ -249,9 +249,10 @@ typedef struct we_conversation {
 #define WE_CONVERSATION_INIT { sizeof(we_conversation), NULL, 0, NULL, NULL, NULL, false, NULL, NULL, false, NULL }
 /* clang-format on */
 
-/** Render a conversation with the folder's chat template, as transformers' apply_chat_template does.
+/** Render a conversation with the folder's chat template, as transformers' apply_chat_template does. A folder without one gets
+ * the format of the family that its special tokens, model_type or name point to, or a plain one (told in the log, level info).
  * text, len: out, the prompt; free `*text` with we_free.
- * Errors : WE_E_TEMPLATE (the template's own message, its line), WE_E_NOT_FOUND (no template), WE_E_ARG (JSON that is none),
+ * Errors : WE_E_TEMPLATE (the template's own message, its line), WE_E_ARG (JSON that is none),
  *          WE_E_FORMAT (a message that is not UTF-8), WE_E_NOMEM.
  * Threads: any, at once. Since: 0.1 */
 WE_API we_status we_template_render(const we_tokenizer *tokenizer, const we_conversation *conversation, char **text,
@@ -302,6 +303,9 @@ typedef struct we_model_info {
     uint64_t scratch_bytes;
     double load_s;
     bool has_tokenizer, has_chat_template;
+    const char
+        *chat_format; /* without a chat template: the known family whose format a chat takes ("ChatML", "Llama 2", ...,
+                                or "plain"); static; else NULL */
 } we_model_info;
 
 /** Load a model folder: config.json, model*.safetensors or weights.npz, tokenizer files if there are any.

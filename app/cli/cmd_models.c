@@ -43,6 +43,7 @@ static int info_json(const model_facts *f)
     for (size_t k = 0; k < WE_COUNT(numbers); k++) cli_json_i64(&json, numbers[k].key, numbers[k].value);
     cli_json_bool(&json, "tokenizer", i->has_tokenizer);
     cli_json_bool(&json, "chat_template", i->has_chat_template);
+    if (i->chat_format) cli_json_text(&json, "chat_format", i->chat_format);
     we_json_end_object(&json.w);
     return cli_json_end(&json);
 }
@@ -79,7 +80,10 @@ static void info_table(const model_facts *f)
     info_row("per token", "%s of weights read, %s of KV cache", we_format_bytes(read, i->weight_bytes_read_per_token),
              we_format_bytes(each, i->kv_bytes_per_token));
     info_row("tokenizer", "%s", i->has_tokenizer ? "yes" : "no");
-    info_row("chat template", "%s", i->has_chat_template ? "yes" : "no");
+    if (i->chat_format)
+        info_row("chat template", "no; chats take the %s format", i->chat_format);
+    else
+        info_row("chat template", "%s", i->has_chat_template ? "yes" : "no");
 }
 
 static int run_info(const cli_options *given)

@@ -16,6 +16,8 @@ struct we_tokenizer {
     we_tok *tok;
     we_template *templates[2]; /* "default", "tool_use"; NULL where there is none or it does not parse */
     we_error template_errors[2];
+    const we_family *family; /* whose format templates[0] is, where the folder has no template; else NULL */
+    we_ids eos;              /* end-of-turn ids: the folder's and the family's */
 };
 
 struct we_model {
@@ -56,6 +58,9 @@ struct we_session {
 
 /** The tokenizer of a model folder, *out NULL where it has none. */
 we_status we_tokenizer_open_optional(we_tokenizer **out, const char *path, we_error *err);
+
+/** A text of the folder's config.json; NULL where that is not to be had. Free with we_free. */
+char *we_config_text(const char *dir, const char *key);
 
 /** Mark the session as running and clear its cancel flag; WE_E_BUSY where it runs already. */
 we_status we_session_begin(we_session *session, we_error *err);

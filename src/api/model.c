@@ -170,7 +170,8 @@ static we_model_info info_of(const we_decoder_info *d, const we_tokenizer *token
         .kv_bytes_at_context = d->kv_bytes_at_context,
         .scratch_bytes = d->scratch_bytes,
         .has_tokenizer = tokenizer != NULL,
-        .has_chat_template = tokenizer && (tokenizer->templates[0] || tokenizer->template_errors[0].status),
+        .has_chat_template = tokenizer && !tokenizer->family,
+        .chat_format = tokenizer && tokenizer->family ? tokenizer->family->name : NULL,
     };
 }
 
@@ -228,24 +229,6 @@ we_status we_model_inspect(const char *path, const we_model_options *opt, we_mod
 
 we_status we_model_find(const char *name, char **path, we_error *err) { return we_hub_find(name, path, err); }
 
-/* model_type of a folder's config.json, "" where it cannot be read; we_free. */
-static char *read_model_type(const char *dir)
-{
-    char *path = we_path_join(dir, "config.json"), *text = NULL, *type = NULL;
-    size_t len;
-    const we_json *root;
-    we_arena arena = { 0 };
-    we_str name;
-    if (path && !we_file_read(path, 64 << 20, &text, &len, NULL) &&
-        !we_json_parse(&arena, (we_str){ text, len }, &root, NULL) &&
-        we_json_str(we_json_get(root, "model_type"), &name))
-        type = we_strndup(name.ptr, name.len);
-    we_arena_deinit(&arena);
-    we_free(text);
-    we_free(path);
-    return type ? type : we_strdup("");
-}
-
 typedef struct folder_size {
     const char *dir;
     uint64_t bytes;
@@ -274,8 +257,8 @@ static bool list_model(void *user, const we_hub_entry *e)
     we_error why = { 0 };
     we_decoder *decoder = NULL;
     we_dir_each(e->path, add_file, &size, NULL);
-    char *type = read_model_type(e->path);
-    if (!type) {
+    char *type = we_config_text(e->path, "model_type");
+    if (!type && !(type = we_strdup(""))) {
         l->out_of_memory = true;
         return false;
     }

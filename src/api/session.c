@@ -89,7 +89,8 @@ we_status we_session_do_generate(we_session *s, const int32_t *tokens, size_t n,
     };
     if (s->model->tokenizer) {
         g.tok = s->model->tokenizer->tok;
-        g.eos = we_tok_eos_ids(g.tok, &g.n_eos);
+        g.eos = s->model->tokenizer->eos.ids;
+        g.n_eos = s->model->tokenizer->eos.n;
     }
     we_str *stop = we_calloc(o.n_stop, sizeof *stop);
     if (!stop) return we_fail(err, WE_E_NOMEM, "no memory for %zu stop texts", o.n_stop);
@@ -158,7 +159,18 @@ we_status we_session_do_chat(we_session *s, const we_conversation *conversation,
     we_ids prompt = { 0 };
     we_status st = prompt_tokens(t, &c, &prompt, err);
     const size_t mark = st || we_decoder_get_info(s->model->decoder)->rewinds ? 0 : end_of_user_turn(t, &c, &prompt);
-    if (!st) st = we_session_do_generate(s, prompt.ids, prompt.n, mark, opt, result, err);
+    we_generate_options o = WE_GENERATE_OPTIONS_INIT;
+    WE_TAKE_OPTIONS(o, opt);
+    const char **stop = NULL;
+    if (!st && t->family &&
+        t->family->stop) { /* a format without tokens of its own ends where the user's next turn begins */
+        if (!(stop = we_calloc(o.n_stop + 1, sizeof *stop))) st = we_fail(err, WE_E_NOMEM, "no memory for stop texts");
+        for (size_t i = 0; stop && i < o.n_stop; i++) stop[i] = o.stop[i];
+        if (stop) stop[o.n_stop++] = t->family->stop;
+        o.stop = stop;
+    }
+    if (!st) st = we_session_do_generate(s, prompt.ids, prompt.n, mark, &o, result, err);
+    we_free(stop);
     we_ids_deinit(&prompt);
     return st;
 }

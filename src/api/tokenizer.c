@@ -4,19 +4,98 @@
 
 static const char *const template_names[] = { "default", "tool_use" };
 
+/* ---- Families: folders without a chat template ---- */
+
+char *we_config_text(const char *dir, const char *key)
+{
+    char *path = we_path_join(dir, "config.json"), *text = NULL, *found = NULL;
+    size_t len;
+    const we_json *root;
+    we_arena arena = { 0 };
+    we_str value;
+    if (path && we_path_exists(path) && !we_file_read(path, 64 << 20, &text, &len, NULL) &&
+        !we_json_parse(&arena, (we_str){ text, len }, &root, NULL) && we_json_str(we_json_get(root, key), &value))
+        found = we_strndup(value.ptr, value.len);
+    we_arena_deinit(&arena);
+    we_free(text);
+    we_free(path);
+    return found;
+}
+
+static bool has_token(const void *user, we_str token) { return we_tok_id(user, token) >= 0; }
+
+/* The folder's own name and the one it was made from: "vicuna-7b-4bit lmsys/vicuna-7b-v1.5". */
+static char *names_of(const char *path)
+{
+    we_buf names = { 0 };
+    char *origin = we_config_text(path, "_name_or_path");
+    size_t end = strlen(path), start;
+    while (end && path[end - 1] == '/') end--;
+    for (start = end; start && path[start - 1] != '/'; start--) {
+    }
+    we_buf_append(&names, path + start, end - start);
+    if (origin) we_buf_printf(&names, " %s", origin);
+    we_free(origin);
+    char *text = we_buf_take(&names, NULL);
+    we_buf_deinit(&names);
+    return text;
+}
+
+static we_status add_eos(we_ids *ids, int32_t id, we_error *err)
+{
+    for (size_t i = 0; i < ids->n; i++)
+        if (ids->ids[i] == id) return WE_OK;
+    return we_ids_push(ids, id, err);
+}
+
+static we_status take_family(we_tokenizer *t, const char *path, we_error *err)
+{
+    char *type = we_config_text(path, "model_type"), *names = names_of(path), why[WE_FAMILY_WHY];
+    const we_family_facts facts = { has_token, t->tok, we_str_from(type), we_str_from(names) };
+    we_status st = names ? WE_OK : we_fail(err, WE_E_NOMEM, "%s: no memory for its name", path);
+    if (!st) {
+        t->family = we_family_find(&facts, why);
+        we_log(template, INFO, "%s has no chat template; chats are written in the %s format: %s", path, t->family->name,
+               why);
+        st = we_family_template(t->family, &t->templates[0], err);
+    }
+    const char *tokens = !st && t->family->end_of_turn ? t->family->end_of_turn : "";
+    while (!st && *tokens) {
+        const we_str token = { tokens, strcspn(tokens, " ") };
+        const int32_t id = we_tok_id(t->tok, token);
+        if (id >= 0) st = add_eos(&t->eos, id, err);
+        tokens += token.len + strspn(tokens + token.len, " ");
+    }
+    we_free(names);
+    we_free(type);
+    return st;
+}
+
+/* ---- Opening ---- */
+
+static we_status take_templates(we_tokenizer *t, const char *path, we_error *err)
+{
+    /* A broken template must not keep anyone from tokenizing: its error is told when it is used. */
+    for (size_t i = 0; i < WE_COUNT(template_names); i++) {
+        we_str source;
+        if (!we_tok_chat_template(t->tok, template_names[i], &source)) continue;
+        if (we_template_parse(&t->templates[i], source, &t->template_errors[i]) == WE_E_NOMEM)
+            return we_fail(err, WE_E_NOMEM, "%s: no memory for the chat template", path);
+    }
+    const bool has_one = t->templates[0] || t->template_errors[0].status;
+    return has_one ? WE_OK : take_family(t, path, err);
+}
+
 we_status we_tokenizer_open(we_tokenizer **out, const char *path, we_error *err)
 {
     *out = NULL;
     we_tokenizer *t = we_calloc(1, sizeof *t);
     if (!t) return we_fail(err, WE_E_NOMEM, "%s: no memory for the tokenizer", path);
     we_status st = we_tok_open(&t->tok, path, err);
-    /* A broken template must not keep anyone from tokenizing: its error is told when it is used. */
-    for (size_t i = 0; i < WE_COUNT(template_names) && !st; i++) {
-        we_str source;
-        if (!we_tok_chat_template(t->tok, template_names[i], &source)) continue;
-        if (we_template_parse(&t->templates[i], source, &t->template_errors[i]) == WE_E_NOMEM)
-            st = we_fail(err, WE_E_NOMEM, "%s: no memory for the chat template", path);
-    }
+    size_t n = 0;
+    const int32_t *eos = st ? NULL : we_tok_eos_ids(t->tok, &n);
+    for (size_t i = 0; i < n && !st; i++) st = we_ids_push(&t->eos, eos[i], err);
+    if (!st) st = take_templates(t, path, err);
     if (st) {
         we_tokenizer_close(t);
         return st;
@@ -29,6 +108,7 @@ void we_tokenizer_close(we_tokenizer *t)
 {
     if (!t) return;
     for (size_t i = 0; i < WE_COUNT(t->templates); i++) we_template_free(t->templates[i]);
+    we_ids_deinit(&t->eos);
     we_tok_close(t->tok);
     we_free(t);
 }
@@ -148,7 +228,15 @@ static we_status messages_json(const we_conversation *c, we_buf *out, we_error *
 static size_t special_tokens(const we_tokenizer *t, we_chat_special *out, size_t capacity)
 {
     size_t n = 0;
+    we_str content;
     while (n < capacity && we_tok_special_at(t->tok, n, &out[n].role, &out[n].content)) n++;
+    /* A family's format asks for these two; where the configuration is silent, the tokenizer and the model know them. */
+    if (t->family && n < capacity && !we_tok_special(t->tok, "bos_token", &content) &&
+        we_tok_token(t->tok, we_tok_bos_id(t->tok), &content))
+        out[n++] = (we_chat_special){ WE_STR("bos_token"), content };
+    if (t->family && n < capacity && !we_tok_special(t->tok, "eos_token", &content) && t->eos.n &&
+        we_tok_token(t->tok, t->eos.ids[0], &content))
+        out[n++] = (we_chat_special){ WE_STR("eos_token"), content };
     return n;
 }
 
@@ -176,15 +264,8 @@ static we_status render(const we_tokenizer *t, const we_conversation *c, we_aren
     if (st) return st;
 
     const size_t which = input.tools && t->templates[1] ? 1 : 0;
-    if (!t->templates[which]) {
-        if (t->template_errors[which].status)
-            return we_fail(err, t->template_errors[which].status, "chat template: %s",
-                           t->template_errors[which].message);
-        return we_fail(
-            err, WE_E_NOT_FOUND,
-            "this model has no chat template (tokenizer_config.json's chat_template or chat_template.jinja): use an -instruct or -chat "
-            "version, or `generate` for raw completion");
-    }
+    if (!t->templates[which])
+        return we_fail(err, t->template_errors[which].status, "chat template: %s", t->template_errors[which].message);
     we_chat_special special[32];
     return we_chat_render(t->templates[which], &input, special, special_tokens(t, special, WE_COUNT(special)), c->date,
                           out, err);

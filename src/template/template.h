@@ -52,4 +52,39 @@ typedef struct we_chat_special {
 we_status we_chat_render(const we_template *t, const we_chat_input *input, const we_chat_special *special,
                          size_t n_special, const char *date, we_buf *out, we_error *err);
 
+/* ---- families.c: models that come without a template ---- */
+
+typedef enum we_family_trim { /* white space around what was said goes: */
+                              WE_TRIM_NONE,
+                              WE_TRIM_TURNS,  /* of users and the assistant */
+                              WE_TRIM_JOINED, /* the same, a system message in the user's turn counted to it */
+                              WE_TRIM_ALL
+} we_family_trim;
+
+typedef struct we_family { /* a chat format: [0] stands before, [1] behind what was said; NULL is nothing */
+    const char *name;
+    const char *begin, *system[2], *user[2], *assistant[2];
+    const char *prompt;  /* the head of the answer */
+    bool system_in_user; /* there is no system turn: it stands in the next user turn */
+    we_family_trim trim;
+    const char *end_of_turn; /* tokens that end an answer, separated by blanks; besides the model's EOS */
+    const char *stop;        /* a text that does, or NULL */
+} we_family;
+
+typedef struct we_family_facts { /* what is known of a model */
+    bool (*has_token)(const void *user, we_str token);
+    const void *user;
+    we_str model_type, name; /* may be empty */
+} we_family_facts;
+
+#define WE_FAMILY_WHY 256
+/** The family that a model belongs to by these facts; the plain format where none is known.
+ * why    : out, the reason for people: "the vocabulary has <|im_start|> <|im_end|>".
+ * Returns: static, never NULL. */
+const we_family *we_family_find(const we_family_facts *facts, char why[WE_FAMILY_WHY]);
+const we_family *we_family_at(size_t index); /* all of them, the plain one last; NULL at the end */
+
+/** The family's chat template. Errors: WE_E_NOMEM. */
+we_status we_family_template(const we_family *family, we_template **out, we_error *err);
+
 #endif

@@ -150,11 +150,11 @@ VOCAB = HIDDEN = 320  # ten heads of 32
 
 class ScriptedModel:
     def __init__(self, pieces=("Hello", ", ", "wor", "ld!"), loop=False, template=TEMPLATE, tokenizer=True, config=None,
-                 generation_config=None, context=4096):
+                 generation_config=None, context=4096, begin=ASSISTANT):
         self.pieces = [p.encode("utf-8") if isinstance(p, str) else p for p in pieces]
         assert FIRST_PIECE + len(self.pieces) <= VOCAB and self.pieces
         self.loop, self.template, self.tokenizer = loop, template, tokenizer
-        self.generation_config = generation_config
+        self.generation_config, self.begin = generation_config, begin
         self.config = {
             "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": HIDDEN, "intermediate_size": 32,
             "num_hidden_layers": 1, "num_attention_heads": 10, "num_key_value_heads": 1, "head_dim": 32,
@@ -174,7 +174,7 @@ class ScriptedModel:
         embed, head = [0.0] * (VOCAB * HIDDEN), [0.0] * (VOCAB * HIDDEN)
         for t in range(VOCAB):
             embed[t * HIDDEN + t] = 1.0
-        chain = [ASSISTANT, *self.ids()]
+        chain = [self.begin, *self.ids()]
         chain.append(FIRST_PIECE if self.loop else END)
         for last, following in zip(chain, chain[1:]):
             head[following * HIDDEN + last] = 4.0  # times sqrt(HIDDEN) from the norm: a logit of 71 over all others

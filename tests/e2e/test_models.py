@@ -293,10 +293,7 @@ class BadFolders(EndToEnd):
         model = self.scripted("raises", template="{{ raise_exception('roles must alternate') }}")
         self.fails("run", "-m", model, "hi", says="roles must alternate")
 
-    def test_no_template_and_no_tokenizer(self):
-        model = self.scripted("plain", template=None)
-        self.fails("run", "-m", model, "hi", says="template")
-        self.fails("chat", "-m", model, stdin="hi\n", says=["template", "generate"])
+    def test_no_tokenizer(self):
         self.fails("chat", "-m", self.scripted("bare", tokenizer=False), stdin="hi\n", says=["tokenizer", "generate"])
 
     def test_a_context_beyond_the_model(self):

@@ -146,6 +146,32 @@ class Template(TextTest):
         self.assertEqual(self.run_we("template", "-m", model, "--jsonl", stdin=json.dumps({"messages": self.MESSAGES}) + "\n").out, b'{"text":""}\n')
         self.fails("template", "-m", model, "--messages", messages, "--documents", self.write("x.json", "[1]"), says="documents")
 
+    def test_models_without_a_template(self):
+        model = self.scripted("bare", template=None)
+        messages = self.write("m.json", json.dumps(self.MESSAGES + [{"role": "assistant", "content": "x"}]))
+        done = self.run_we("template", "-m", model, "--messages", messages, "--no-generation-prompt", "-v")
+        self.assertEqual(done.text, "<|system|>\ns<|end|>\n<|user|>\nh\u00e9\nllo<|end|>\n<|assistant|>\nx<|end|>\n")
+        for word in ("no chat template", "Phi-3", "<|user|> <|assistant|> <|end|>"):
+            self.assertIn(word, done.notes)
+        self.assertEqual(self.run_we("template", "-m", model, "--messages", messages).notes, "", "told in verbose mode only")
+        self.assertEqual(self.run_we("info", model, "--json").json()["chat_format"], "Phi-3")
+        done = self.run_we("template", "-m", model, "--messages", messages, "--continue-final-message")
+        self.assertTrue(done.text.endswith("<|assistant|>\nx"), str(done))
+
+    def test_models_of_no_known_family(self):
+        model = self.scripted("bare", template=None, pieces=["Hello", "\nUser", ":x"], begin=ord(":"), loop=True)
+        path = os.path.join(model, "tokenizer.json")
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text.replace("<|user|>", "<u>").replace("<|assistant|>", "<a>"))
+        messages = self.write("m.json", json.dumps(self.MESSAGES))
+        done = self.run_we("template", "-m", model, "--messages", messages, "-v")
+        self.assertEqual(done.text, "s\n\nUser: h\u00e9\nllo\nAssistant:")
+        self.assertIn("plain", done.notes)
+        done = self.run_we("run", "-m", model, "--max-tokens", "40", "Hi")
+        self.assertEqual(done.text.strip(), "Hello", f"the answer ends where the user's next turn begins{done}")
+
     def test_any_template(self):
         template = self.write("t.jinja", "{% for x in xs %}{{ x }};{% endfor %}\n")
         context = self.write("c.json", '{"xs": [1, 1.0, "\u00e9", null]}')
