@@ -68,7 +68,7 @@ static we_status check_fit(const we_model *m, we_error *err)
             continue;
         return we_fail(
             err, WE_E_FORMAT,
-            "%s: tokenizer.json does not fit the model: its token \"%.*s\" has the id %zu, but config.json's vocab_size is %d; the files "
+            "%s: the tokenizer does not fit the model: its token \"%.*s\" has the id %zu, but config.json's vocab_size is %d; the files "
             "come from different models",
             m->path, (int)WE_MIN(content.len, 40), content.ptr, id, vocab_size);
     }

@@ -115,12 +115,8 @@ void we_tokenizer_close(we_tokenizer *t)
 
 we_status we_tokenizer_open_optional(we_tokenizer **out, const char *path, we_error *err)
 {
-    char *file = we_path_join(path, "tokenizer.json");
-    if (!file) return we_fail(err, WE_E_NOMEM, "%s: no memory", path);
-    const bool there = we_path_exists(file);
-    we_free(file);
     *out = NULL;
-    return there ? we_tokenizer_open(out, path, err) : WE_OK;
+    return we_tok_has_vocab(path) ? we_tokenizer_open(out, path, err) : WE_OK;
 }
 
 we_status we_tokenize(const we_tokenizer *t, const char *text, size_t len, bool special, int32_t **ids, size_t *n,

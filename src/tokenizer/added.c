@@ -52,6 +52,23 @@ static we_added *find_content(we_added_list *list, const we_vocab *seen, we_str 
     return index < 0 ? NULL : &list->tokens[index];
 }
 
+/* The list is complete: make its tokens ready to be found. */
+static we_status index_tokens(we_added_list *list, const we_vocab *seen, we_error *err)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        we_added *added = &list->tokens[i];
+        const we_added *named = find_content(list, seen, added->form);
+        added->skipped = named && named->special;
+        bool *any = added->normalized ? &list->any_normal : &list->any_raw;
+        if (added->form.len == 0) /* the normalizer leaves nothing of it: never found */
+            continue;
+        *any = true;
+        if (!we_trie_add(added->normalized ? &list->normal : &list->raw, added->form, (int32_t)i))
+            return we_fail(err, WE_E_NOMEM, "no memory for added tokens");
+    }
+    return WE_OK;
+}
+
 we_status we_tok_parse_added(we_tok *tok, const we_json *json, we_error *err)
 {
     we_added_list *list = &tok->added;
@@ -84,18 +101,47 @@ we_status we_tok_parse_added(we_tok *tok, const we_json *json, we_error *err)
         else
             list->tokens[list->n++] = added;
     }
-    for (size_t i = 0; i < list->n && !st; i++) {
-        we_added *added = &list->tokens[i];
-        const we_added *named = find_content(list, &seen, added->form);
-        added->skipped = named && named->special;
-        bool *any = added->normalized ? &list->any_normal : &list->any_raw;
-        if (added->form.len == 0) /* the normalizer leaves nothing of it: never found */
-            continue;
-        *any = true;
-        if (!we_trie_add(added->normalized ? &list->normal : &list->raw, added->form, (int32_t)i))
-            st = we_fail(err, WE_E_NOMEM, "no memory for added tokens");
-    }
+    if (!st) st = index_tokens(list, &seen, err);
     we_vocab_deinit(&seen);
+    return st;
+}
+
+we_status we_added_push(we_tok *tok, we_added_new *list, const we_added *added, we_error *err)
+{
+    we_added copy = *added;
+    we_status st = we_tok_copy(tok, added->content, &copy.content, err);
+    if (st) return st;
+    copy.form = copy.content;
+    int32_t before = we_vocab_find(&list->seen, copy.content);
+    if (before >= 0) {
+        list->tokens[before] = copy;
+        return WE_OK;
+    }
+    if (list->n == list->capacity) {
+        size_t capacity = list->capacity ? list->capacity * 2 : 64;
+        we_added *grown = we_realloc_array(list->tokens, capacity, sizeof(*grown));
+        if (!grown) return we_fail(err, WE_E_NOMEM, "no memory for added tokens");
+        list->tokens = grown;
+        list->capacity = capacity;
+    }
+    if (!we_vocab_add(&list->seen, copy.content, (int32_t)list->n))
+        return we_fail(err, WE_E_NOMEM, "no memory for added tokens");
+    list->tokens[list->n++] = copy;
+    return WE_OK;
+}
+
+we_status we_added_take(we_tok *tok, we_added_new *from, we_status st, we_error *err)
+{
+    we_added_list *list = &tok->added;
+    if (!st && !(list->tokens = we_arena_calloc(&tok->arena, from->n, sizeof(*list->tokens))))
+        st = we_fail(err, WE_E_NOMEM, "no memory for added tokens");
+    if (!st) {
+        if (from->n) memcpy(list->tokens, from->tokens, from->n * sizeof(*list->tokens));
+        list->n = from->n;
+        st = index_tokens(list, &from->seen, err);
+    }
+    we_free(from->tokens);
+    we_vocab_deinit(&from->seen);
     return st;
 }
 

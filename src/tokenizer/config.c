@@ -80,6 +80,17 @@ static we_status take_roles(we_tok *tok, const we_json *object, we_error *err)
     return WE_OK;
 }
 
+we_status we_tok_add_role(we_tok *tok, const char *role, we_str content, we_error *err)
+{
+    if (find_role(tok, we_str_from(role))) return WE_OK;
+    struct we_tok_role *roles = we_arena_calloc(&tok->arena, tok->n_roles + 1, sizeof(*roles));
+    if (!roles) return we_fail(err, WE_E_NOMEM, "no memory for special tokens");
+    if (tok->n_roles) memcpy(roles, tok->roles, tok->n_roles * sizeof(*roles));
+    roles[tok->n_roles++] = (struct we_tok_role){ we_str_from(role), content };
+    tok->roles = roles;
+    return WE_OK;
+}
+
 bool we_tok_special(const we_tok *tok, const char *role, we_str *content)
 {
     const struct we_tok_role *found = find_role(tok, we_str_from(role));

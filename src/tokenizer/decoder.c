@@ -567,6 +567,7 @@ we_status we_decode_feed(we_decode *d, int32_t id, bool skip_special, we_buf *ou
     d->out = out;
     d->err = err;
     if (!token_text(d->tok, id, skip_special, &text)) return WE_OK;
+    if (d->tok->spm) return we_spm_decode(d, id, text);
     if (!d->tok->has_decoder && d->stages[0].index++) /* tokens with spaces between them */
         we_buf_append_char(out, ' ');
     return pass(d, (size_t)-1, text, true, true);
@@ -577,6 +578,7 @@ we_status we_decode_flush(we_decode *d, we_buf *out, we_error *err)
     we_status st = WE_OK;
     d->out = out;
     d->err = err;
+    if (d->tok->spm) return we_spm_decode_end(d);
     for (size_t i = 0; i < d->tok->decoders.n && !st; i++) {
         const decoder_kind *kind = part_of(d, i)->kind;
         if (kind->flush) st = kind->flush(d, i);

@@ -26,12 +26,10 @@ struct we_bpe {
     int32_t ascii[128];    /* the token of that character; -1: none */
     int32_t fallback[256]; /* "<0x00>" ... */
     int32_t min_fallback, max_fallback;
-    uint64_t *pairs; /* bits by pair_hash: characters that stand together in some token; NULL: pieces are never cut */
+    uint64_t *pairs; /* characters that stand together in some token (pairs.c); NULL: pieces are never cut */
     bool borrowed;   /* merges and pairs are a compiled form's */
 };
 
-#define PAIR_BITS 22
-#define N_PAIR_WORDS ((size_t)1 << (PAIR_BITS - 6))
 #define SHORT_PIECE 96 /* symbols: up to here the array is faster than the heap */
 
 /* ---- Scratch of one call ---- */
@@ -271,32 +269,23 @@ we_status we_bpe_read_merges(we_tok *tok, we_json_reader *r, we_str prefix, we_e
     return st;
 }
 
+/* ---- Merges that no file lists ---- */
+
+static we_status add_split(void *user, int32_t id, int32_t left, int32_t right, we_error *err)
+{
+    return add_merge(((we_tok *)user)->bpe, left, right, (uint32_t)id, id)
+               ? WE_OK
+               : we_fail(err, WE_E_NOMEM, "no memory for the merges");
+}
+
+we_status we_bpe_merges_from_ids(we_tok *tok, we_error *err)
+{
+    if (!(tok->bpe = we_calloc(1, sizeof(*tok->bpe))) || !grow_merges(tok->bpe))
+        return we_fail(err, WE_E_NOMEM, "no memory for the merges");
+    return we_vocab_each_split(&tok->vocab, add_split, tok, err);
+}
+
 /* ---- Settings ---- */
-
-static uint64_t pair_bit(uint32_t a, uint32_t b)
-{
-    uint64_t hash = ((uint64_t)a << 32 | b) * 0x9E3779B97F4A7C15U;
-    return hash >> (64 - PAIR_BITS);
-}
-
-static bool stand_together(const we_bpe *m, uint32_t a, uint32_t b)
-{
-    uint64_t bit = pair_bit(a, b);
-    return m->pairs[bit / 64] >> (bit % 64) & 1;
-}
-
-static void note_pairs(we_bpe *m, we_str text)
-{
-    uint32_t last = WE_RUNE_INVALID;
-    for (size_t i = 0; i < text.len;) {
-        uint32_t rune = we_utf8_next(text, &i);
-        if (last != WE_RUNE_INVALID) {
-            uint64_t bit = pair_bit(last, rune);
-            m->pairs[bit / 64] |= 1ULL << (bit % 64);
-        }
-        last = rune;
-    }
-}
 
 /* The unknown token and those of bytes: symbols that stand for other text than their own. */
 static bool is_no_text(const we_bpe *m, int32_t id)
@@ -321,9 +310,9 @@ static we_status find_pairs(we_tok *tok, we_error *err)
         const merge *x = &m->merges[i];
         if (x->left_1 && (is_no_text(m, (int32_t)(x->left_1 - 1)) || is_no_text(m, x->right))) return WE_OK;
     }
-    if (!(m->pairs = we_calloc(N_PAIR_WORDS, sizeof(*m->pairs))))
+    if (!(m->pairs = we_rune_pairs_new()))
         return we_fail(err, WE_E_NOMEM, "no memory for the model's character pairs");
-    for (size_t i = 0; i < tok->vocab.n; i++) note_pairs(m, we_vocab_text(&tok->vocab, i));
+    for (size_t i = 0; i < tok->vocab.n; i++) we_rune_pairs_note(m->pairs, we_vocab_text(&tok->vocab, i));
     return WE_OK;
 }
 
@@ -362,7 +351,7 @@ static void bpe_free(we_tok *tok)
     if (!tok->bpe) return;
     if (!tok->bpe->borrowed) {
         we_free(tok->bpe->merges);
-        we_free(tok->bpe->pairs);
+        we_rune_pairs_free(tok->bpe->pairs);
     }
     we_free(tok->bpe);
     tok->bpe = NULL;
@@ -373,7 +362,7 @@ static void bpe_free(we_tok *tok)
 void we_bpe_give(const we_bpe *m, we_tables *tables)
 {
     tables->table[WE_TABLE_MERGES] = WE_TABLE_OF(m->merges, m->n_slots);
-    if (m->pairs) tables->table[WE_TABLE_PAIRS] = WE_TABLE_OF(m->pairs, N_PAIR_WORDS);
+    if (m->pairs) tables->table[WE_TABLE_PAIRS] = WE_TABLE_OF(m->pairs, WE_N_PAIR_WORDS);
 }
 
 bool we_bpe_take(we_tok *tok, const we_tables *tables)
@@ -385,7 +374,7 @@ bool we_bpe_take(we_tok *tok, const we_tables *tables)
     m->merges = (merge *)merges.ptr;
     m->n_slots = merges.len / sizeof(*m->merges);
     m->pairs = pairs.len ? (uint64_t *)pairs.ptr : NULL;
-    if (m->n_slots == 0 || m->n_slots & (m->n_slots - 1) || (pairs.len && pairs.len != N_PAIR_WORDS * sizeof(uint64_t)))
+    if (m->n_slots == 0 || m->n_slots & (m->n_slots - 1) || (pairs.len && pairs.len != WE_N_PAIR_WORDS * sizeof(uint64_t)))
         return false;
     for (size_t i = 0; i < m->n_slots; i++) {
         if (m->merges[i].left_1 && (m->merges[i].id < 0 || m->merges[i].id > tok->vocab.max_id)) return false;
@@ -638,7 +627,7 @@ static we_status encode_in_parts(const we_tok *tok, we_tok_work *work, we_str pi
     for (size_t before_last = 0; i < piece.len && !st;) {
         size_t at = i;
         uint32_t rune = we_utf8_next(piece, &i);
-        if (!stand_together(m, last, rune)) {
+        if (!we_rune_pairs_have(m->pairs, last, rune)) {
             we_str one = { piece.ptr + before_last, at - before_last };
             last_known = last < 128 ? m->ascii[last] >= 0 : we_vocab_find(&tok->vocab, one) >= 0;
             if (last_known) {

@@ -224,6 +224,7 @@ static void clear(we_tok *tok)
 {
     we_model_bpe.free(tok);
     we_model_unigram.free(tok);
+    we_model_spm.free(tok);
     free_parts(&tok->normalizers);
     free_parts(&tok->pretokenizers);
     free_parts(&tok->decoders);
@@ -244,7 +245,7 @@ void we_tok_close(we_tok *tok)
 }
 
 /* Which token an id is; added ones hide the model's. */
-static we_status build_index(we_tok *tok, we_error *err)
+we_status we_tok_build_index(we_tok *tok, we_error *err)
 {
     int32_t max_id = tok->vocab.n ? tok->vocab.max_id : -1;
     for (size_t i = 0; i < tok->added.n; i++) max_id = WE_MAX(max_id, tok->added.tokens[i].id);
@@ -256,7 +257,7 @@ static we_status build_index(we_tok *tok, we_error *err)
         if (*slot) {
             we_str a = we_vocab_text(&tok->vocab, *slot - 1), b = we_vocab_text(&tok->vocab, i);
             if (!we_str_eq(a, b))
-                return we_fail(err, WE_E_FORMAT, "model.vocab: \"%.*s\" and \"%.*s\" have the same id %d",
+                return we_fail(err, WE_E_FORMAT, "the vocabulary's \"%.*s\" and \"%.*s\" have the same id %d",
                                (int)WE_MIN(a.len, 60), a.ptr, (int)WE_MIN(b.len, 60), b.ptr, tok->vocab.tokens[i].id);
         }
         *slot = (uint32_t)i + 1;
@@ -352,7 +353,7 @@ static we_status build(we_tok *tok, file_parts *parts, we_error *err)
         (st = we_tok_parse_decoders(tok, parts->decoder, err)) || (st = build_model(tok, parts, err)) ||
         (st = we_tok_parse_added(tok, parts->added_tokens, err)))
         return st;
-    return build_index(tok, err);
+    return we_tok_build_index(tok, err);
 }
 
 /* ---- The compiled form: all that was read, as tables and a small JSON ---- */
@@ -414,6 +415,18 @@ we_status we_tok_parse_json(we_tok *tok, we_str json, we_buf *small, we_error *e
     return st ? we_fail_in(err, st, "tokenizer.json: ") : WE_OK;
 }
 
+we_status we_tok_finish(we_tok *tok, we_error *err)
+{
+    we_status st;
+    if (tok->spm && tok->spm->bos_piece.ptr && we_tok_id(tok, tok->spm->bos_piece) >= 0 &&
+        (st = we_tok_add_role(tok, "bos_token", tok->spm->bos_piece, err)))
+        return st;
+    if (tok->spm && tok->spm->eos_piece.ptr && we_tok_id(tok, tok->spm->eos_piece) >= 0 &&
+        (st = we_tok_add_role(tok, "eos_token", tok->spm->eos_piece, err)))
+        return st;
+    return we_tok_find_eos(tok, err);
+}
+
 we_status we_tok_parse(we_tok **out, we_str tokenizer_json, we_str tokenizer_config_json, we_error *err)
 {
     *out = NULL;
@@ -421,7 +434,7 @@ we_status we_tok_parse(we_tok **out, we_str tokenizer_json, we_str tokenizer_con
     if (!tok) return we_fail(err, WE_E_NOMEM, "no memory for a tokenizer");
     we_status st;
     if ((st = we_tok_parse_json(tok, tokenizer_json, NULL, err)) ||
-        (st = we_tok_parse_config(tok, tokenizer_config_json, err)) || (st = we_tok_find_eos(tok, err))) {
+        (st = we_tok_parse_config(tok, tokenizer_config_json, err)) || (st = we_tok_finish(tok, err))) {
         we_tok_close(tok);
         return st;
     }
@@ -445,7 +458,8 @@ static bool has_settings(const char *dir)
 static we_status no_vocabulary(we_error *err)
 {
     return we_fail(err, WE_E_NOT_FOUND,
-                   "the model's folder has no tokenizer.json, so text and tokens can't be converted");
+                   "the model's folder has no tokenizer.json, tokenizer.model or *.tiktoken, so text and tokens can't be "
+                   "converted");
 }
 
 static bool open_compiled(we_tok *tok, we_str json)
@@ -484,9 +498,13 @@ static we_status open_vocabulary(we_tok *tok, const char *dir, we_error *err)
     we_map *map = NULL;
     we_status st = path ? WE_OK : we_fail(err, WE_E_NOMEM, "no memory for a path");
     if (!st && !we_path_exists(path)) {
-        if (!has_settings(dir))
-            st = we_fail(err, WE_E_NOT_FOUND, "%s does not exist: the model's folder needs its tokenizer.json", path);
         we_free(path);
+        st = we_tok_open_vocab_file(tok, dir, err);
+        if (!st && !tok->model && !has_settings(dir))
+            st = we_fail(err, WE_E_NOT_FOUND,
+                         "%s: no tokenizer (looked for tokenizer.json, tokenizer.model, tiktoken.model, spiece.model, "
+                         "spm.model, *.tiktoken)",
+                         dir);
         return st;
     }
     if (!st) st = we_map_open(&map, path, err);
@@ -507,7 +525,7 @@ static we_status open_in(we_tok *tok, const char *dir, we_error *err)
     if (!st && text) st = we_tok_parse_config(tok, (we_str){ text, len }, err);
     we_free(text);
     if (!st) st = we_tok_read_family(tok, dir, err);
-    return st ? st : we_tok_find_eos(tok, err);
+    return st ? st : we_tok_finish(tok, err);
 }
 
 we_status we_tok_open(we_tok **out, const char *dir, we_error *err)
@@ -560,7 +578,8 @@ static we_status on_text(void *user, we_str text, size_t offset, we_error *err)
 {
     encoder *e = user;
     e->at_start = offset == 0;
-    we_status st = we_tok_normalize(e->tok, &e->work, text, &text, err);
+    we_status st = e->tok->spm ? we_spm_normalize(e->tok, &e->work, text, e->at_start, &text, err)
+                               : we_tok_normalize(e->tok, &e->work, text, &text, err);
     return st ? st : we_added_split(&e->tok->added, true, text, e, on_normal_text, on_token, err);
 }
 
@@ -582,6 +601,7 @@ we_status we_tok_encode(const we_tok *tok, we_str text, bool special, we_ids *ou
     we_buf_deinit(&e.work.joined);
     we_bpe_work_free(e.work.bpe);
     we_free(e.work.unigram);
+    we_spm_work_free(e.work.spm);
     if (st) out->n = start;
     return st;
 }

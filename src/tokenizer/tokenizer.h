@@ -13,13 +13,20 @@ typedef struct we_tok we_tok; /* immutable once open; any thread may use it */
 
 /** Read tokenizer.json and, where they exist, tokenizer_config.json, special_tokens_map.json, chat_template.jinja (or
  * chat_template.json), generation_config.json's and config.json's token ids.
- * A folder without tokenizer.json, but with some of the settings, opens too: its chat template is there, encoding and decoding
+ * Where tokenizer.json is absent, tokenizer.model (tiktoken.model, spiece.model, spm.model, *.tiktoken) is read in its place:
+ * SentencePiece's protobuf, or tiktoken's ranks.
+ * A folder without any of these, but with some of the settings, opens too: its chat template is there, encoding and decoding
  * say WE_E_NOT_FOUND.
- * Errors: WE_E_NOT_FOUND (none of these: names tokenizer.json), WE_E_FORMAT (file, place, what was expected; Git LFS pointers are
+ * Errors: WE_E_NOT_FOUND (none of these: names all that were looked for), WE_E_FORMAT (file, place, what was expected; Git LFS pointers are
  *         recognised and `git lfs pull` advised), WE_E_UNSUPPORTED (names the component), WE_E_NOMEM. */
 we_status we_tok_open(we_tok **out, const char *dir, we_error *err);
+/** Whether the folder holds a vocabulary in any of these forms. */
+bool we_tok_has_vocab(const char *dir);
 /** The same from texts in memory (for tests and fuzzers); config may be empty. Texts are borrowed for the call only. */
 we_status we_tok_parse(we_tok **out, we_str tokenizer_json, we_str tokenizer_config_json, we_error *err);
+/** The same from a vocabulary in another form, told by its content: SentencePiece's protobuf, or tiktoken's ranks.
+ * name: the file's, for messages and to tell tiktoken's families apart. */
+we_status we_tok_parse_vocab(we_tok **out, const char *name, we_str bytes, we_str tokenizer_config_json, we_error *err);
 void we_tok_close(we_tok *tok); /* NULL is allowed */
 
 /** ids is a growing array owned by the caller: zero it first, free with we_ids_deinit. */

@@ -6,7 +6,8 @@
  *     tokenizer.c: door, order of work     config.c: tokenizer_config.json & family      vocab.c, trie.c: look-ups
  *     added.c: added tokens                normalizer.c, precompiled.c                   pretokenizer.c
  *     model.c: loading, table; model_*.c   post.c: post-processors                       decoder.c, stream.c
- *     compiled.c: a file that need not be parsed */
+ *     compiled.c: a file that need not be parsed
+ * Vocabularies that are no tokenizer.json: vocab_file.c finds them, sentencepiece.c and tiktoken.c read them. */
 #ifndef WE_TOKENIZER_INT_H
 #define WE_TOKENIZER_INT_H
 
@@ -113,6 +114,19 @@ void we_vocab_deinit(we_vocab *v);
 void we_vocab_give(const we_vocab *v, we_tables *tables);
 bool we_vocab_take(we_vocab *v, const we_tables *tables);
 
+/** Every way to cut a token between two characters so that both parts are tokens, tokens in order, the shortest left part
+ * first; what fn fails with ends it. */
+typedef we_status (*we_split_fn)(void *user, int32_t id, int32_t left, int32_t right, we_error *err);
+we_status we_vocab_each_split(const we_vocab *v, we_split_fn fn, void *user, we_error *err);
+
+/* ---- Pairs of characters that stand together in some token: no merge crosses a place between two others ---- */
+
+#define WE_N_PAIR_WORDS ((size_t)1 << 16)
+uint64_t *we_rune_pairs_new(void); /* [WE_N_PAIR_WORDS]; NULL: memory is out */
+void we_rune_pairs_note(uint64_t *pairs, we_str token);
+bool we_rune_pairs_have(const uint64_t *pairs, uint32_t left, uint32_t right); /* may be wrong in saying yes */
+void we_rune_pairs_free(uint64_t *pairs);                                       /* NULL is allowed */
+
 /* ---- Trie over bytes ---- */
 
 typedef struct we_trie_edge {
@@ -149,6 +163,17 @@ typedef struct we_added_list {
     we_trie raw, normal; /* the contents to find before and behind the normalizer; value: index in tokens */
     bool any_raw, any_normal;
 } we_added_list;
+
+/* A list in the making, for tokens that bring their ids. */
+typedef struct we_added_new {
+    we_added *tokens;
+    size_t n, capacity;
+    we_vocab seen;
+} we_added_new;
+/** A copy of *added; of the same content the last one counts. */
+we_status we_added_push(we_tok *tok, we_added_new *list, const we_added *added, we_error *err);
+/** Make the list the tokenizer's, unless `st` is an error already; frees it in any case, gives the status. */
+we_status we_added_take(we_tok *tok, we_added_new *list, we_status st, we_error *err);
 
 /* ---- Components ---- */
 
@@ -208,6 +233,7 @@ typedef struct we_model_kind we_model_kind;
 typedef struct we_bpe we_bpe;
 typedef struct we_unigram we_unigram;
 typedef struct we_wordpiece we_wordpiece;
+typedef struct we_spm we_spm;
 
 /* One call's scratch. */
 typedef struct we_tok_work {
@@ -217,6 +243,7 @@ typedef struct we_tok_work {
     void *bpe;     /* model_bpe.c's */
     void *unigram; /* model_unigram.c's */
     size_t unigram_capacity;
+    void *spm; /* model_spm.c's */
 } we_tok_work;
 
 struct we_model_kind {
@@ -239,6 +266,7 @@ struct we_tok {
     we_bpe *bpe;
     we_unigram *unigram;
     we_wordpiece *wordpiece;
+    we_spm *spm; /* set: normalizer, model and decoder are those of model_spm.c, the lists below are empty */
     we_added_list added;
     uint32_t *by_id; /* [n_ids]: 0 none, token index + 1, or added index + 1 with WE_TOK_ADDED */
     size_t n_ids;
@@ -298,6 +326,11 @@ we_status we_bpe_read_merges(we_tok *tok, we_json_reader *reader, we_str prefix,
 /* ---- Running ---- */
 
 we_status we_tok_normalize(const we_tok *tok, we_tok_work *work, we_str text, we_str *out, we_error *err);
+typedef struct we_charsmap we_charsmap; /* SentencePiece's normalization map, in the tokenizer's arena */
+we_status we_charsmap_read(we_tok *tok, we_str blob, const char *where, const we_charsmap **out, we_error *err);
+/** The longest key that `text` begins with: its bytes (0: none) and its replacement, borrowed from the map. */
+size_t we_charsmap_longest(const we_charsmap *map, we_str text, we_str *replacement);
+bool we_base64_decode(we_str in, char *out, size_t *n); /* out: [in.len / 4 * 3 + 4]; false: not base64 */
 we_status we_precompiled_parse(we_tok *tok, we_part *part, const we_json *json, const char *where, we_error *err);
 we_status we_precompiled_run(const we_part *part, we_str in, we_buf *out, we_error *err);
 
@@ -326,7 +359,8 @@ we_status we_added_split(const we_added_list *added, bool normalized, we_str tex
 void we_added_deinit(we_added_list *added);
 
 void we_bpe_work_free(void *bpe);
-extern const we_model_kind we_model_bpe, we_model_unigram, we_model_wordpiece, we_model_wordlevel;
+extern const we_model_kind we_model_bpe, we_model_unigram, we_model_wordpiece, we_model_wordlevel,
+    we_model_spm;
 
 /** Put what the post-processors add around (or into) the ids from `start` on. */
 we_status we_tok_post_process(const we_tok *tok, we_ids *ids, size_t start, bool special, we_error *err);
@@ -348,9 +382,16 @@ typedef struct we_decode_stage {
     we_buf last;   /* CTC: the token before; the others: scratch */
     we_buf gather; /* parts of a token, for those that want it whole */
 } we_decode_stage;
+typedef struct we_spm_decode_state {
+    char bytes[4]; /* of a character that is not whole */
+    size_t n_bytes;
+    bool any_text, started; /* text was given out; the first space is no longer looked for */
+    bool cut;               /* the last piece lost it */
+} we_spm_decode_state;
 typedef struct we_decode {
     const we_tok *tok;
     we_decode_stage *stages;
+    we_spm_decode_state spm;
     bool streaming;
     we_buf *out;
     we_error *err;
@@ -360,11 +401,72 @@ we_status we_decode_feed(we_decode *d, int32_t id, bool skip_special, we_buf *ou
 we_status we_decode_flush(we_decode *d, we_buf *out, we_error *err); /* then it begins anew */
 void we_decode_deinit(we_decode *d);
 
+/* ---- Other vocabulary files ---- */
+
+/* What stands beside a vocabulary that does not say everything itself. */
+typedef struct we_tok_hints {
+    const char *file;          /* the vocabulary's name */
+    const we_json *config;     /* tokenizer_config.json; this and the others: NULL where absent */
+    const we_json *added;      /* added_tokens.json */
+    const we_json *roles;      /* special_tokens_map.json */
+    const we_json *model;      /* config.json */
+} we_tok_hints;
+
+/** Whether tokenizer_class, auto_map or model_type holds `word`, in lower case. */
+bool we_hints_mention(const we_tok_hints *h, const char *word);
+/** The content of "bos_token" or the like, or `otherwise`. */
+we_str we_hints_role(const we_tok_hints *h, const char *role, we_str otherwise);
+/** Push the tokens that the files add, but the one with the id `except`. */
+we_status we_hints_added(we_tok *tok, const we_tok_hints *h, int32_t except, we_added_new *list, we_error *err);
+/** Post-processing: ids that go before and behind every text. */
+we_status we_tok_set_around(we_tok *tok, const int32_t *before, size_t n_before, const int32_t *behind, size_t n_behind,
+                            we_error *err);
+/** Find one of the other files in a folder and read it; without any, tok->model stays NULL. */
+we_status we_tok_open_vocab_file(we_tok *tok, const char *dir, we_error *err);
+we_status we_tok_build_sentencepiece(we_tok *tok, we_str file, const we_tok_hints *hints, we_error *err);
+we_status we_tok_build_tiktoken(we_tok *tok, we_str file, const we_tok_hints *hints, we_error *err);
+bool we_is_tiktoken(we_str file); /* its first line is base64 and a number */
+/** BPE's merges where no file lists them: any two neighbours that join to a token's text merge, the lowest id first. */
+we_status we_bpe_merges_from_ids(we_tok *tok, we_error *err);
+/** Index by id, once vocabulary and added tokens are there. */
+we_status we_tok_build_index(we_tok *tok, we_error *err);
+/** The last step, behind the settings: roles that only the vocabulary knows, end-of-turn ids. */
+we_status we_tok_finish(we_tok *tok, we_error *err);
+
+/* ---- model_spm.c ---- */
+
+#define WE_SPM_MAX_PIECE 8000 /* bytes, the library's limit */
+enum { WE_SPM_UNIGRAM = 1, WE_SPM_BPE, WE_SPM_WORD, WE_SPM_CHAR };
+enum { WE_SPM_NORMAL = 1, WE_SPM_UNKNOWN, WE_SPM_CONTROL, WE_SPM_USER_DEFINED, WE_SPM_UNUSED, WE_SPM_BYTE };
+struct we_spm {
+    int32_t model_type;
+    bool byte_fallback, whitespace_as_suffix, add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces;
+    bool prefix_always; /* also behind an added token */
+    size_t n_pieces;
+    float *scores;  /* by id, in the tokenizer's arena */
+    uint8_t *types; /* by id */
+    int32_t unk_id, bytes[256]; /* -1: none */
+    we_str unk_surface, bos_piece, eos_piece;
+    float unk_score;
+    const we_charsmap *charsmap; /* NULL: texts stay as they are */
+    we_trie user, trie;          /* user-defined symbols; Unigram's pieces; value: id */
+    uint64_t *pairs;             /* BPE; NULL: a text is merged as a whole */
+};
+we_spm *we_spm_new(void);
+bool we_spm_is_text(const we_spm *m, int32_t id);        /* of a type that is found in texts */
+we_status we_spm_prepare(we_tok *tok, we_error *err); /* all pieces are there */
+we_status we_spm_normalize(const we_tok *tok, we_tok_work *work, we_str in, bool at_start, we_str *out, we_error *err);
+we_status we_spm_decode(we_decode *d, int32_t id, we_str text);
+we_status we_spm_decode_end(we_decode *d);
+void we_spm_work_free(void *spm);
+
 /* ---- config.c ---- */
 
 we_status we_tok_parse_config(we_tok *tok, we_str json, we_error *err);
 we_status we_tok_read_family(we_tok *tok, const char *dir, we_error *err);
 we_status we_tok_find_eos(we_tok *tok, we_error *err);
+/** A role that no file names. */
+we_status we_tok_add_role(we_tok *tok, const char *role, we_str content, we_error *err);
 /** Read a file of a model folder; absent: *text stays NULL. Errors: also WE_E_FORMAT for a Git LFS pointer. */
 we_status we_tok_read_file(const char *dir, const char *name, char **text, size_t *len, we_error *err);
 bool we_tok_is_lfs_pointer(we_str text);

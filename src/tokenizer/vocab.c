@@ -91,6 +91,21 @@ int32_t we_vocab_find_pair(const we_vocab *v, we_str a, we_str b)
 
 int32_t we_vocab_find(const we_vocab *v, we_str text) { return we_vocab_find_pair(v, text, (we_str){ "", 0 }); }
 
+we_status we_vocab_each_split(const we_vocab *v, we_split_fn fn, void *user, we_error *err)
+{
+    for (size_t token = 0; token < v->n; token++) {
+        const we_str text = we_vocab_text(v, token);
+        for (size_t i = 1; i < text.len; i++) {
+            if ((text.ptr[i] & 0xC0) == 0x80) continue;
+            int32_t left = we_vocab_find(v, (we_str){ text.ptr, i });
+            int32_t right = left < 0 ? -1 : we_vocab_find(v, (we_str){ text.ptr + i, text.len - i });
+            we_status st = right < 0 ? WE_OK : fn(user, v->tokens[token].id, left, right, err);
+            if (st) return st;
+        }
+    }
+    return WE_OK;
+}
+
 void we_vocab_deinit(we_vocab *v)
 {
     we_buf_deinit(&v->pool);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * test_tokenizer_vectors.c - every vector of tests/fixtures/tokenizers: ids, texts and streams as Hugging Face tokenizers gives
- * them. The tiny tokenizers lie beside their vectors. The real ones do not (they belong to their makers): where the
+ * them, and for vocabularies in other files as sentencepiece and tiktoken do. The tiny tokenizers lie beside their vectors. The real ones do not (they belong to their makers): where the
  * environment's WE_TOKENIZERS names a folder with NAME/tokenizer.json for each, they are run too. */
 #include "support.h"
 
@@ -151,6 +151,24 @@ TEST(tokenizer_vectors_tiny)
     for (size_t i = 0; i < WE_COUNT(names); i++) {
         char path[128];
         snprintf(path, sizeof(path), "tokenizers/tiny/%s/vectors.json", names[i]);
+        we_str vectors = test_read_fixture(path);
+        *strrchr(path, '/') = 0;
+        n_wrong += run_vectors(names[i], test_fixture(path), vectors).n_wrong;
+    }
+    assert_int_equal(n_wrong, 0);
+}
+
+TEST(tokenizer_vectors_files) /* vocabularies that are no tokenizer.json */
+{
+    static const char *const names[] = {
+        "spm-bpe-llama",    "spm-bpe-sparse",    "spm-bpe-suffix", "spm-bpe-unused", "spm-bpe-user",
+        "spm-char",         "spm-unigram-bytes", "spm-unigram-t5", "spm-unigram-user", "spm-word",
+        "tiktoken-kimi",    "tiktoken-llama",    "tiktoken-o200k", "tiktoken-qwen",
+    };
+    size_t n_wrong = 0;
+    for (size_t i = 0; i < WE_COUNT(names); i++) {
+        char path[128];
+        snprintf(path, sizeof(path), "tokenizers/files/%s/vectors.json", names[i]);
         we_str vectors = test_read_fixture(path);
         *strrchr(path, '/') = 0;
         n_wrong += run_vectors(names[i], test_fixture(path), vectors).n_wrong;
