@@ -152,7 +152,8 @@ we_status we_session_do_chat(we_session *s, const we_conversation *conversation,
 {
     const we_tokenizer *t = s->model->tokenizer;
     if (!t)
-        return we_fail(err, WE_E_UNSUPPORTED, "%s has no tokenizer.json (or tokenizer.model): without it there is no chat, only tokens",
+        return we_fail(err, WE_E_UNSUPPORTED,
+                       "%s has no tokenizer.json (or tokenizer.model): without it there is no chat, only tokens",
                        s->model->path);
     we_conversation c = WE_CONVERSATION_INIT;
     WE_TAKE_OPTIONS(c, conversation);
@@ -210,7 +211,8 @@ we_status we_bench(we_model *model, const we_bench_options *opt, we_bench_sample
 static we_status text_ids(const we_model *model, const char *text, size_t len, we_ids *ids, we_error *err)
 {
     if (!model->tokenizer)
-        return we_fail(err, WE_E_UNSUPPORTED, "%s has no tokenizer.json (or tokenizer.model): perplexity needs one", model->path);
+        return we_fail(err, WE_E_UNSUPPORTED, "%s has no tokenizer.json (or tokenizer.model): perplexity needs one",
+                       model->path);
     return we_tok_encode(model->tokenizer->tok, (we_str){ text, len }, false, ids, err);
 }
 

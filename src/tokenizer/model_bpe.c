@@ -310,8 +310,7 @@ static we_status find_pairs(we_tok *tok, we_error *err)
         const merge *x = &m->merges[i];
         if (x->left_1 && (is_no_text(m, (int32_t)(x->left_1 - 1)) || is_no_text(m, x->right))) return WE_OK;
     }
-    if (!(m->pairs = we_rune_pairs_new()))
-        return we_fail(err, WE_E_NOMEM, "no memory for the model's character pairs");
+    if (!(m->pairs = we_rune_pairs_new())) return we_fail(err, WE_E_NOMEM, "no memory for the model's character pairs");
     for (size_t i = 0; i < tok->vocab.n; i++) we_rune_pairs_note(m->pairs, we_vocab_text(&tok->vocab, i));
     return WE_OK;
 }

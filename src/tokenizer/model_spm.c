@@ -155,7 +155,7 @@ we_status we_spm_normalize(const we_tok *tok, we_tok_work *work, we_str in, bool
 
 /* ---- Scratch ---- */
 
-typedef struct symbol { /* of BPE: a stretch of the text */
+typedef struct symbol {  /* of BPE: a stretch of the text */
     uint32_t start, len; /* len 0: merged into the one before */
     uint32_t before, next;
     bool frozen; /* a user-defined symbol never merges */
@@ -485,7 +485,7 @@ static we_status spm_encode(const we_tok *tok, we_tok_work *work, we_str piece, 
     }
 }
 
-const we_model_kind we_model_spm = { "SentencePiece", NULL, spm_encode, spm_free };
+const we_model_kind we_model_spm = { "SentencePiece", NULL, NULL, spm_encode, spm_free };
 
 /* ---- Decoding ---- */
 

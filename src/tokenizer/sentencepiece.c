@@ -68,7 +68,8 @@ static we_status read_field(pb *r, pb_field *f)
     case 5: return read_fixed(r, 4, &f->value) ? WE_OK : broken(r, ": the file is cut short in a number");
     case 2:
         if (!read_varint(r, &len)) return broken(r, ": the file is cut short in a length");
-        if (len > (uint64_t)(r->end - r->at)) return broken(r, ": the file is cut short: a field is longer than the rest");
+        if (len > (uint64_t)(r->end - r->at))
+            return broken(r, ": the file is cut short: a field is longer than the rest");
         f->bytes = (we_str){ (const char *)r->at, (size_t)len };
         r->at += len;
         return WE_OK;
@@ -197,8 +198,9 @@ static we_status read_settings(we_str file, model_message *m, we_error *err)
     if (m->n_pieces == 0) return we_fail(err, WE_E_FORMAT, "pieces is empty: no SentencePiece model");
     if (m->n_pieces > WE_TOK_MAX_ID) return we_fail(err, WE_E_FORMAT, "pieces holds more than 4 million");
     if (m->denormalizer.precompiled_charsmap.len)
-        return we_fail(err, WE_E_UNSUPPORTED, "denormalizer_spec.precompiled_charsmap: models that rewrite decoded text "
-                                              "are not supported");
+        return we_fail(err, WE_E_UNSUPPORTED,
+                       "denormalizer_spec.precompiled_charsmap: models that rewrite decoded text "
+                       "are not supported");
     return WE_OK;
 }
 

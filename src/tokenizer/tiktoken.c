@@ -44,14 +44,33 @@ static const char *const cl100k_specials[] = { "<|endoftext|>", "<|fim_prefix|>"
 static const char *const o200k_specials[] = { "<|endoftext|>" };
 static const char *const qwen_specials[] = { "<|endoftext|>", "<|im_start|>", "<|im_end|>" };
 static const char *const llama_specials[] = {
-    "<|begin_of_text|>",     "<|end_of_text|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>",
-    "<|finetune_right_pad_id|>", "<|step_id|>",     "<|start_header_id|>",         "<|end_header_id|>",
-    "<|eom_id|>",            "<|eot_id|>",      "<|python_tag|>",
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|reserved_special_token_0|>",
+    "<|reserved_special_token_1|>",
+    "<|finetune_right_pad_id|>",
+    "<|step_id|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eom_id|>",
+    "<|eot_id|>",
+    "<|python_tag|>",
 };
 static const char *const glm_specials[] = {
-    "<|endoftext|>", "[MASK]",        "[gMASK]",         "[sMASK]",           "<sop>",
-    "<eop>",         "<|system|>",    "<|user|>",        "<|assistant|>",     "<|observation|>",
-    "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>",
+    "<|endoftext|>",
+    "[MASK]",
+    "[gMASK]",
+    "[sMASK]",
+    "<sop>",
+    "<eop>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|observation|>",
+    "<|begin_of_image|>",
+    "<|end_of_image|>",
+    "<|begin_of_video|>",
+    "<|end_of_video|>",
 };
 
 static const tiktoken_family families[] = {
@@ -127,12 +146,12 @@ static we_status unknown_family(const we_tok_hints *h, we_error *err)
     we_json_str(we_json_get(h->config, "tokenizer_class"), &class_name);
     we_json_str(we_json_get(h->model, "model_type"), &type);
     for (size_t i = 0; i < WE_COUNT(families); i++) we_buf_printf(&known, "%s%s", i ? ", " : "", families[i].name);
-    we_status st = we_fail(
-        err, WE_E_UNSUPPORTED,
-        "tiktoken's ranks do not say how text is cut, and no known family is named by tokenizer_config.json's "
-        "tokenizer_class (%.*s) and auto_map, config.json's model_type (%.*s) or the file's name (known: %s)",
-        (int)WE_MIN(class_name.len, 60), class_name.ptr, (int)WE_MIN(type.len, 60), type.ptr,
-        known.failed ? "" : known.ptr);
+    we_status st =
+        we_fail(err, WE_E_UNSUPPORTED,
+                "tiktoken's ranks do not say how text is cut, and no known family is named by tokenizer_config.json's "
+                "tokenizer_class (%.*s) and auto_map, config.json's model_type (%.*s) or the file's name (known: %s)",
+                (int)WE_MIN(class_name.len, 60), class_name.ptr, (int)WE_MIN(type.len, 60), type.ptr,
+                known.failed ? "" : known.ptr);
     we_buf_deinit(&known);
     return st;
 }
@@ -225,8 +244,9 @@ static we_status parse_parts(we_tok *tok, const tiktoken_family *f, we_error *er
     we_buf buf = { 0 };
     we_json_writer w = { .buf = &buf };
     const we_json *json;
-    we_buf_append_str(&buf, WE_STR("{\"cut\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":"
-                                   "\"Removed\",\"invert\":true,\"pattern\":{\"Regex\":"));
+    we_buf_append_str(&buf,
+                      WE_STR("{\"cut\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":"
+                             "\"Removed\",\"invert\":true,\"pattern\":{\"Regex\":"));
     we_json_write_str(&w, we_str_from(f->pattern));
     we_buf_append_str(&buf, WE_STR("}},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]},"
                                    "\"decode\":{\"type\":\"ByteLevel\"},\"form\":{\"type\":\"NFC\"},"
@@ -298,6 +318,7 @@ we_status we_tok_build_tiktoken(we_tok *tok, we_str file, const we_tok_hints *hi
     st = we_added_take(tok, &list, st, err);
     if (!st) st = set_around(tok, f, hints, err);
     if (!st)
-        we_log(tokenizer, DEBUG, "%s: tiktoken's ranks, %zu tokens, cut as %s cuts", hints->file, tok->vocab.n, f->name);
+        we_log(tokenizer, DEBUG, "%s: tiktoken's ranks, %zu tokens, cut as %s cuts", hints->file, tok->vocab.n,
+               f->name);
     return st;
 }

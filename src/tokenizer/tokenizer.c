@@ -457,9 +457,10 @@ static bool has_settings(const char *dir)
 
 static we_status no_vocabulary(we_error *err)
 {
-    return we_fail(err, WE_E_NOT_FOUND,
-                   "the model's folder has no tokenizer.json, tokenizer.model or *.tiktoken, so text and tokens can't be "
-                   "converted");
+    return we_fail(
+        err, WE_E_NOT_FOUND,
+        "the model's folder has no tokenizer.json, tokenizer.model or *.tiktoken, so text and tokens can't be "
+        "converted");
 }
 
 static bool open_compiled(we_tok *tok, we_str json)

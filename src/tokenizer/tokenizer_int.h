@@ -125,7 +125,7 @@ we_status we_vocab_each_split(const we_vocab *v, we_split_fn fn, void *user, we_
 uint64_t *we_rune_pairs_new(void); /* [WE_N_PAIR_WORDS]; NULL: memory is out */
 void we_rune_pairs_note(uint64_t *pairs, we_str token);
 bool we_rune_pairs_have(const uint64_t *pairs, uint32_t left, uint32_t right); /* may be wrong in saying yes */
-void we_rune_pairs_free(uint64_t *pairs);                                       /* NULL is allowed */
+void we_rune_pairs_free(uint64_t *pairs);                                      /* NULL is allowed */
 
 /* ---- Trie over bytes ---- */
 
@@ -359,8 +359,7 @@ we_status we_added_split(const we_added_list *added, bool normalized, we_str tex
 void we_added_deinit(we_added_list *added);
 
 void we_bpe_work_free(void *bpe);
-extern const we_model_kind we_model_bpe, we_model_unigram, we_model_wordpiece, we_model_wordlevel,
-    we_model_spm;
+extern const we_model_kind we_model_bpe, we_model_unigram, we_model_wordpiece, we_model_wordlevel, we_model_spm;
 
 /** Put what the post-processors add around (or into) the ids from `start` on. */
 we_status we_tok_post_process(const we_tok *tok, we_ids *ids, size_t start, bool special, we_error *err);
@@ -405,11 +404,11 @@ void we_decode_deinit(we_decode *d);
 
 /* What stands beside a vocabulary that does not say everything itself. */
 typedef struct we_tok_hints {
-    const char *file;          /* the vocabulary's name */
-    const we_json *config;     /* tokenizer_config.json; this and the others: NULL where absent */
-    const we_json *added;      /* added_tokens.json */
-    const we_json *roles;      /* special_tokens_map.json */
-    const we_json *model;      /* config.json */
+    const char *file;      /* the vocabulary's name */
+    const we_json *config; /* tokenizer_config.json; this and the others: NULL where absent */
+    const we_json *added;  /* added_tokens.json */
+    const we_json *roles;  /* special_tokens_map.json */
+    const we_json *model;  /* config.json */
 } we_tok_hints;
 
 /** Whether tokenizer_class, auto_map or model_type holds `word`, in lower case. */
@@ -443,8 +442,8 @@ struct we_spm {
     bool byte_fallback, whitespace_as_suffix, add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces;
     bool prefix_always; /* also behind an added token */
     size_t n_pieces;
-    float *scores;  /* by id, in the tokenizer's arena */
-    uint8_t *types; /* by id */
+    float *scores;              /* by id, in the tokenizer's arena */
+    uint8_t *types;             /* by id */
     int32_t unk_id, bytes[256]; /* -1: none */
     we_str unk_surface, bos_piece, eos_piece;
     float unk_score;
@@ -453,7 +452,7 @@ struct we_spm {
     uint64_t *pairs;             /* BPE; NULL: a text is merged as a whole */
 };
 we_spm *we_spm_new(void);
-bool we_spm_is_text(const we_spm *m, int32_t id);        /* of a type that is found in texts */
+bool we_spm_is_text(const we_spm *m, int32_t id);     /* of a type that is found in texts */
 we_status we_spm_prepare(we_tok *tok, we_error *err); /* all pieces are there */
 we_status we_spm_normalize(const we_tok *tok, we_tok_work *work, we_str in, bool at_start, we_str *out, we_error *err);
 we_status we_spm_decode(we_decode *d, int32_t id, we_str text);

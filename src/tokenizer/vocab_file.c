@@ -168,8 +168,8 @@ we_status we_hints_added(we_tok *tok, const we_tok_hints *h, int32_t except, we_
 {
     const adding a = { tok, except, list, err };
     we_status st;
-    if ((st = add_from_map(&a, h->added)) || (st = add_from_decoder(&a, we_json_get(h->config, "added_tokens_decoder"))) ||
-        (st = add_roles(&a, h->config)))
+    if ((st = add_from_map(&a, h->added)) ||
+        (st = add_from_decoder(&a, we_json_get(h->config, "added_tokens_decoder"))) || (st = add_roles(&a, h->config)))
         return st;
     return add_roles(&a, h->roles);
 }

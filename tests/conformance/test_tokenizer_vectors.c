@@ -161,9 +161,9 @@ TEST(tokenizer_vectors_tiny)
 TEST(tokenizer_vectors_files) /* vocabularies that are no tokenizer.json */
 {
     static const char *const names[] = {
-        "spm-bpe-llama",    "spm-bpe-sparse",    "spm-bpe-suffix", "spm-bpe-unused", "spm-bpe-user",
-        "spm-char",         "spm-unigram-bytes", "spm-unigram-t5", "spm-unigram-user", "spm-word",
-        "tiktoken-kimi",    "tiktoken-llama",    "tiktoken-o200k", "tiktoken-qwen",
+        "spm-bpe-llama", "spm-bpe-sparse",    "spm-bpe-suffix", "spm-bpe-unused",   "spm-bpe-user",
+        "spm-char",      "spm-unigram-bytes", "spm-unigram-t5", "spm-unigram-user", "spm-word",
+        "tiktoken-kimi", "tiktoken-llama",    "tiktoken-o200k", "tiktoken-qwen",
     };
     size_t n_wrong = 0;
     for (size_t i = 0; i < WE_COUNT(names); i++) {
