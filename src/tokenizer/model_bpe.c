@@ -373,7 +373,8 @@ bool we_bpe_take(we_tok *tok, const we_tables *tables)
     m->merges = (merge *)merges.ptr;
     m->n_slots = merges.len / sizeof(*m->merges);
     m->pairs = pairs.len ? (uint64_t *)pairs.ptr : NULL;
-    if (m->n_slots == 0 || m->n_slots & (m->n_slots - 1) || (pairs.len && pairs.len != WE_N_PAIR_WORDS * sizeof(uint64_t)))
+    if (m->n_slots == 0 || m->n_slots & (m->n_slots - 1) ||
+        (pairs.len && pairs.len != WE_N_PAIR_WORDS * sizeof(uint64_t)))
         return false;
     for (size_t i = 0; i < m->n_slots; i++) {
         if (m->merges[i].left_1 && (m->merges[i].id < 0 || m->merges[i].id > tok->vocab.max_id)) return false;
