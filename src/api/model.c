@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * model.c - the model handle: a decoder and a tokenizer out of one folder; finding, listing and inspecting folders. */
+ * model.c - the model handle: a decoder and a tokenizer out of one folder or GGUF file; finding, listing and inspecting folders. */
 #include "api/api.h"
 #include <math.h>
 #include <stdio.h>
@@ -77,10 +77,11 @@ static we_status check_fit(const we_model *m, we_error *err)
 
 static we_status check_folder(const char *path, we_error *err)
 {
-    if (we_path_is_dir(path)) return WE_OK;
+    if (we_path_is_dir(path) || we_is_gguf(path)) return WE_OK;
     if (we_path_exists(path))
         return we_fail(err, WE_E_UNSUPPORTED,
-                       "%s is a file; a model is a folder with config.json, weights and tokenizer.json", path);
+                       "%s is a file; a model is a folder with config.json, weights and tokenizer.json, or a GGUF file",
+                       path);
     return we_fail(err, WE_E_NOT_FOUND, "Model path does not exist: %s", path);
 }
 

@@ -86,12 +86,22 @@ static we_status take_templates(we_tokenizer *t, const char *path, we_error *err
     return has_one ? WE_OK : take_family(t, path, err);
 }
 
+static we_status open_gguf(we_tok **out, const char *path, we_error *err)
+{
+    we_weights *weights;
+    we_status st = we_weights_open(&weights, path, err);
+    if (st) return st;
+    st = we_tok_open_gguf(out, we_weights_gguf(weights), err);
+    we_weights_close(weights);
+    return st;
+}
+
 we_status we_tokenizer_open(we_tokenizer **out, const char *path, we_error *err)
 {
     *out = NULL;
     we_tokenizer *t = we_calloc(1, sizeof *t);
     if (!t) return we_fail(err, WE_E_NOMEM, "%s: no memory for the tokenizer", path);
-    we_status st = we_tok_open(&t->tok, path, err);
+    we_status st = we_is_gguf(path) ? open_gguf(&t->tok, path, err) : we_tok_open(&t->tok, path, err);
     size_t n = 0;
     const int32_t *eos = st ? NULL : we_tok_eos_ids(t->tok, &n);
     for (size_t i = 0; i < n && !st; i++) st = we_ids_push(&t->eos, eos[i], err);
@@ -113,9 +123,20 @@ void we_tokenizer_close(we_tokenizer *t)
     we_free(t);
 }
 
+static we_status open_gguf_optional(we_tokenizer **out, const char *path, we_error *err)
+{
+    we_weights *weights;
+    const we_status st = we_weights_open(&weights, path, err);
+    if (st) return st;
+    const bool there = we_tok_in_gguf(we_weights_gguf(weights));
+    we_weights_close(weights);
+    return there ? we_tokenizer_open(out, path, err) : WE_OK;
+}
+
 we_status we_tokenizer_open_optional(we_tokenizer **out, const char *path, we_error *err)
 {
     *out = NULL;
+    if (we_is_gguf(path)) return open_gguf_optional(out, path, err);
     return we_tok_has_vocab(path) ? we_tokenizer_open(out, path, err) : WE_OK;
 }
 

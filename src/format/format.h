@@ -104,6 +104,7 @@ typedef struct we_gguf {
     const char *file;            /* base name, for messages */
     const we_gguf_value *values; /* sorted by key */
     size_t n_values;
+    we_str bytes; /* all keys and values as they stand in the file */
 } we_gguf;
 
 /** The metadata of a GGUF file (of its first part, where it was split); NULL for a folder. */

@@ -158,6 +158,7 @@ static we_status read_values(cursor *c, we_arena *arena, uint64_t n, we_gguf *ou
                        "%s: counts %" PRIu64 " keys, which %" PRIu64 " bytes cannot hold: " WE_DAMAGED, c->file, n,
                        left(c));
     size_t capacity = 0, used = 0;
+    const uint8_t *begin = c->at;
     we_gguf_value *values = NULL; /* grown as they come: a count alone takes no memory */
     we_status st = WE_OK;
     for (uint64_t i = 0; i < n && !st; i++) {
@@ -181,7 +182,7 @@ static we_status read_values(cursor *c, we_arena *arena, uint64_t n, we_gguf *ou
     if (!st && !kept) st = we_fail(c->err, WE_E_NOMEM, "%s: no memory for its keys", c->file);
     if (kept && used) memcpy(kept, values, used * sizeof *kept);
     we_free(values);
-    *out = (we_gguf){ c->file, kept, st ? 0 : used };
+    *out = (we_gguf){ c->file, kept, st ? 0 : used, { (const char *)begin, (size_t)(c->at - begin) } };
     return st;
 }
 

@@ -8,6 +8,7 @@
  *
  * The built-in model lies beside the program (an installation or a build tree), else where the library was installed. */
 #include "hub/hub.h"
+#include "format/format.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -177,9 +178,10 @@ we_status we_hub_find(const char *name, char **path, we_error *err)
     if (!name[0]) return we_fail(err, WE_E_ARG, "the model's name is empty; `default` is the built-in model");
     if (strcmp(name, "default") == 0) return found(builtin_dir(), path, err);
     if (we_path_exists(name)) {
-        if (we_path_is_dir(name)) return found(we_strdup(name), path, err);
+        if (we_path_is_dir(name) || we_is_gguf(name)) return found(we_strdup(name), path, err);
         return we_fail(err, WE_E_UNSUPPORTED,
-                       "%s is a file; a model is a folder with config.json, weights and tokenizer.json", name);
+                       "%s is a file; a model is a folder with config.json, weights and tokenizer.json, or a GGUF file",
+                       name);
     }
     if (name[0] == '/' || name[0] == '.') return not_found(name, err);
 

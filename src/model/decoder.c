@@ -153,12 +153,22 @@ static void fill_info(we_decoder *m)
     for (int64_t l = 0; l < c->num_hidden_layers; l++) i->rewinds &= c->layer_windows[l] == 0;
 }
 
+/* A GGUF file's configuration stands among its weights. */
+static we_status read_all(we_decoder *m, const char *dir, we_error *err)
+{
+    we_status st;
+    if (!we_is_gguf(dir)) {
+        st = we_config_read(&m->config, &m->arch, &m->arena, dir, err);
+        return st ? st : we_weights_open(&m->weights, dir, err);
+    }
+    st = we_weights_open(&m->weights, dir, err);
+    return st ? st : we_gguf_config_read(&m->config, &m->arch, &m->arena, m->weights, err);
+}
+
 static we_status open_all(we_decoder *m, const char *dir, we_error *err)
 {
     we_status st;
-    if ((st = we_config_read(&m->config, &m->arch, &m->arena, dir, err)) ||
-        (st = we_weights_open(&m->weights, dir, err)) || (st = choose_context(m, dir, err)))
-        return st;
+    if ((st = read_all(m, dir, err)) || (st = choose_context(m, dir, err))) return st;
     fill_info(m);
     if ((st = we_bind_weights(m, dir, err)) || (st = count_memory(m, err)) || m->options.bind_only) return st;
     if ((st = check_memory(m, dir, err)) || (st = we_bind_ropes(m, 0, err)) || (st = make_scratch(m, err))) return st;

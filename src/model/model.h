@@ -36,7 +36,7 @@ typedef struct we_decoder_info {
     uint64_t kv_bytes_per_token, kv_bytes_at_context, scratch_bytes;
 } we_decoder_info;
 
-/** Load a folder's config.json and weights onto a device.
+/** Load a folder's config.json and weights onto a device, or a GGUF file's.
  * Errors: see we_model_open in whisperengine.h. */
 we_status we_decoder_open(we_decoder **out, we_device *device, const char *dir, const we_decoder_options *options,
                           we_error *err);
@@ -68,5 +68,27 @@ we_status we_decoder_step(we_decoder *decoder, const we_step_request *request, w
 /** The model types that this build runs, for messages and `list`: index from 0, NULL at the end. */
 const char *we_model_type_at(size_t index);
 bool we_model_type_known(we_str model_type);
+
+/* ---- GGUF files, in the words of an MLX folder (gguf.c) ---- */
+
+typedef struct we_gguf_arch we_gguf_arch; /* a row of the table of architectures */
+#define WE_GGUF_NAME 320                  /* holds any translated name */
+
+/** The row of general.architecture. Errors: WE_E_UNSUPPORTED (not one that this build runs). */
+we_status we_gguf_find_arch(const we_gguf *gguf, const we_gguf_arch **out, we_error *err);
+/** Activations of this family exceed float16's range. */
+bool we_gguf_overflows_f16(const we_gguf_arch *arch);
+/** config.json's text, as a folder with the same weights has it. in_place: for the tensors as they stand in the file.
+ * Errors: WE_E_FORMAT (file, key, value), WE_E_UNSUPPORTED, WE_E_NOMEM. */
+we_status we_gguf_config(const we_weights *weights, bool in_place, we_buf *json, we_error *err);
+
+typedef struct we_gguf_role {
+    bool is_known;               /* else no weight of this architecture */
+    bool is_settings;            /* its numbers are in config.json */
+    bool permuted_q, permuted_k; /* rows of a head are ordered for rotating neighbours */
+    bool one_added;              /* a norm's weight, 1 greater than MLX has it */
+} we_gguf_role;
+/** What a tensor of the file is, and its name in an MLX folder. */
+we_gguf_role we_gguf_tensor(const we_gguf_arch *arch, const char *name, char mlx_name[WE_GGUF_NAME]);
 
 #endif

@@ -57,6 +57,12 @@ we_status we_config_read(we_config *config, const struct we_arch **arch, we_aren
 we_status we_config_parse(we_config *config, const struct we_arch **arch, we_arena *arena, we_str text,
                           const char *file, we_error *err);
 
+/** The same from a GGUF file's metadata. */
+we_status we_gguf_config_read(we_config *config, const struct we_arch **arch, we_arena *arena,
+                              const we_weights *weights, we_error *err);
+/** A checkpoint name in the file's words; false: it has none. */
+bool we_gguf_name(const we_gguf_arch *arch, const char *mlx_name, char out[WE_GGUF_NAME]);
+
 /* ---- Weights of a layer ---- */
 
 typedef struct we_proj {      /* a linear projection */

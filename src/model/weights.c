@@ -2,7 +2,8 @@
  * weights.c - from named tensors to a layer's fields: names and shapes come from the architecture page, packings from the
  * tensors themselves. A tensor is quantized if its .scales exist, whatever config.json says; bits and group size follow from
  * the shapes, the mode from the type of the scales (as mlx-lm does where the configuration is silent; models exist whose
- * configuration is wrong for some tensor). */
+ * configuration is wrong for some tensor). A GGUF file's names are translated on the way (gguf.c); its blocks stay as
+ * they are. */
 #include "model/model_int.h"
 #include <stdio.h>
 
@@ -16,6 +17,8 @@ typedef struct packing_count {
 typedef struct binder {
     we_decoder *m;
     const char *dir, *prefix; /* of all names: "model." or "language_model.model." */
+    const we_gguf_arch *gguf; /* NULL: a folder */
+    const char *said_by;      /* "config.json", for messages */
     packing_count packings[32];
     int n_packings;
     we_error *err;
@@ -42,9 +45,10 @@ static int64_t dim_of(const we_config *c, we_dim dim)
 
 static const we_weight *find(const binder *b, const char *name, const char *suffix)
 {
-    char full[512];
+    char full[512], translated[WE_GGUF_NAME];
     snprintf(full, sizeof full, "%s%s", name, suffix);
-    return we_weights_find(b->m->weights, full);
+    if (!b->gguf) return we_weights_find(b->m->weights, full);
+    return we_gguf_name(b->gguf, full, translated) ? we_weights_find(b->m->weights, translated) : NULL;
 }
 
 static we_status wrong_shape(const binder *b, const we_weight *w, int64_t rows, int64_t cols)
@@ -54,12 +58,17 @@ static we_status wrong_shape(const binder *b, const we_weight *w, int64_t rows, 
         snprintf(want, sizeof want, "[%lld, %lld]", (long long)rows, (long long)cols);
     else
         snprintf(want, sizeof want, "[%lld]", (long long)rows);
-    return we_fail(b->err, WE_E_FORMAT, "%s/%s: %s is %s %s, but config.json makes it %s", b->dir, w->file, w->name,
-                   we_dtype_name(w->dtype), we_shape_text(shape, w->shape, w->n_dims), want);
+    return we_fail(b->err, WE_E_FORMAT, "%s/%s: %s is %s %s, but %s makes it %s", b->dir, w->file, w->name,
+                   we_dtype_name(w->dtype), we_shape_text(shape, w->shape, w->n_dims), b->said_by, want);
 }
 
 static we_status missing(const binder *b, const char *name)
 {
+    char full[512], translated[WE_GGUF_NAME];
+    snprintf(full, sizeof full, "%s.weight", name);
+    if (b->gguf && we_gguf_name(b->gguf, full, translated))
+        return we_fail(b->err, WE_E_FORMAT, "%s/%s: has no tensor %s, which the architecture needs", b->dir,
+                       we_weights_gguf(b->m->weights)->file, translated);
     return we_fail(b->err, WE_E_FORMAT, "%s: the weights have no tensor %s.weight, which a model_type of \"%s\" needs",
                    b->dir, name, b->m->config.model_type);
 }
@@ -105,6 +114,8 @@ static we_status infer_quant(const binder *b, const we_weight *w, const we_weigh
     return WE_OK;
 }
 
+static bool dtype_matters(we_quant q) { return q.mode == WE_QUANT_NONE || q.mode == WE_QUANT_GGML; }
+
 static void count(binder *b, const bound *t)
 {
     const we_matrix *m = &t->matrix;
@@ -113,7 +124,7 @@ static void count(binder *b, const bound *t)
     if (m->rows == 1) return; /* vectors stay unquantized */
     int i = 0;
     while (i < b->n_packings && (memcmp(&b->packings[i].quant, &m->quant, sizeof m->quant) != 0 ||
-                                 (m->quant.mode == WE_QUANT_NONE && b->packings[i].dtype != m->dtype)))
+                                 (dtype_matters(m->quant) && b->packings[i].dtype != m->dtype)))
         i++;
     if (i == (int)WE_COUNT(b->packings)) return;
     if (i == b->n_packings) b->packings[b->n_packings++] = (packing_count){ m->quant, m->dtype, 0 };
@@ -136,7 +147,10 @@ static we_status find_matrix(binder *b, const char *name, int64_t rows, int64_t 
         out->matrix.biases = biases ? biases->data : NULL;
     } else {
         if (w->n_dims != 2 || w->shape[0] != rows || w->shape[1] != cols) return wrong_shape(b, w, rows, cols);
-        if (!is_float(w->dtype)) return not_float(b, w);
+        if (we_ggml_group(w->dtype))
+            out->matrix.quant = (we_quant){ WE_QUANT_GGML, 0, we_dtype_block(w->dtype) };
+        else if (!is_float(w->dtype))
+            return not_float(b, w);
     }
     const we_weight *bias = out->bias;
     if (bias && (bias->n_dims != 1 || bias->shape[0] != rows)) return wrong_shape(b, bias, rows, 0);
@@ -270,6 +284,8 @@ static void describe_quantization(const binder *b)
                      p->dtype == WE_F32   ? "float32"
                      : p->dtype == WE_F16 ? "float16"
                                           : "bfloat16");
+        else if (p->quant.mode == WE_QUANT_GGML)
+            snprintf(out + at, size - at, "%s%s", comma, we_dtype_name(p->dtype));
         else
             snprintf(out + at, size - at, "%s%d-bit %s, group %d", comma, p->quant.bits,
                      we_quant_mode_name(p->quant.mode), p->quant.group_size);
@@ -279,7 +295,16 @@ static void describe_quantization(const binder *b)
 we_status we_bind_weights(we_decoder *m, const char *dir, we_error *err)
 {
     static const char *const prefixes[] = { "model.", "language_model.model.", "" };
-    binder b = { .m = m, .dir = dir, .prefix = prefixes[0], .err = err };
+    binder b = { .m = m, .dir = dir, .prefix = prefixes[0], .said_by = "config.json", .err = err };
+    const we_gguf *gguf = we_weights_gguf(m->weights);
+    if (gguf) {
+        const we_status st = we_gguf_find_arch(gguf, &b.gguf, err);
+        const char *name = we_path_base(dir); /* tensors name their file themselves */
+        b.dir = name == dir ? "." : we_arena_strndup(&m->arena, dir, (size_t)(name - dir) - 1);
+        b.said_by = "the file's metadata";
+        if (st) return st;
+        if (!b.dir) return we_fail(err, WE_E_NOMEM, "%s: no memory", dir);
+    }
     for (size_t i = 0; i < WE_COUNT(prefixes); i++) {
         char name[64];
         snprintf(name, sizeof name, "%sembed_tokens", prefixes[i]);

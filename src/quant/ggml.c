@@ -42,10 +42,19 @@ static void nibbles(const uint8_t *q, uint8_t *codes)
     for (int i = 0; i < 16; i++) codes[16 + i] = q[i] >> 4;
 }
 
+/* Bit i of a byte to bit 4 of byte i: eight copies, each keeps its bit, and what is not zero carries into the top. */
 static void fifth_bits(const uint8_t *p, uint8_t *codes)
 {
-    for (int b = 0; b < 4; b++)
-        for (int i = 0; i < 8; i++) codes[8 * b + i] |= (uint8_t)((p[b] >> i & 1) << 4);
+    for (int b = 0; b < 4; b++) {
+        uint64_t spread = (p[b] * UINT64_C(0x0101010101010101)) & UINT64_C(0x8040201008040201), old;
+        spread = (spread + UINT64_C(0x7f7f7f7f7f7f7f7f)) >> 3 & UINT64_C(0x1010101010101010);
+        uint8_t bytes[8];
+        for (int i = 0; i < 8; i++) bytes[i] = (uint8_t)(spread >> (8 * i));
+        memcpy(&spread, bytes, sizeof spread); /* the same on every machine */
+        memcpy(&old, codes + 8 * b, sizeof old);
+        old |= spread;
+        memcpy(codes + 8 * b, &old, sizeof old);
+    }
 }
 
 static void look_up(const uint8_t table[16], uint8_t *codes, int n)

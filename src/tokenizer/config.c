@@ -207,7 +207,7 @@ static we_status read_templates(we_tok *tok, const char *dir, we_error *err)
 
 /* ---- End of turn ---- */
 
-static we_status add_eos(we_tok *tok, int64_t id, we_error *err)
+we_status we_tok_add_eos(we_tok *tok, int64_t id, we_error *err)
 {
     if (id < 0 || id > INT32_MAX) return WE_OK;
     for (size_t i = 0; i < tok->eos_ids.n; i++)
@@ -219,10 +219,10 @@ static we_status add_eos(we_tok *tok, int64_t id, we_error *err)
 static we_status take_eos(we_tok *tok, const we_json *value, we_error *err)
 {
     int64_t id;
-    if (we_json_i64(value, &id)) return add_eos(tok, id, err);
+    if (we_json_i64(value, &id)) return we_tok_add_eos(tok, id, err);
     we_status st = WE_OK;
     for (const we_json *one = we_json_is(value, WE_JSON_ARRAY) ? value->first : NULL; one && !st; one = one->next)
-        if (we_json_i64(one, &id)) st = add_eos(tok, id, err);
+        if (we_json_i64(one, &id)) st = we_tok_add_eos(tok, id, err);
     return st;
 }
 
@@ -265,12 +265,12 @@ we_status we_tok_find_eos(we_tok *tok, we_error *err)
 {
     we_str text;
     we_status st = WE_OK;
-    if (we_tok_special(tok, "eos_token", &text)) st = add_eos(tok, we_tok_id(tok, text), err);
+    if (we_tok_special(tok, "eos_token", &text)) st = we_tok_add_eos(tok, we_tok_id(tok, text), err);
     if (!we_tok_chat_template(tok, NULL, &text)) return st;
     for (size_t i = 0; i < WE_COUNT(end_of_turn) && !st; i++) {
         int32_t id = we_tok_id(tok, we_str_from(end_of_turn[i]));
         bool inner = strcmp(end_of_turn[i], "<|end|>") == 0 && contains(text, "<|channel|>");
-        if (is_added(tok, id) && !inner && contains(text, end_of_turn[i])) st = add_eos(tok, id, err);
+        if (is_added(tok, id) && !inner && contains(text, end_of_turn[i])) st = we_tok_add_eos(tok, id, err);
     }
     return st;
 }

@@ -7,7 +7,7 @@
 #ifndef WE_TOKENIZER_H
 #define WE_TOKENIZER_H
 
-#include "base/base.h"
+#include "format/format.h"
 
 typedef struct we_tok we_tok; /* immutable once open; any thread may use it */
 
@@ -22,6 +22,16 @@ typedef struct we_tok we_tok; /* immutable once open; any thread may use it */
 we_status we_tok_open(we_tok **out, const char *dir, we_error *err);
 /** Whether the folder holds a vocabulary in any of these forms. */
 bool we_tok_has_vocab(const char *dir);
+/** The same from a GGUF file's metadata, which has all of it. */
+we_status we_tok_open_gguf(we_tok **out, const we_gguf *gguf, we_error *err);
+bool we_tok_in_gguf(const we_gguf *gguf); /* whether it has a tokenizer at all */
+/** What that is made of: the texts of tokenizer.json and tokenizer_config.json; NULL: not wanted.
+ * Errors: WE_E_FORMAT (file, key, value), WE_E_UNSUPPORTED (a kind of tokenizer), WE_E_NOMEM. A pre-tokenizer that is not
+ * known is logged, and GPT-2's taken. */
+we_status we_tok_from_gguf(const we_gguf *gguf, we_buf *tokenizer_json, we_buf *tokenizer_config_json, we_error *err);
+#define WE_TOK_GGUF_EOS 3
+/** The ids that end a turn, as generation_config.json would list them; gives how many. */
+size_t we_tok_gguf_eos(const we_gguf *gguf, int64_t ids[WE_TOK_GGUF_EOS]);
 /** The same from texts in memory (for tests and fuzzers); config may be empty. Texts are borrowed for the call only. */
 we_status we_tok_parse(we_tok **out, we_str tokenizer_json, we_str tokenizer_config_json, we_error *err);
 /** The same from a vocabulary in another form, told by its content: SentencePiece's protobuf, or tiktoken's ranks.

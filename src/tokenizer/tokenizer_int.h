@@ -6,7 +6,7 @@
  *     tokenizer.c: door, order of work     config.c: tokenizer_config.json & family      vocab.c, trie.c: look-ups
  *     added.c: added tokens                normalizer.c, precompiled.c                   pretokenizer.c
  *     model.c: loading, table; model_*.c   post.c: post-processors                       decoder.c, stream.c
- *     compiled.c: a file that need not be parsed
+ *     compiled.c: a file that need not be parsed      gguf.c, merges.c: the same from a GGUF file
  * Vocabularies that are no tokenizer.json: vocab_file.c finds them, sentencepiece.c and tiktoken.c read them. */
 #ifndef WE_TOKENIZER_INT_H
 #define WE_TOKENIZER_INT_H
@@ -15,6 +15,7 @@
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/unicode.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #define WE_TOK_MAX_ID (1 << 22)            /* ids are indices of tables: a lying file must not make them large */
@@ -466,8 +467,18 @@ we_status we_tok_read_family(we_tok *tok, const char *dir, we_error *err);
 we_status we_tok_find_eos(we_tok *tok, we_error *err);
 /** A role that no file names. */
 we_status we_tok_add_role(we_tok *tok, const char *role, we_str content, we_error *err);
+we_status we_tok_add_eos(we_tok *tok, int64_t id, we_error *err); /* an id that is there already stays one */
 /** Read a file of a model folder; absent: *text stays NULL. Errors: also WE_E_FORMAT for a Git LFS pointer. */
 we_status we_tok_read_file(const char *dir, const char *name, char **text, size_t *len, we_error *err);
 bool we_tok_is_lfs_pointer(we_str text);
+
+/* ---- SentencePiece vocabularies (merges.c) ---- */
+
+typedef struct we_scored {
+    we_str text;
+    float score;
+} we_scored;
+/** The array "merges" of a tokenizer.json that joins as SentencePiece does with these pieces, whose ids are their places. */
+we_status we_tok_write_merges(we_json_writer *w, const we_scored *pieces, size_t n, we_error *err);
 
 #endif

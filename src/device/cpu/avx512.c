@@ -67,6 +67,7 @@ static void row_f32(const we_matrix *w, int64_t row, float *out)
 {
     switch (w->quant.mode) {
     case WE_QUANT_NONE: row_plain(w, row, out); return;
+    case WE_QUANT_GGML: we_ggml_row_f32(w, row, out); return;
     case WE_QUANT_MXFP8: row_packed(w, row, out, WE_QUANT_MXFP8, 8); return;
     case WE_QUANT_MXFP4:
     case WE_QUANT_NVFP4: row_packed(w, row, out, WE_QUANT_MXFP4, 4); return;

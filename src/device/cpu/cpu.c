@@ -122,8 +122,9 @@ static bool size_fits(int64_t rows, int64_t cols)
 static we_status weight_new(we_device *device, const we_matrix *m, we_tensor **out, we_error *err)
 {
     *out = NULL;
-    const bool plain = m->quant.mode == WE_QUANT_NONE;
-    if (!size_fits(m->rows, m->cols) || (!plain && (!we_quant_valid(m->quant) || m->cols % m->quant.group_size)))
+    const bool plain = m->quant.mode == WE_QUANT_NONE,
+               known = m->quant.mode == WE_QUANT_GGML || we_quant_valid(m->quant);
+    if (!size_fits(m->rows, m->cols) || (!plain && (!known || m->cols % m->quant.group_size)))
         return we_fail(err, WE_E_UNSUPPORTED, "the CPU can't take a weight of %lld x %lld in groups of %d",
                        (long long)m->rows, (long long)m->cols, m->quant.group_size);
     we_tensor *t = tensor_alloc(WE_TENSOR_WEIGHT, m->rows, m->cols);
@@ -139,6 +140,7 @@ static we_status weight_new(we_device *device, const we_matrix *m, we_tensor **o
         we_matrix_row_f32(m, 0, t->f);
     }
     we_cpu_raise(&we_cpu_of(device)->max_cols, m->cols);
+    if (we_cpu_ggml_takes(m)) we_cpu_raise(&we_cpu_of(device)->max_ggml_cols, m->cols);
     *out = t;
     return WE_OK;
 }
@@ -274,9 +276,11 @@ static bool grow_q8(we_cpu *d, int64_t n_rows, int64_t cols)
 
 static bool grow_scratch(we_cpu *d, int64_t n_rows)
 {
-    const int64_t cols = WE_MAX(atomic_load(&d->max_cols), 1);
+    const int64_t cols = WE_MAX(atomic_load(&d->max_cols), 1), ggml_cols = atomic_load(&d->max_ggml_cols);
     size_t each = WE_MAX(we_kernel_scratch_bytes(cols), we_cpu_attend_scratch_bytes(d));
     each = (each + 127) / 128 * 128;
+    d->ggml_panel = each;
+    if (ggml_cols) each += (we_cpu_ggml_scratch_bytes(ggml_cols) + 127) / 128 * 128;
     if (each > d->thread_scratch_bytes) {
         size_t have = 0;
         we_free(d->thread_scratch);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cpu_int.h - what the files of the CPU device share: the device itself, its tensors, and how work is spread over threads.
- * cpu.c: storage, steps and the simple ops; linear.c: products with weights; attend.c: attention; kv.c: the cache's pages;
+ * cpu.c: storage, steps and the simple ops; linear.c: products with weights, ggml.c: those in ggml's blocks; attend.c: attention; kv.c: the cache's pages;
  * sample.c: choosing a token. */
 #ifndef WE_CPU_INT_H
 #define WE_CPU_INT_H
@@ -37,9 +37,10 @@ typedef struct we_cpu {
 
     /* The largest that anything needs. Handles are made by any thread, also during another's step: hence atomic, and read
      * when the next step begins. */
-    _Atomic int64_t max_cols;     /* of a weight */
-    _Atomic int64_t max_head_dim; /* of a cache */
-    _Atomic int64_t max_logits;   /* columns of a tensor */
+    _Atomic int64_t max_cols;      /* of a weight */
+    _Atomic int64_t max_ggml_cols; /* of one in ggml's blocks; 0: there is none */
+    _Atomic int64_t max_head_dim;  /* of a cache */
+    _Atomic int64_t max_logits;    /* columns of a tensor */
     pthread_mutex_t ropes_lock;
     we_rope *ropes;
 
@@ -52,7 +53,8 @@ typedef struct we_cpu {
     /* Scratch: grown in begin only. */
     uint8_t *thread_scratch; /* n_threads pieces */
     size_t thread_scratch_bytes;
-    we_q8 q8; /* the rounded input of a product */
+    size_t ggml_panel; /* where ggml.c's part of a piece begins */
+    we_q8 q8;          /* the rounded input of a product */
     size_t q8_bytes;
     float *partials; /* of an attention split over its context */
     size_t partials_bytes;
@@ -88,6 +90,12 @@ size_t we_cpu_attend_scratch_bytes(const we_cpu *d); /* for each thread */
 size_t we_cpu_attend_partials_bytes(const we_cpu *d);
 void we_cpu_sample(we_device *d, we_tensor *ids, const we_tensor *logits, const we_sample_spec *specs);
 size_t we_cpu_sample_bytes(int64_t n_logits);
+
+/* ---- ggml.c: fast products with ggml's blocks. panel: we_cpu_ggml_scratch_bytes, aligned to 64 ---- */
+bool we_cpu_ggml_takes(const we_matrix *w);
+size_t we_cpu_ggml_scratch_bytes(int64_t cols);
+void we_cpu_ggml_linear(const we_cpu_kernels *k, const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x,
+                        int64_t n, float *y, int64_t y_stride, bool add, void *scratch, uint8_t *panel);
 
 /* ---- kv.c ---- */
 #define WE_KV_BLOCK 64 /* positions of one product */

@@ -17,7 +17,8 @@ typedef struct product {
 
 static bool wants_q8(const we_cpu *d, const we_linear *l)
 {
-    return !d->batch->precise && we_q8_takes(l->weight->matrix.quant);
+    const we_matrix *w = &l->weight->matrix;
+    return !d->batch->precise && (we_q8_takes(w->quant) || we_cpu_ggml_takes(w));
 }
 static int64_t blocks_of(const product *p, const we_linear *l)
 {
@@ -51,7 +52,11 @@ static void block(const product *p, const we_linear *l, int64_t first, int64_t n
     const int64_t stride = l->out->cols;
     float *y = l->out->f + first;
     void *scratch = we_cpu_scratch(p->d, thread);
-    if (p->fast && wants_q8(p->d, l))
+    const bool fast = p->fast && wants_q8(p->d, l);
+    if (fast && w->quant.mode == WE_QUANT_GGML)
+        we_cpu_ggml_linear(&p->d->k, w, first, n_rows, &p->d->q8, x->rows, y, stride, l->add, scratch,
+                           (uint8_t *)scratch + p->d->ggml_panel);
+    else if (fast)
         p->d->k.linear_q8(w, first, n_rows, &p->d->q8, x->rows, y, stride, l->add, scratch);
     else
         p->d->k.linear_f32(w, first, n_rows, x->f, x->cols, x->rows, y, stride, l->add, scratch);
