@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GGUF files in place: each architecture's logits are those of the MLX folder with the same weights, and what is wrong with a
+file is told by its name, key and value."""
+import json
+import os
+import shutil
+import struct
+
+import ggufs
+from ggufs import F32, I32, STRING, U32, Gguf
+from support import SOURCE_DIR, EndToEnd, main
+
+FIXTURES = os.path.join(SOURCE_DIR, "tests", "fixtures", "logits")
+TOKENS = [1, 5, 9, 200, 3, 3, 77, 41, 12, 250, 8, 100]
+
+
+def read_npy(path):
+    with open(path, "rb") as f:
+        content = f.read()
+    length, = struct.unpack_from("<H", content, 8)
+    data = content[10 + length:]
+    return struct.unpack(f"<{len(data) // 4}f", data)
+
+
+class Ggufs(EndToEnd):
+    def logits(self, model, tokens=TOKENS, *args):
+        path = os.path.join(self.dir, "logits.npy")
+        self.run_we("logits", "--model", model, "--tokens", ",".join(map(str, tokens)), "--output", path, *args)
+        return read_npy(path)
+
+    def close(self, got, want, relative, what):
+        """Differences against the logits' own spread."""
+        self.assertEqual(len(got), len(want))
+        mean = sum(want) / len(want)
+        deviation = (sum((x - mean) ** 2 for x in want) / len(want)) ** 0.5
+        worst = max(abs(a - b) for a, b in zip(got, want))
+        self.assertLess(worst, relative * deviation, f"{what}: {worst / deviation:.2g} of the standard deviation")
+
+    def save(self, gguf, name="m.gguf"):
+        return gguf.save(os.path.join(self.dir, name))
+
+
+class InPlace(Ggufs):
+    def same_as_folder(self, folder, gguf, tokens=TOKENS):
+        want = self.logits(folder, tokens, "--precise")
+        path = self.save(gguf)
+        self.close(self.logits(path, tokens, "--precise"), want, 1e-4, "precise")
+
+    def test_architectures(self):
+        for case in ("llama_f32", "llama_bias_f16_sharded", "llama_tied_bf16", "qwen2_bf16", "qwen3_f32",
+                     "phi3_longrope_bf16", "gemma3_text_bf16"):
+            with self.subTest(case):
+                folder = os.path.join(FIXTURES, case)
+                self.same_as_folder(folder, ggufs.from_folder(folder))
+
+    def rope_folder(self, changes):
+        folder = os.path.join(self.dir, "rope")
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(os.path.join(FIXTURES, "llama_f32"), folder)
+        path = os.path.join(folder, "config.json")
+        with open(path, encoding="utf-8") as f:
+            config = {**json.load(f), **changes}
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump(config, f)
+        return folder
+
+    def test_rotary_scaling(self):
+        for scaling in ({"rope_type": "linear", "factor": 4.0},
+                        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}):
+            with self.subTest(scaling["rope_type"]):
+                folder = self.rope_folder({"rope_scaling": scaling})
+                self.same_as_folder(folder, ggufs.from_folder(folder))
+        factors = [1.0, 1.0, 1.5, 2.0, 3.0, 7.0, 8.0, 8.0]  # of no published setting
+        folder = self.rope_folder({"rope_scaling": {"type": "longrope", "long_factor": factors, "short_factor": factors},
+                                   "original_max_position_embeddings": 2048})
+        gguf = ggufs.from_folder(os.path.join(FIXTURES, "llama_f32"))
+        gguf.add("rope_freqs.weight", [8], "F32", struct.pack("<8f", *factors))
+        with self.subTest("divisors"):
+            self.same_as_folder(folder, gguf)
+
+    def test_llama3_scaling(self):
+        """Settings that config.json can name are recognised by their numbers."""
+        base, dims, factor = 500000.0, 16, 8.0
+        factors = []
+        for i in range(dims // 2):
+            wavelength = 2 * 3.141592653589793 * base ** (2 * i / dims)
+            smooth = (8192 / wavelength - 1) / 3
+            factors.append(1.0 if wavelength < 2048 else factor if wavelength > 8192
+                           else 1 / ((1 - smooth) / factor + smooth))
+        folder = self.rope_folder({"rope_theta": base, "rope_scaling": {
+            "rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192}})
+        gguf = ggufs.from_folder(os.path.join(FIXTURES, "llama_f32"))
+        gguf.set("llama.rope.freq_base", F32, base)
+        gguf.add("rope_freqs.weight", [8], "F32", struct.pack("<8f", *factors))
+        self.same_as_folder(folder, gguf)
+
+    def test_blocks_on_the_fast_path(self):
+        for kind in ggufs.SCALES:
+            with self.subTest(kind):
+                path = self.save(ggufs.random_model(kind))
+                tokens = [1, 2, 3, 63, 7, 7, 30, 21] * 2
+                want = self.logits(path, tokens, "--precise")
+                self.close(self.logits(path, tokens), want, 0.15, "int8 activations")
+                self.close(self.logits(path, tokens, "--kernels", "reference", "--precise"), want, 1e-4, "reference")
+
+    def test_info(self):
+        path = self.save(ggufs.random_model("Q4_K"))
+        info = self.run_we("info", path, "--json").json()
+        self.assertEqual(info["model_type"], "llama")
+        self.assertEqual(info["quantization"], "Q4_K")
+        self.assertEqual(info["layers"], 2)
+        self.assertFalse(info["tokenizer"])
+        self.run_we("info", "--model", path)
+
+
+class Broken(Ggufs):
+    def refused(self, gguf, *says, status=1):
+        path = self.save(gguf) if isinstance(gguf, Gguf) else self.write("m.gguf", gguf)
+        self.fails("logits", "--model", path, "--tokens", "1", "--output", os.path.join(self.dir, "x.npy"),
+                   says=("m.gguf",) + says, status=status)
+
+    def test_files(self):
+        good = ggufs.random_model("Q4_0")
+        data = good.bytes()
+        self.refused(data[:-1000], "tensor", "but the file holds")
+        self.refused(data[:300], "m.gguf")
+        self.refused(b"GGML" + data[4:], "not a GGUF file")
+        self.refused(data[:4] + struct.pack(">I", 3) + data[8:], "big-endian")
+        self.refused(data[:8] + struct.pack("<QQ", 1 << 60, 5) + data[24:], "tensors, which")
+        self.refused(b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull")
+        self.refused(b"", "is empty")
+
+    def test_metadata(self):
+        for key, kind, value, says in (
+                ("general.architecture", STRING, "mamba", ['general.architecture is "mamba"', "it runs llama"]),
+                ("general.architecture", U32, 7, ["general.architecture is 7"]),
+                ("llama.block_count", STRING, "two", ['llama.block_count is "two"', "expected a whole number"]),
+                ("llama.block_count", U32, 0, ["llama.block_count is 0"]),
+                ("llama.block_count", U32, 3, ["has no tensor blk.2.attn_norm.weight"]),
+                ("llama.embedding_length", U32, 512, ["blk.0.attn_norm.weight is F32 [256]", "metadata makes it"]),
+                ("llama.attention.head_count", U32, 3, ["not a multiple"]),
+                ("llama.attention.head_count_kv", I32, [2, 1], ["head_count_kv differs from layer to layer"]),
+                ("llama.attention.value_length", U32, 32, ["value_length is 32"]),
+                ("llama.attention.layer_norm_rms_epsilon", F32, -1.0, ["rms_epsilon is -1", "expected a number above 0"]),
+                ("llama.rope.scaling.type", STRING, "spiral", ['rope.scaling.type is "spiral"']),
+                ("llama.rope.dimension_count", U32, 65, ["dimension_count is 65"]),
+                ("llama.expert_count", U32, 8, ["expert_count is 8"]),
+                ("general.alignment", U32, 7, ["general.alignment is 7"])):
+            with self.subTest(key=key, value=value):
+                gguf = ggufs.random_model("Q4_0")
+                gguf.set(key, kind, value)
+                self.refused(gguf, *says)
+
+    def test_missing(self):
+        for key in ("general.architecture", "llama.block_count", "llama.embedding_length", "llama.context_length",
+                    "llama.attention.layer_norm_rms_epsilon"):
+            with self.subTest(key):
+                gguf = ggufs.random_model("Q4_0")
+                gguf.remove(key)
+                self.refused(gguf, f"{key} is missing")
+
+    def test_tensors(self):
+        gguf = ggufs.random_model("Q4_0")
+        gguf.tensors = [t for t in gguf.tensors if t[0] != "blk.1.ffn_up.weight"]
+        self.refused(gguf, "has no tensor blk.1.ffn_up.weight")
+        gguf = ggufs.random_model("Q4_0")
+        gguf.tensors = [t if t[0] != "blk.1.ffn_up.weight" else (t[0], t[1], 16, t[3]) for t in gguf.tensors]
+        self.refused(gguf, "blk.1.ffn_up.weight", "IQ2_XXS")
+        gguf = ggufs.random_model("Q4_0")
+        gguf.add("rope_freqs.weight", [3], "F32", b"\0" * 12)
+        self.refused(gguf, "rope_freqs.weight is F32 [3], expected F32 [32]")
+
+    def test_names_that_are_no_models(self):
+        path = self.write("notes.txt", "hello")
+        self.fails("info", path, says=["notes.txt is a file", "a GGUF file"])
+        self.fails("info", os.path.join(self.dir, "none.gguf"), says="does not exist")
+
+
+if __name__ == "__main__":
+    main()
