@@ -273,7 +273,7 @@ static we_status source_open(folder_source *s, const char *dir, we_error *err)
         return we_fail(err, WE_E_NOT_FOUND, "%s is %s: expected a model's folder", dir,
                        we_path_exists(dir) ? "a file" : "not there");
     we_status st;
-    if ((st = read_config(s, err)) || (st = we_weights_open(&s->weights, dir, err)) || (st = list_tensors(s, err)))
+    if ((st = read_config(s, err)) || (st = we_weights_open_any(&s->weights, dir, err)) || (st = list_tensors(s, err)))
         return st;
     return list_files(s, err);
 }

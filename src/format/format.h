@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * format.h - the weights of a model folder as named tensors: safetensors (one file, or shards by index) and
- * weights.npz; and those of a GGUF file, with the metadata that stands before them. Everything is checked before it is
- * handed out: header sizes, offsets, overlaps, dtype x shape = size, duplicate names. What a tensor or a key means is
- * not known here (model/ and tokenizer/ know).
+ * format.h - the weights of a model folder as named tensors: safetensors (one file, or shards by index), weights.npz, and
+ * to convert from PyTorch's files; and those of a GGUF file, with the metadata that stands before them. Everything is
+ * checked before it is handed out: header sizes, offsets, overlaps, dtype x shape = size, duplicate names. What a tensor
+ * or a key means is not known here (model/ and tokenizer/ know).
  *
  * Bytes are mapped, not copied, and may begin at any address: read them with memcpy or unaligned loads only. Deflated
- * or transposed npz members are unpacked once into memory of our own and counted in `unpacked_bytes`. */
+ * or transposed members are unpacked once into memory of our own and counted in `unpacked_bytes`. */
 #ifndef WE_FORMAT_H
 #define WE_FORMAT_H
 
@@ -53,6 +53,10 @@ typedef struct we_weights we_weights; /* all tensors of a folder or a GGUF file;
  *         what was found and expected; a Git LFS pointer is recognised: "... is a Git LFS pointer, not the weights: run
  *         `git lfs pull` in DIR"), WE_E_UNSUPPORTED (a dtype or packing that we do not read), WE_E_IO, WE_E_NOMEM. */
 we_status we_weights_open(we_weights **out, const char *dir, we_error *err);
+/** The same, and where none of these is there PyTorch's files: pytorch_model.bin.index.json with its shards, else every
+ * pytorch_model*.bin. Nothing in them is executed. Errors: as above, and WE_E_UNSUPPORTED (a pickle that asks for more than
+ * tensors: it is named; files of PyTorch before 1.6; large tensors whose elements do not lie in order). */
+we_status we_weights_open_any(we_weights **out, const char *dir, we_error *err);
 void we_weights_close(we_weights *weights); /* NULL is allowed */
 
 size_t we_weights_count(const we_weights *weights);
@@ -131,5 +135,8 @@ we_status we_gguf_parse(we_arena *arena, we_str bytes, const char *file, we_gguf
  * may not unpack to more than max_unpacked bytes. All bytes are read, for their checksums. Text members are left out. */
 we_status we_npz_parse(we_arena *arena, we_str bytes, const char *file, size_t max_unpacked, we_weight **out, size_t *n,
                        size_t *unpacked, we_error *err);
+/* Tensors out of order are copied to the arena, all together at most max_unpacked bytes. */
+we_status we_pytorch_parse(we_arena *arena, we_str bytes, const char *file, size_t max_unpacked, we_weight **out,
+                           size_t *n, size_t *unpacked, we_error *err);
 
 #endif

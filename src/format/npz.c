@@ -1,20 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * npz.c - weights.npz as a list of tensors: a zip archive with one .npy file for each.
- *
- *     +-------+------------+-------+------------+-----+-------------------+----------------+-----+
- *     | local | NAME.npy   | local | NAME.npy   | ... | central directory | zip64 end and  | end |
- *     | head  | (data)     | head  | (data)     |     | a record a member | its locator    |     |
- *     +-------+------------+-------+------------+-----+-------------------+----------------+-----+
+ * npz.c - weights.npz as a list of tensors: a zip archive (zip.c) with one .npy file for each.
  *
  *     NAME.npy:  "\x93NUMPY" major minor  length  {'descr': '<f4', 'fortran_order': False, 'shape': (48, 96), }  elements
  *                6           1     1      2 or 4  (a Python literal, padded with spaces)
  *
- * Stored members stay where they are; deflated and transposed ones are unpacked once. Sizes come from the central
- * directory: MLX writes 0xFFFFFFFF into the local heads. Every member is held against its checksum, which reads the
- * whole file once; nothing else would notice a flipped bit, and the weights are about to be read anyway.
- *
- * Two guards against zip bombs: members may not share bytes, and all of them together unpack to at most max_unpacked.
- * Source: PKWARE APPNOTE 6.3.10, sections 4.3 and 4.5.3; numpy/lib/format.py. MLX writes bfloat16 as "<V2". */
+ * Stored members stay where they are; deflated and transposed ones are unpacked once, all of them together to at most
+ * max_unpacked. Every member is held against its checksum, which reads the whole file once; nothing else would notice a
+ * flipped bit, and the weights are about to be read anyway.
+ * Source: numpy/lib/format.py. MLX writes bfloat16 as "<V2". */
 #include "format/format_int.h"
 
 #include <inttypes.h>
@@ -22,192 +15,12 @@
 #define ZLIB_CONST /* next_in points to const */
 #include <zlib.h>
 
-enum { END_BYTES = 22, LOCATOR_BYTES = 20, END64_BYTES = 56, CENTRAL_BYTES = 46, LOCAL_BYTES = 30 };
-enum { STORED = 0, DEFLATED = 8 };
-#define END_SIGNATURE 0x06054b50U
-#define LOCATOR_SIGNATURE 0x07064b50U
-#define END64_SIGNATURE 0x06064b50U
-#define CENTRAL_SIGNATURE 0x02014b50U
-#define LOCAL_SIGNATURE 0x04034b50U
-#define FLAG_ENCRYPTED 1U
-#define ZIP64_EXTRA 1U
-#define IN_ZIP64 UINT32_MAX /* in a 32-bit field: the zip64 extra field has the number */
-#define DEFLATE_MOST 1032   /* deflate shrinks by no more than this */
-
 typedef struct archive {
-    const uint8_t *bytes;
-    uint64_t len;
-    const char *file;
+    we_zip zip;
     we_arena *arena;
-    uint64_t directory; /* where the central directory begins, and all members have ended */
-    uint64_t directory_len;
-    uint64_t n_members;
     uint64_t may_unpack;
     uint64_t unpacked;
-    we_error *err;
 } archive;
-
-typedef struct member {
-    we_str name;
-    unsigned method;
-    uint32_t crc;
-    uint64_t packed_len, len;  /* in the archive, and unpacked */
-    uint64_t local, data, end; /* its local head, its bytes, what follows */
-} member;
-
-typedef struct member_list {
-    member *items;
-    size_t n;
-} member_list;
-
-static we_status broken(const archive *a, const char *what)
-{
-    return we_fail(a->err, WE_E_FORMAT, "%s: %s: " WE_DAMAGED, a->file, what);
-}
-
-static we_status broken_member(const archive *a, const member *m, const char *what)
-{
-    return we_fail(a->err, WE_E_FORMAT, "%s: \"%.*s\": %s: " WE_DAMAGED, a->file, (int)WE_MIN(m->name.len, 200U),
-                   m->name.ptr, what);
-}
-
-/* ---- The central directory ---- */
-
-static bool fits(const archive *a, uint64_t at, uint64_t len) { return at <= a->len && len <= a->len - at; }
-
-/* The end record lies in the last 22 bytes, or before a comment of at most 65535 that reaches exactly to the end. */
-static bool find_end(const archive *a, uint64_t *at)
-{
-    for (uint64_t comment = 0; comment <= UINT16_MAX && fits(a, 0, END_BYTES + comment); comment++) {
-        const uint8_t *p = a->bytes + (a->len - END_BYTES - comment);
-        if (we_read_u32(p) == END_SIGNATURE && we_read_u16(p + 20) == comment) {
-            *at = a->len - END_BYTES - comment;
-            return true;
-        }
-    }
-    return false;
-}
-
-static we_status find_directory(archive *a)
-{
-    uint64_t end;
-    if (!find_end(a, &end)) return broken(a, "not a zip archive, or cut short: it has no directory at its end");
-    const uint8_t *p = a->bytes + end;
-    a->n_members = we_read_u16(p + 10);
-    a->directory_len = we_read_u32(p + 12);
-    a->directory = we_read_u32(p + 16);
-    if (end >= LOCATOR_BYTES && we_read_u32(p - LOCATOR_BYTES) == LOCATOR_SIGNATURE) {
-        const uint64_t end64 = we_read_u64(p - LOCATOR_BYTES + 8);
-        if (!fits(a, end64, END64_BYTES) || we_read_u32(a->bytes + end64) != END64_SIGNATURE)
-            return broken(a, "its zip64 record is not where its locator says");
-        a->n_members = we_read_u64(a->bytes + end64 + 32);
-        a->directory_len = we_read_u64(a->bytes + end64 + 40);
-        a->directory = we_read_u64(a->bytes + end64 + 48);
-    }
-    if (a->directory > end || a->directory_len > end - a->directory)
-        return broken(a, "its zip directory reaches beyond the end of the file");
-    return WE_OK;
-}
-
-/* Numbers that did not fit 32 bits, in this order, only those that are marked. */
-static bool read_zip64(const uint8_t *extra, size_t extra_len, uint64_t *fields[], size_t n_fields)
-{
-    size_t n_marked = 0;
-    for (size_t i = 0; i < n_fields; i++) n_marked += *fields[i] == IN_ZIP64;
-    if (n_marked == 0) return true;
-    for (size_t at = 0; extra_len - at >= 4;) {
-        const unsigned id = we_read_u16(extra + at);
-        const size_t len = we_read_u16(extra + at + 2);
-        at += 4;
-        if (len > extra_len - at) return false;
-        if (id == ZIP64_EXTRA) {
-            if (len < 8 * n_marked) return false;
-            for (size_t i = 0; i < n_fields; i++)
-                if (*fields[i] == IN_ZIP64) {
-                    *fields[i] = we_read_u64(extra + at);
-                    at += 8;
-                }
-            return true;
-        }
-        at += len;
-    }
-    return false;
-}
-
-/* Where the member's bytes lie: its local head has a name and extra fields of its own lengths. */
-static we_status read_local(const archive *a, member *m)
-{
-    if (m->local > a->directory || LOCAL_BYTES > a->directory - m->local ||
-        we_read_u32(a->bytes + m->local) != LOCAL_SIGNATURE)
-        return broken_member(a, m, "the zip directory points to a place where no member begins");
-    const uint8_t *p = a->bytes + m->local;
-    const uint64_t name_len = we_read_u16(p + 26), extra_len = we_read_u16(p + 28);
-    m->data = m->local + LOCAL_BYTES + name_len + extra_len;
-    if (m->data > a->directory || m->packed_len > a->directory - m->data)
-        return broken_member(a, m, "reaches beyond the end of the archive's data");
-    if (!we_str_eq((we_str){ (const char *)p + LOCAL_BYTES, (size_t)name_len }, m->name))
-        return broken_member(a, m, "has another name in its own head than in the zip directory");
-    m->end = m->data + m->packed_len;
-    return WE_OK;
-}
-
-/* One record of the central directory; *at moves behind it. */
-static we_status read_central(const archive *a, uint64_t *at, member *m)
-{
-    const uint64_t directory_end = a->directory + a->directory_len;
-    const uint8_t *p = a->bytes + *at;
-    if (CENTRAL_BYTES > directory_end - *at || we_read_u32(p) != CENTRAL_SIGNATURE)
-        return broken(a, "its zip directory is broken");
-    const size_t name_len = we_read_u16(p + 28), extra_len = we_read_u16(p + 30), comment_len = we_read_u16(p + 32);
-    if (name_len + extra_len + comment_len > directory_end - *at - CENTRAL_BYTES)
-        return broken(a, "its zip directory is cut short");
-    *m = (member){
-        .name = { (const char *)p + CENTRAL_BYTES, name_len },
-        .method = we_read_u16(p + 10),
-        .crc = we_read_u32(p + 16),
-        .packed_len = we_read_u32(p + 20),
-        .len = we_read_u32(p + 24),
-        .local = we_read_u32(p + 42),
-    };
-    *at += CENTRAL_BYTES + name_len + extra_len + comment_len;
-    uint64_t *fields[] = { &m->len, &m->packed_len, &m->local };
-    if (!read_zip64(p + CENTRAL_BYTES + name_len, extra_len, fields, WE_COUNT(fields)))
-        return broken_member(a, m, "its zip64 sizes are missing");
-    if (name_len && memchr(m->name.ptr, '\0', name_len)) return broken_member(a, m, "its name holds a NUL");
-    if (we_read_u16(p + 8) & FLAG_ENCRYPTED)
-        return we_fail(a->err, WE_E_UNSUPPORTED, "%s: \"%.*s\" is encrypted", a->file, (int)WE_MIN(name_len, 200U),
-                       m->name.ptr);
-    if (m->method != STORED && m->method != DEFLATED)
-        return we_fail(a->err, WE_E_UNSUPPORTED,
-                       "%s: \"%.*s\" is packed by zip method %u; only stored (0) and deflated (8) can "
-                       "be read: pack it again with numpy.savez",
-                       a->file, (int)WE_MIN(name_len, 200U), m->name.ptr, m->method);
-    if (m->method == STORED && m->len != m->packed_len) return broken_member(a, m, "is stored in two sizes");
-    if (m->len / DEFLATE_MOST > m->packed_len) return broken_member(a, m, "claims to unpack to more than zip can hold");
-    return read_local(a, m);
-}
-
-static int by_local(const void *a, const void *b)
-{
-    const member *x = a, *y = b;
-    return x->local < y->local ? -1 : x->local > y->local;
-}
-
-static we_status read_members(const archive *a, member_list *list)
-{
-    list->items = we_realloc_array(NULL, (size_t)(a->directory_len / CENTRAL_BYTES), sizeof(*list->items));
-    if (!list->items) return we_fail(a->err, WE_E_NOMEM, "%s: no memory for its zip directory", a->file);
-    for (uint64_t at = a->directory; at < a->directory + a->directory_len; list->n++) {
-        we_status st = read_central(a, &at, &list->items[list->n]);
-        if (st) return st;
-    }
-    if (list->n != a->n_members) return broken(a, "its zip directory has another number of members than it says");
-    if (list->n) qsort(list->items, list->n, sizeof(*list->items), by_local);
-    for (size_t i = 1; i < list->n; i++)
-        if (list->items[i].local < list->items[i - 1].end)
-            return broken_member(a, &list->items[i], "shares bytes with another member");
-    return WE_OK;
-}
 
 /* ---- The header of a .npy file ---- */
 
@@ -324,7 +137,7 @@ static const struct {
     { "i8", WE_I64 }, { "u8", WE_U64 }, { "b1", WE_BOOL },
 };
 
-static we_status read_descr(const archive *a, const member *m, we_str descr, we_dtype *dtype)
+static we_status read_descr(const archive *a, const we_zip_member *m, we_str descr, we_dtype *dtype)
 {
     const char order = descr.len ? descr.ptr[0] : '\0';
     for (size_t i = 0; descr.len == 3 && i < WE_COUNT(descrs); i++) {
@@ -332,31 +145,31 @@ static we_status read_descr(const archive *a, const member *m, we_str descr, we_
         *dtype = descrs[i].dtype;
         if (order == '<' || order == '|' || (order == '>' && we_dtype_size(*dtype) == 1)) return WE_OK;
         if (order == '>')
-            return we_fail(a->err, WE_E_UNSUPPORTED,
+            return we_fail(a->zip.err, WE_E_UNSUPPORTED,
                            "%s: \"%.*s\" is big-endian (%.*s); weights must be little-endian: save it "
                            "again on a common machine",
-                           a->file, (int)WE_MIN(m->name.len, 200U), m->name.ptr, (int)descr.len, descr.ptr);
+                           a->zip.file, (int)WE_MIN(m->name.len, 200U), m->name.ptr, (int)descr.len, descr.ptr);
     }
-    return we_fail(a->err, WE_E_UNSUPPORTED, "%s: \"%.*s\" has numpy type '%.*s', which is no type of weights", a->file,
-                   (int)WE_MIN(m->name.len, 200U), m->name.ptr, (int)WE_MIN(descr.len, 40U), descr.ptr);
+    return we_fail(a->zip.err, WE_E_UNSUPPORTED, "%s: \"%.*s\" has numpy type '%.*s', which is no type of weights",
+                   a->zip.file, (int)WE_MIN(m->name.len, 200U), m->name.ptr, (int)WE_MIN(descr.len, 40U), descr.ptr);
 }
 
 /* ---- Elements ---- */
 
-static we_status may_unpack(archive *a, const member *m, uint64_t len)
+static we_status may_unpack(archive *a, const we_zip_member *m, uint64_t len)
 {
     if (len > a->may_unpack || len > SIZE_MAX)
-        return we_fail(a->err, WE_E_FORMAT,
+        return we_fail(a->zip.err, WE_E_FORMAT,
                        "%s: \"%.*s\" unpacks to %" PRIu64 " bytes, more than weights of a file this size "
                        "can: " WE_DAMAGED,
-                       a->file, (int)WE_MIN(m->name.len, 200U), m->name.ptr, len);
+                       a->zip.file, (int)WE_MIN(m->name.len, 200U), m->name.ptr, len);
     a->may_unpack -= len;
     return WE_OK;
 }
 
-static we_status no_memory(const archive *a, const member *m, uint64_t len)
+static we_status no_memory(const archive *a, const we_zip_member *m, uint64_t len)
 {
-    return we_fail(a->err, WE_E_NOMEM, "%s: no memory to unpack \"%.*s\" (%" PRIu64 " bytes)", a->file,
+    return we_fail(a->zip.err, WE_E_NOMEM, "%s: no memory to unpack \"%.*s\" (%" PRIu64 " bytes)", a->zip.file,
                    (int)WE_MIN(m->name.len, 200U), m->name.ptr, len);
 }
 
@@ -374,12 +187,12 @@ static void zlib_free(void *unused, void *p)
 static unsigned zlib_len(uint64_t len) { return (unsigned)WE_MIN(len, (uint64_t)1 << 30); }
 
 /* Exactly m->len bytes come out of exactly m->packed_len, or it is broken. */
-static we_status inflate_member(const archive *a, const member *m, uint8_t *out)
+static we_status inflate_member(const archive *a, const we_zip_member *m, uint8_t *out)
 {
     z_stream z = { .zalloc = zlib_alloc, .zfree = zlib_free };
     if (inflateInit2(&z, -MAX_WBITS) != Z_OK) return no_memory(a, m, m->len);
     uint8_t none;
-    z.next_in = a->bytes + m->data;
+    z.next_in = a->zip.bytes + m->data;
     z.next_out = m->len ? out : &none;
     uint64_t in_left = m->packed_len, out_left = m->len;
     int result = Z_OK;
@@ -394,7 +207,7 @@ static we_status inflate_member(const archive *a, const member *m, uint8_t *out)
     inflateEnd(&z);
     if (result == Z_MEM_ERROR) return no_memory(a, m, m->len);
     if (result != Z_STREAM_END || in_left || out_left)
-        return broken_member(a, m, "does not unpack to its declared size");
+        return we_zip_broken(&a->zip, m, "does not unpack to its declared size");
     return WE_OK;
 }
 
@@ -468,9 +281,9 @@ static bool is_transposed(const npy *h, uint64_t n_bytes)
 }
 
 /* Dtype, shape and size, from the unpacked member's bytes. *skip: text, which is no weight. */
-static we_status read_npy(archive *a, const member *m, const uint8_t *bytes, npy *h, we_weight *w, bool *skip)
+static we_status read_npy(archive *a, const we_zip_member *m, const uint8_t *bytes, npy *h, we_weight *w, bool *skip)
 {
-    if (!parse_npy(bytes, m->len, h)) return broken_member(a, m, "its .npy header is broken");
+    if (!parse_npy(bytes, m->len, h)) return we_zip_broken(&a->zip, m, "its .npy header is broken");
     *skip = h->descr.len > 1 && (h->descr.ptr[1] == 'U' || h->descr.ptr[1] == 'S');
     if (*skip) return WE_OK;
     we_status st = read_descr(a, m, h->descr, &w->dtype);
@@ -480,19 +293,19 @@ static we_status read_npy(archive *a, const member *m, const uint8_t *bytes, npy
     char shape[WE_SHAPE_TEXT];
     uint64_t expected;
     if (!we_shape_bytes(w->dtype, w->shape, w->n_dims, &expected) || expected != m->len - h->header_len)
-        return we_fail(a->err, WE_E_FORMAT,
+        return we_fail(a->zip.err, WE_E_FORMAT,
                        "%s: \"%.*s\" holds %" PRIu64 " bytes of elements, which is not the size of %s %s: " WE_DAMAGED,
-                       a->file, (int)WE_MIN(m->name.len, 200U), m->name.ptr, m->len - h->header_len,
+                       a->zip.file, (int)WE_MIN(m->name.len, 200U), m->name.ptr, m->len - h->header_len,
                        we_dtype_name(w->dtype), we_shape_text(shape, w->shape, w->n_dims));
     w->bytes = (size_t)expected;
     w->data = bytes + h->header_len;
     return WE_OK;
 }
 
-static we_status read_stored(archive *a, const member *m, we_weight *w, bool *skip)
+static we_status read_stored(archive *a, const we_zip_member *m, we_weight *w, bool *skip)
 {
-    const uint8_t *bytes = a->bytes + m->data;
-    if (checksum(bytes, m->len) != m->crc) return broken_member(a, m, "its checksum is wrong");
+    const uint8_t *bytes = a->zip.bytes + m->data;
+    if (checksum(bytes, m->len) != m->crc) return we_zip_broken(&a->zip, m, "its checksum is wrong");
     npy h;
     we_status st = read_npy(a, m, bytes, &h, w, skip);
     if (st || *skip || !is_transposed(&h, w->bytes)) return st;
@@ -506,7 +319,7 @@ static we_status read_stored(archive *a, const member *m, we_weight *w, bool *sk
 }
 
 /* The arena keeps the elements in C order only: unpacked bytes that are transposed next, or skipped, are freed. */
-static we_status read_deflated(archive *a, const member *m, we_weight *w, bool *skip)
+static we_status read_deflated(archive *a, const we_zip_member *m, we_weight *w, bool *skip)
 {
     we_status st = may_unpack(a, m, m->len);
     if (st) return st;
@@ -514,7 +327,7 @@ static we_status read_deflated(archive *a, const member *m, we_weight *w, bool *
     if (!bytes) return no_memory(a, m, m->len);
     npy h;
     st = inflate_member(a, m, bytes);
-    if (!st && checksum(bytes, m->len) != m->crc) st = broken_member(a, m, "its checksum is wrong");
+    if (!st && checksum(bytes, m->len) != m->crc) st = we_zip_broken(&a->zip, m, "its checksum is wrong");
     if (!st) st = read_npy(a, m, bytes, &h, w, skip);
     if (!st && !*skip) {
         uint8_t *out = we_arena_alloc(a->arena, w->bytes);
@@ -531,20 +344,21 @@ static we_status read_deflated(archive *a, const member *m, we_weight *w, bool *
     return st;
 }
 
-static we_status read_weights(archive *a, const member_list *members, we_weight_list *list)
+static we_status read_weights(archive *a, we_weight_list *list)
 {
-    for (size_t i = 0; i < members->n; i++) {
-        const member *m = &members->items[i];
+    for (size_t i = 0; i < a->zip.n_members; i++) {
+        const we_zip_member *m = &a->zip.members[i];
         const we_str suffix = WE_STR(".npy");
         if (!we_str_ends_with(m->name, suffix)) continue; /* someone's note, or a folder */
-        we_weight w = { .file = a->file };
+        we_weight w = { .file = a->zip.file };
         bool skip = false;
-        we_status st = m->method == STORED ? read_stored(a, m, &w, &skip) : read_deflated(a, m, &w, &skip);
+        we_status st = m->method == WE_ZIP_STORED ? read_stored(a, m, &w, &skip) : read_deflated(a, m, &w, &skip);
         if (st) return st;
         if (skip) continue;
         we_weight *added = we_weight_list_add(list);
         w.name = we_arena_strndup(a->arena, m->name.ptr, m->name.len - suffix.len);
-        if (!added || !w.name) return we_fail(a->err, WE_E_NOMEM, "%s: no memory for its tensors' names", a->file);
+        if (!added || !w.name)
+            return we_fail(a->zip.err, WE_E_NOMEM, "%s: no memory for its tensors' names", a->zip.file);
         *added = w;
     }
     return WE_OK;
@@ -555,20 +369,13 @@ we_status we_npz_parse(we_arena *arena, we_str bytes, const char *file, size_t m
 {
     *out = NULL;
     *n = 0;
-    archive a = { .bytes = (const uint8_t *)bytes.ptr,
-                  .len = bytes.len,
-                  .file = file,
-                  .arena = arena,
-                  .may_unpack = max_unpacked,
-                  .err = err };
-    member_list members = { 0 };
+    archive a = { .arena = arena, .may_unpack = max_unpacked };
     we_weight_list list = { 0 };
-    we_status st = find_directory(&a);
-    if (!st) st = read_members(&a, &members);
-    if (!st) st = read_weights(&a, &members, &list);
+    we_status st = we_zip_open(&a.zip, bytes, file, err);
+    if (!st) st = read_weights(&a, &list);
     if (!st) st = we_weight_list_finish(&list, arena, file, out, n, err);
     if (!st) *unpacked += (size_t)a.unpacked;
     we_weight_list_deinit(&list);
-    we_free(members.items);
+    we_zip_close(&a.zip);
     return st;
 }

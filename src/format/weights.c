@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * weights.c - the weights of a folder or a GGUF file: which files they lie in, those files mapped and parsed, every
- * tensor by its name. The containers themselves: safetensors.c, npz.c, gguf.c.
+ * tensor by its name. The containers themselves: safetensors.c, npz.c, pytorch.c, gguf.c.
  *
  * mlx-lm reads every model*.safetensors and never looks at the index. We read the index first, since only it can tell
  * that a shard is missing; an index none of whose shards is there is stale (left over from the model that was
@@ -14,10 +14,35 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define INDEX_NAME "model.safetensors.index.json"
 #define MAX_INDEX_BYTES ((size_t)256 << 20)
-#define LOAD_STEP ((size_t)16 << 20) /* bytes between two calls of progress */
-#define PAGE 4096                    /* or less than the machine's: only touched more often */
+#define LOAD_STEP ((size_t)16 << 20)         /* bytes between two calls of progress */
+#define PYTORCH_UNPACKED ((size_t)256 << 20) /* most bytes of tensors that do not lie in order */
+#define PAGE 4096                            /* or less than the machine's: only touched more often */
+
+/* Which files make up a model, newest habit first. */
+typedef struct layout {
+    const char *index;  /* says which shards there are */
+    const char *single; /* whose presence makes an index without files a stale one */
+    struct {
+        const char *prefix, *suffix;
+    } patterns[3];        /* where there is no index: what mlx-lm has looked for over time */
+    const char *expected; /* for the message that there is none of them */
+} layout;
+
+static const layout mlx_layout = {
+    "model.safetensors.index.json",
+    "model.safetensors",
+    { { "model", ".safetensors" }, { "weight", ".safetensors" }, { "weights", ".npz" } },
+    "expected model.safetensors, shards with model.safetensors.index.json, or weights.npz. Weights of other kinds (.gguf, "
+    ".bin) are converted with `whisperengine convert`",
+};
+
+static const layout pytorch_layout = {
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+    { { "pytorch_model", ".bin" } },
+    "expected model.safetensors or pytorch_model.bin, or shards of either with their index",
+};
 
 typedef struct source {
     const char *name;
@@ -42,6 +67,7 @@ struct we_weights {
 
 typedef struct name_list {
     we_arena *arena;
+    const layout *layout;
     const char **names;
     size_t n, capacity;
     bool failed;                 /* out of memory */
@@ -119,19 +145,20 @@ static we_status parse_index(we_json_reader *json, name_list *list, we_error *er
             const we_str name = json->text;
             if (!is_plain_name(name))
                 return we_fail(err, WE_E_FORMAT,
-                               "%s: names the file \"%.*s\"; shards must lie beside it: download it again", INDEX_NAME,
-                               (int)WE_MIN(name.len, 200U), name.ptr);
+                               "%s: names the file \"%.*s\"; shards must lie beside it: download it again",
+                               list->layout->index, (int)WE_MIN(name.len, 200U), name.ptr);
             const bool repeated = list->n && we_str_is(name, list->names[list->n - 1]); /* nearly always */
             if (!repeated && !add_name(list, name))
-                return we_fail(err, WE_E_NOMEM, "%s: no memory for its shards", INDEX_NAME);
+                return we_fail(err, WE_E_NOMEM, "%s: no memory for its shards", list->layout->index);
         }
         if (event != WE_JSON_EV_END_OBJECT) goto broken;
     }
     if (event == WE_JSON_EV_END_OBJECT && we_json_next(json) == WE_JSON_EV_END && has_map && list->n) return WE_OK;
 broken:
-    if (json->error.status == WE_E_NOMEM) return we_fail(err, WE_E_NOMEM, "%s: no memory to read it", INDEX_NAME);
+    if (json->error.status == WE_E_NOMEM)
+        return we_fail(err, WE_E_NOMEM, "%s: no memory to read it", list->layout->index);
     return we_fail(err, WE_E_FORMAT, "%s: expected a \"weight_map\" from tensors to file names%s%s: download it again",
-                   INDEX_NAME, json->error.status ? "; " : "", json->error.status ? json->error.message : "");
+                   list->layout->index, json->error.status ? "; " : "", json->error.status ? json->error.message : "");
 }
 
 static we_status report_missing(name_list *list, const char *dir, size_t n_missing, we_error *err)
@@ -146,7 +173,7 @@ static we_status report_missing(name_list *list, const char *dir, size_t n_missi
     const we_status st = we_fail(err, WE_E_NOT_FOUND,
                                  "%s: %zu of the %zu files that %s names are missing: %s. The download is "
                                  "incomplete: download the model again",
-                                 dir, n_missing, list->n, INDEX_NAME, names.ptr ? names.ptr : "");
+                                 dir, n_missing, list->n, list->layout->index, names.ptr ? names.ptr : "");
     we_buf_deinit(&names);
     return st;
 }
@@ -154,8 +181,8 @@ static we_status report_missing(name_list *list, const char *dir, size_t n_missi
 /* Leaves the list empty where there is no index, or a stale one. */
 static we_status list_by_index(name_list *list, const char *dir, we_error *err)
 {
-    if (!exists_in(list, dir, INDEX_NAME)) return WE_OK;
-    char *path = we_path_join(dir, INDEX_NAME);
+    if (!exists_in(list, dir, list->layout->index)) return WE_OK;
+    char *path = we_path_join(dir, list->layout->index);
     if (!path) return we_fail(err, WE_E_NOMEM, "%s: no memory to read its index", dir);
     char *text = NULL;
     size_t len = 0;
@@ -164,7 +191,7 @@ static we_status list_by_index(name_list *list, const char *dir, we_error *err)
     if (st) return st;
     if (we_is_lfs_pointer((we_str){ text, len })) {
         st = we_fail(err, WE_E_FORMAT, "%s is a Git LFS pointer, not the index itself: run `git lfs pull` in %s",
-                     INDEX_NAME, dir);
+                     list->layout->index, dir);
     } else {
         we_json_reader json;
         we_json_reader_init(&json, (we_str){ text, len });
@@ -178,38 +205,41 @@ static we_status list_by_index(name_list *list, const char *dir, we_error *err)
     size_t n_missing = 0;
     for (size_t i = 0; i < list->n; i++) n_missing += !exists_in(list, dir, list->names[i]);
     if (list->failed) return WE_OK; /* list_files tells it */
-    if (n_missing == list->n && exists_in(list, dir, "model.safetensors")) {
-        we_log(format, WARN, "%s: none of the files that %s names is there: reading model*.safetensors", dir,
-               INDEX_NAME);
+    if (n_missing == list->n && exists_in(list, dir, list->layout->single)) {
+        we_log(format, WARN, "%s: none of the files that %s names is there: reading what is there", dir,
+               list->layout->index);
         list->n = 0;
         return WE_OK;
     }
     return n_missing ? report_missing(list, dir, n_missing, err) : WE_OK;
 }
 
-/* What mlx-lm has looked for over time, newest first. */
-static const struct {
-    const char *prefix, *suffix;
-} patterns[] = { { "model", ".safetensors" }, { "weight", ".safetensors" }, { "weights", ".npz" } };
+static we_status list_by_layout(name_list *list, const char *dir, we_error *err)
+{
+    we_status st = list_by_index(list, dir, err);
+    for (size_t i = 0; !st && list->n == 0 && !list->failed && i < WE_COUNT(list->layout->patterns); i++) {
+        list->prefix = list->layout->patterns[i].prefix;
+        list->suffix = list->layout->patterns[i].suffix;
+        if (list->prefix) st = we_dir_each(dir, add_matching, list, err);
+    }
+    return st;
+}
 
-static we_status list_files(name_list *list, const char *dir, we_error *err)
+/* The files of the first of the layouts that has any. */
+static we_status list_files(name_list *list, const char *dir, const layout *const *layouts, size_t n_layouts,
+                            we_error *err)
 {
     if (!we_path_is_dir(dir))
         return we_fail(err, WE_E_NOT_FOUND, "%s is %s: expected a model's folder", dir,
                        we_path_exists(dir) ? "not a folder" : "not there");
-    we_status st = list_by_index(list, dir, err);
-    for (size_t i = 0; !st && list->n == 0 && !list->failed && i < WE_COUNT(patterns); i++) {
-        list->prefix = patterns[i].prefix;
-        list->suffix = patterns[i].suffix;
-        st = we_dir_each(dir, add_matching, list, err);
+    we_status st = WE_OK;
+    for (size_t i = 0; i < n_layouts && !st && list->n == 0; i++) {
+        list->layout = layouts[i];
+        st = list_by_layout(list, dir, err);
     }
     if (st) return st;
     if (list->failed) return we_fail(err, WE_E_NOMEM, "%s: no memory for the names of its files", dir);
-    if (list->n == 0)
-        return we_fail(err, WE_E_NOT_FOUND,
-                       "%s has no weights: expected model.safetensors, shards with %s, or weights.npz. Weights "
-                       "of other kinds (.gguf, .bin) are converted with `whisperengine convert`",
-                       dir, INDEX_NAME);
+    if (list->n == 0) return we_fail(err, WE_E_NOT_FOUND, "%s has no weights: %s", dir, list->layout->expected);
     return WE_OK;
 }
 
@@ -253,6 +283,9 @@ static we_status open_source(we_weights *w, source *s, const char *dir, we_error
     if (we_str_ends_with(we_str_from(s->name), WE_STR(".npz")))
         return we_npz_parse(&w->arena, bytes, s->name, most_unpacked(bytes.len), &s->weights, &s->n, &w->unpacked_bytes,
                             err);
+    if (we_str_ends_with(we_str_from(s->name), WE_STR(".bin")))
+        return we_pytorch_parse(&w->arena, bytes, s->name, PYTORCH_UNPACKED, &s->weights, &s->n, &w->unpacked_bytes,
+                                err);
     return we_safetensors_parse(&w->arena, bytes, s->name, &s->weights, &s->n, err);
 }
 
@@ -396,14 +429,15 @@ static we_status index_names(we_weights *w, const char *dir, we_error *err)
 
 /* ---- The module's door ---- */
 
-we_status we_weights_open(we_weights **out, const char *dir, we_error *err)
+static we_status weights_open(we_weights **out, const char *dir, const layout *const *layouts, size_t n_layouts,
+                              we_error *err)
 {
     *out = NULL;
     we_weights *w = we_calloc(1, sizeof(*w));
     if (!w) return we_fail(err, WE_E_NOMEM, "%s: no memory to open it", dir);
     name_list list = { .arena = &w->arena };
     const bool is_gguf = we_is_gguf(dir);
-    we_status st = is_gguf ? open_gguf(w, dir, err) : list_files(&list, dir, err);
+    we_status st = is_gguf ? open_gguf(w, dir, err) : list_files(&list, dir, layouts, n_layouts, err);
     if (!st && !is_gguf) st = open_sources(w, &list, dir, err);
     if (!st) st = index_names(w, dir, err);
     we_free(list.names);
@@ -415,6 +449,18 @@ we_status we_weights_open(we_weights **out, const char *dir, we_error *err)
            w->n_sources, w->mapped_bytes, w->unpacked_bytes);
     *out = w;
     return WE_OK;
+}
+
+we_status we_weights_open(we_weights **out, const char *dir, we_error *err)
+{
+    static const layout *const layouts[] = { &mlx_layout };
+    return weights_open(out, dir, layouts, WE_COUNT(layouts), err);
+}
+
+we_status we_weights_open_any(we_weights **out, const char *dir, we_error *err)
+{
+    static const layout *const layouts[] = { &mlx_layout, &pytorch_layout };
+    return weights_open(out, dir, layouts, WE_COUNT(layouts), err);
 }
 
 void we_weights_close(we_weights *weights)
