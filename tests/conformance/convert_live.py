@@ -287,7 +287,7 @@ def oddities(run):
         else:
             part[name] = w
     q = {"group_size": 32, "bits": 8, "mode": "affine"}
-    case("quantized in part", dict(base, quantization=q, quantization_config=q), part, q_bits=4)
+    case("quantized in part", dict(base, quantization=q, quantization_config=q), part)
     case_d = run.folder("quantized_in_part")
     run.check("quantized in part", case_d, dequantize=True)
 

@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void put(we_buf *out, uint64_t value, int bytes)
 {
-    for (int i = 0; i < bytes; i++) we_buf_append_char(out, (char)(value >> (8 * i)));
+    for (int i = 0; i < bytes; i++, value >>= 8) we_buf_append_char(out, (char)value);
 }
 
 /* A member at the archive's end, and its record for the directory. */

@@ -130,15 +130,19 @@ TEST(format_pytorch_survives_any_cut)
 
 TEST(format_pytorch_out_of_memory)
 {
+    opened file;
     we_status st = WE_OK;
     we_error err = { 0 };
+    CHECK_OK(open_file(&file, "tensors.bin", 4096, &err), &err);
     EACH_ALLOCATION_FAILING(st == WE_OK)
     {
-        opened o;
-        st = open_file(&o, "tensors.bin", 4096, &err);
+        opened o = { 0 };
+        st =
+            we_pytorch_parse(&o.arena, (we_str){ file.text, file.len }, "f", 4096, &o.weights, &o.n, &o.unpacked, &err);
         if (st) assert_int_equal(st, WE_E_NOMEM);
         close_file(&o);
     }
+    close_file(&file);
 }
 
 /* ---- Pickles by hand ---- */
