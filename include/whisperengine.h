@@ -543,6 +543,78 @@ WE_API we_status we_convert(const char *source, const char *target, const we_con
 WE_API we_status we_convert_model_to_mlx(const char *source_model_path, const char *target_model_name,
                                          const we_convert_options *opt, char **path, we_error *err);
 
+/* ---- Backends --------------------------------------------------------------------------------------------------- */
+
+/* Who can answer a conversation, in the order in which they are tried. The last one, any server with an OpenAI-style
+ * interface, is reached only where a URL names it. */
+typedef enum we_backend_kind {
+    WE_BACKEND_MLX,          /* this library's own engine */
+    WE_BACKEND_LMSTUDIO,     /* an LM Studio that runs */
+    WE_BACKEND_OLLAMA,       /* an Ollama that runs */
+    WE_BACKEND_LLAMACPP,     /* llama-cpp-python's server, started for the purpose */
+    WE_BACKEND_TRANSFORMERS, /* `transformers serve`, started for the purpose */
+    WE_BACKEND_OPENAI        /* http(s)://host/v1 */
+} we_backend_kind;
+
+typedef struct we_backend_model {
+    const char *name; /* as the backend's URL takes it; strings are borrowed from the list */
+    uint64_t bytes;   /* 0: unknown */
+    int context;      /* most tokens; 0: unknown */
+    bool loaded;      /* in memory now */
+} we_backend_model;
+
+typedef struct we_backend_info {
+    size_t size;      /* in: sizeof(we_backend_info) */
+    const char *id;   /* "lmstudio", the URL's scheme; strings are borrowed from the list */
+    const char *name; /* "LM Studio" */
+    const char *description;
+    const char *reason;  /* why it is available or passed over: a sentence */
+    const char *version; /* "" where unknown */
+    const char *url;     /* where it was looked for; "" for those that are no server */
+    const we_backend_model *models;
+    size_t n_models;
+    we_backend_kind kind;
+    int priority; /* 1 is tried first */
+    bool available;
+    double latency_ms; /* how long its answer took; 0 where none came */
+} we_backend_info;
+
+typedef struct we_backends_options {
+    size_t size;    /* sizeof(we_backends_options) */
+    int timeout_ms; /* for all of them together; 0 means 300 */
+} we_backends_options;
+/* clang-format off */
+#define WE_BACKENDS_OPTIONS_INIT { sizeof(we_backends_options), 300 }
+/* clang-format on */
+
+typedef struct we_backends we_backends; /* what was found on this machine, once; immutable */
+
+/** Look for every backend of the chain, all at the same time. Servers are asked at their usual addresses, or where
+ * LMSTUDIO_HOST and OLLAMA_HOST say; one that is silent for too long counts as not available.
+ * out    : the list, or NULL on failure; free with we_backends_close.
+ * opt    : NULL for the defaults; read, not kept.
+ * Errors : WE_E_NOMEM, WE_E_RANGE (timeout). A backend that is not there is no error.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_backends_detect(we_backends **out, const we_backends_options *opt, we_error *err);
+
+/** Free a list; NULL is allowed.
+ * Threads: when no other call uses it. Since: 0.1 */
+WE_API void we_backends_close(we_backends *list);
+
+/** How many backends the list holds, the missing ones too.
+ * Threads: any. Since: 0.1 */
+WE_API size_t we_backends_count(const we_backends *list);
+
+/** One of the list, in the order of priority: index 0 is tried first.
+ * info   : out; `size` must be set.
+ * Errors : WE_E_RANGE (index), WE_E_ARG (size).
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_backends_get(const we_backends *list, size_t index, we_backend_info *info, we_error *err);
+
+/** The index of the first one that is available; we_backends_count() where none is.
+ * Threads: any. Since: 0.1 */
+WE_API size_t we_backends_optimal(const we_backends *list);
+
 /* ---- Measuring -------------------------------------------------------------------------------------------------- */
 
 typedef struct we_bench_options {

@@ -323,6 +323,12 @@ static void set_up(we_net *net, const we_net_request *request, const char *url, 
         curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, 1L);
         curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, (long)(request->idle_timeout_s ? request->idle_timeout_s : 30));
     }
+    if (request->timeout_ms > 0) {
+        curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
+#if LIBCURL_VERSION_NUM >= 0x075700
+        curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* a slow look-up of the name is not waited for */
+#endif
+    }
     curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     if (is_loopback(where)) curl_easy_setopt(e, CURLOPT_PROXY, "");
     if (authorities && authorities[0]) curl_easy_setopt(e, CURLOPT_CAINFO, authorities);
@@ -343,6 +349,8 @@ static we_status transport_failed(const transfer *t, CURLcode code, const char *
     const char *text = why[0] ? why : curl_easy_strerror(code);
     we_status st = WE_E_NETWORK;
     r->may_pass = false;
+    r->is_refused = code == CURLE_COULDNT_CONNECT;
+    r->is_timeout = code == CURLE_OPERATION_TIMEDOUT;
     if (t->out_of_memory || code == CURLE_OUT_OF_MEMORY) {
         st = we_fail(err, WE_E_NOMEM, "%s: no memory for the answer", name);
     } else if (t->too_long) {

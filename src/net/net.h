@@ -34,6 +34,8 @@ typedef struct we_net_response {
     size_t n_fields;
     we_buf body;       /* of answers that no `on_body` took: all of a 2xx one, the first 64 KiB of another */
     bool may_pass;     /* the failure or status looks like one that passes: a broken connection, 408, 425, 429, 5xx */
+    bool is_refused;   /* nothing listens there */
+    bool is_timeout;   /* one of the request's time limits was over */
     int retry_after_s; /* what the server asked for; 0 where it did not */
     we_arena arena;    /* of the fields */
 } we_net_response;
@@ -46,6 +48,7 @@ typedef struct we_net_request {
     we_str body;           /* sent where ptr is not NULL, an empty one too */
     int connect_timeout_s; /* 0: 15 */
     int idle_timeout_s;    /* no byte for so long; 0: 30, negative: no limit */
+    int timeout_ms;        /* for all of it, redirects apart; 0: no limit */
     size_t max_body;       /* of a collected 2xx body; 0: 64 MiB */
     /* Called once when the last answer's headers are complete, before its body. False ends the request: WE_E_CANCELLED. */
     bool (*on_head)(void *user, const we_net_response *response);

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * backend_int.h - what the files of backend/ share: the table of functions that each kind fills, the handle, streams of events,
+ * requests to a backend's server, and an answer while it comes. */
+#ifndef WE_BACKEND_INT_H
+#define WE_BACKEND_INT_H
+
+#include "backend/backend.h"
+#include "net/net.h"
+#include <stdatomic.h>
+#include <stdio.h>
+
+/* What a kind does. The caller (backend.c) has taken the handle and cleared `cancel`; all of them look at it. */
+typedef struct we_backend_ops {
+    we_status (*open)(we_backend *b, we_error *err); /* may leave half-made things to close */
+    void (*close)(we_backend *b);
+    we_status (*inspect)(we_backend *b, we_backend_report *report, int wait_ms, we_error *err);
+    we_status (*load)(we_backend *b, we_error *err);
+    we_status (*unload)(we_backend *b, we_error *err);
+    /* `o` is what ask->options say, over the defaults; reply->model is set by the kind. */
+    we_status (*answer)(we_backend *b, const we_backend_ask *ask, const we_generate_options *o, we_backend_reply *reply,
+                        we_error *err);
+    bool can_continue;
+    const char *start; /* how its server is started, for "X does not answer at URL: ..." */
+} we_backend_ops;
+
+extern const we_backend_ops we_backend_mlx, we_backend_lmstudio, we_backend_ollama, we_backend_openai;
+
+struct we_backend {
+    const we_backend_ops *ops;
+    const we_backend_row *row;
+    we_backend_target target;
+    we_backend_options options; /* its strings are the handle's own */
+    atomic_bool cancel, busy;
+    we_net *net; /* of those that speak HTTP */
+    void *own;   /* the kind's */
+};
+
+/* ---- Streams (stream.c) ---- */
+
+/* Lines and events out of bytes that come in any pieces; zeroed is ready. */
+typedef struct we_stream {
+    bool is_sse;              /* else a line is an event: NDJSON */
+    we_buf line, data, names; /* names: of the event */
+
+    bool has_data, begun, after_cr, too_long;
+} we_stream;
+
+#define WE_STREAM_MAX ((size_t)4 << 20) /* bytes of a line or event */
+
+typedef bool (*we_stream_fn)(void *user, we_str event, we_str data); /* false stops */
+
+/** Returns false where fn stopped, memory is out (buf.failed) or a line is too long (too_long). */
+bool we_stream_feed(we_stream *s, we_str bytes, we_stream_fn fn, void *user);
+/** The end: what still stands there without its line end or empty line is an event too. */
+bool we_stream_end(we_stream *s, we_stream_fn fn, void *user);
+void we_stream_deinit(we_stream *s);
+
+/* ---- Requests (server.c) ---- */
+
+we_status we_server_open(we_backend *b, we_error *err);
+void we_server_close(we_backend *b);
+
+typedef struct we_server_call {
+    const char *path;   /* behind target.base */
+    const we_buf *body; /* JSON; NULL: a GET */
+    int timeout_ms;     /* for all of it; 0: the handle's idle timeout only */
+    bool (*on_body)(void *user, const char *bytes, size_t n);
+    void *user;
+    bool waits_for_load; /* a 503 is asked again */
+} we_server_call;
+
+/** Send and wait. A status of 400 and more is no error here (we_server_refused makes it one); that nothing answers is, with the
+ * backend's name, address and how to start it. */
+we_status we_server_send(we_backend *b, const we_server_call *call, we_net_response *r, we_error *err);
+/** The error that a status of 400 and more means, with what the server says of it. */
+we_status we_server_refused(we_backend *b, const we_net_response *r, we_error *err);
+/** A whole JSON answer, an object. The tree points into r->body. Errors: also those of we_server_refused, WE_E_FORMAT. */
+we_status we_server_json(we_backend *b, const we_server_call *call, we_net_response *r, we_arena *arena,
+                         const we_json **root, we_error *err);
+/** Fail with "LM Studio at http://...: " before the message. */
+we_status we_server_fail(const we_backend *b, we_error *err, we_status status, const char *format, ...) WE_PRINTF(4, 5);
+/** The first words of what a server sent, for a message: markup and control characters left out, at most 200 bytes. */
+const char *we_server_words(char out[256], we_str text);
+/** What an "error" member of any of the usual shapes says: {"message"}, a string. ptr NULL: nothing. */
+we_str we_server_error_text(const we_json *root);
+
+/** A model added to a report. name: copied. */
+we_backend_model *we_report_add(we_backend_report *report, we_str name);
+/** "runs, 3 models, 1 of them loaded". */
+we_status we_report_running(we_backend_report *report, we_error *err);
+/** Take a no-such-model error and offer the nearest names; asks the server for its models. */
+we_status we_server_no_model(we_backend *b, const char *model, we_error *err);
+/** The model to ask for: the target's, else the one that is loaded, else the first. `*name` is freed with we_free. */
+we_status we_server_model(we_backend *b, char **name, we_error *err);
+
+/* ---- An answer while it comes (intake.c) ---- */
+
+typedef struct we_intake {
+    we_backend *b;
+    const we_generate_options *o;
+    we_piece_fn on_reasoning;
+    we_buf text, reasoning;
+    struct we_tool_call {
+        we_buf id, name, arguments;
+    } * tools;
+    size_t n_tools;
+    double start_s, first_s;                                    /* first_s 0: nothing came yet */
+    double stat_first_s, stat_decode_s, stat_prefill_s, load_s; /* what the server measured; 0: it does not say */
+    size_t n_prompt, n_cached, n_tokens;
+    we_finish finish;
+    bool ended;     /* the server said that the answer is whole */
+    bool cancelled; /* by us or a callback */
+    bool failed;    /* error holds why */
+    we_error error;
+} we_intake;
+
+void we_intake_begin(we_intake *in, we_backend *b, const we_backend_ask *ask, const we_generate_options *o);
+/** All false where the answer is to stop. */
+bool we_intake_text(we_intake *in, we_str text);
+bool we_intake_reasoning(we_intake *in, we_str text);
+bool we_intake_tool(we_intake *in, size_t index, we_str id, we_str name, we_str arguments);
+bool we_intake_fail(we_intake *in, we_status status, const char *format, ...) WE_PRINTF(3, 4);
+/** Hand over what came. st, err: how the request ended; gives how the answer ended. */
+we_status we_intake_end(we_intake *in, we_status st, we_backend_reply *reply, we_error *err);
+
+/* ---- OpenAI-style servers (openai.c) ---- */
+
+typedef enum we_continues {
+    WE_CONTINUES_NOT,
+    WE_CONTINUES_LAST, /* a last message of the assistant is continued by itself */
+    WE_CONTINUES_FLAG  /* with continue_final_message, add_generation_prompt */
+} we_continues;
+
+typedef struct we_openai_flavour {  /* where servers differ */
+    const char *chat, *completions; /* paths */
+    const char *repetition_penalty; /* the field's name */
+    bool takes_usage;               /* stream_options: {include_usage} */
+    bool takes_variables;           /* chat_template_kwargs */
+    we_continues continues;
+} we_openai_flavour;
+
+/** Answer over /chat/completions or, raw, /completions. model: as the server calls it. */
+we_status we_openai_answer(we_backend *b, const we_openai_flavour *f, const char *model, const we_backend_ask *ask,
+                           const we_generate_options *o, we_backend_reply *reply, we_error *err);
+/** GET path: {"data": [{"id"}]}, with what LM Studio's /api/v0 and others add. */
+we_status we_openai_models(we_backend *b, const char *path, we_backend_report *report, int wait_ms, we_error *err);
+/** "messages": [...] of a conversation. */
+we_status we_conversation_write(we_json_writer *w, const we_backend *b, const we_conversation *c, we_error *err);
+/** Raw JSON of the caller's, which must be an array or object as `type` says. what: "tools_json", for the message. */
+we_status we_json_copy(we_json_writer *w, const char *json, we_json_type type, const char *what, we_error *err);
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * detect.c - all backends of the chain, inspected at the same time, each on a thread of its own. Every inspection gets the same
+ * deadline and keeps it (a request to a server ends with it), so the threads are simply joined and nothing is left behind. */
+#include "backend/backend_int.h"
+#include <pthread.h>
+
+typedef struct look {
+    we_backend_found *found;
+    double until_s;
+    pthread_t thread;
+    bool started, out_of_memory;
+} look;
+
+static void inspect(look *l)
+{
+    we_backend_found *f = l->found;
+    we_backend_target target;
+    we_backend *b = NULL;
+    we_error err;
+    we_status st = we_backend_target_default(&target, f->kind, &err);
+    if (!st) st = we_backend_open(&b, &target, NULL, &err);
+    if (!st) {
+        const double left_ms = (l->until_s - we_now_s()) * 1000;
+        st = we_backend_inspect(b, &f->report, left_ms < 1 ? 1 : (int)left_ms, &err);
+    }
+    f->available = !st;
+    snprintf(f->reason, sizeof f->reason, "%s", st ? err.message : f->report.reason);
+    f->url = target.base ? target.base : we_strdup("");
+    target.base = NULL;
+    l->out_of_memory = !f->url || st == WE_E_NOMEM;
+    we_backend_close(b);
+    we_backend_target_deinit(&target);
+}
+
+static void *run(void *arg)
+{
+    inspect(arg);
+    return NULL;
+}
+
+we_status we_backend_detect(we_backend_found *found, int wait_ms, we_error *err)
+{
+    look looks[WE_BACKEND_CHAIN];
+    const double until_s = we_now_s() + wait_ms / 1000.0;
+    for (int k = 0; k <= WE_BACKEND_OPENAI; k++) {
+        const int priority = we_backend_row_of((we_backend_kind)k)->priority;
+        if (priority == 0) continue;
+        found[priority - 1] = (we_backend_found){ .kind = (we_backend_kind)k };
+        looks[priority - 1] = (look){ .found = &found[priority - 1], .until_s = until_s };
+    }
+    for (size_t i = 0; i < WE_BACKEND_CHAIN; i++)
+        looks[i].started = pthread_create(&looks[i].thread, NULL, run, &looks[i]) == 0;
+    bool out_of_memory = false;
+    for (size_t i = 0; i < WE_BACKEND_CHAIN; i++) {
+        if (looks[i].started)
+            pthread_join(looks[i].thread, NULL);
+        else
+            inspect(&looks[i]);
+        out_of_memory = out_of_memory || looks[i].out_of_memory;
+    }
+    if (!out_of_memory) return WE_OK;
+    for (size_t i = 0; i < WE_BACKEND_CHAIN; i++) we_backend_found_deinit(&found[i]);
+    return we_fail(err, WE_E_NOMEM, "no memory to look for backends");
+}
+
+void we_backend_found_deinit(we_backend_found *f)
+{
+    we_free(f->url);
+    we_backend_report_deinit(&f->report);
+    *f = (we_backend_found){ 0 };
+}
