@@ -260,6 +260,7 @@ uint64_t we_tpl_hash(render *r, value v)
     case V_TUPLE: {
         uint64_t h = v.list->n;
         we_tpl_enter(r);
+        we_tpl_work(r, v.list->n); /* a tuple of shared tuples may be short to write and long to walk */
         for (size_t i = 0; i < v.list->n; i++) h = mix(h * 31 + we_tpl_hash(r, v.list->items[i]));
         we_tpl_leave(r);
         return h;

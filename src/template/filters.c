@@ -63,10 +63,9 @@ static value filter_int(render *r, value self, const value *a, const call *c)
     int64_t base = 10;
     double d;
     value v, fallback = given(a[0]) ? a[0] : v_int(0);
-    if (given(a[1]) && self.type == V_STR && !we_tpl_index(a[1], &base))
-        return fallback; /* int() raises TypeError, and so does float() on what it is given */
+    const bool has_base = !given(a[1]) || we_tpl_index(a[1], &base); /* without, int() fails, and float() is tried */
     if (self.type == V_STR && base != 0 && (base < 2 || base > 36)) base = 10;
-    if (self.type == V_STR && we_tpl_parse_int(r, str_of(self), base, &v)) return v;
+    if (self.type == V_STR && has_base && we_tpl_parse_int(r, str_of(self), base, &v)) return v;
     if (is_int(self)) return we_tpl_negate(r, self, false);
     if (self.type == V_FLOAT && isinf(self.number)) we_tpl_fail(r, "cannot convert float infinity to integer");
     if (!to_float(r, self, &d) || !isfinite(d)) return fallback;

@@ -425,12 +425,19 @@ static list *copy_items(render *r, value v)
     return l;
 }
 
+/* The `reverse` of Python's sorted(): any integer, and nothing else. */
+static bool is_reversed(render *r, value v)
+{
+    if (given(v) && !is_int(v)) we_tpl_fail(r, "'%s' object cannot be interpreted as an integer", we_tpl_type_name(v));
+    return is_true(v);
+}
+
 static value filter_sort(render *r, value self, const value *a, const call *c)
 {
     (void)c;
     list *l = copy_items(r, self);
     value *keys = sort_keys(r, l, a[2], !is_true(a[1]));
-    we_tpl_sort(r, keys, l->items, l->n, is_true(a[0]));
+    we_tpl_sort(r, keys, l->items, l->n, is_reversed(r, a[0]));
     return v_list(l);
 }
 
@@ -498,7 +505,7 @@ static value filter_dictsort(render *r, value self, const value *a, const call *
         keys[i] = by_key ? e->key : e->value;
         if (!is_true(a[0]) && keys[i].type == V_STR) keys[i] = we_tpl_case(r, keys[i], CASE_LOWER);
     }
-    we_tpl_sort(r, keys, l->items, l->n, is_true(a[2]));
+    we_tpl_sort(r, keys, l->items, l->n, is_reversed(r, a[2]));
     return v_list(l);
 }
 

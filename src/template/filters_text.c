@@ -306,10 +306,12 @@ static void wrap_text(render *r, value text, list *lines, int64_t width, bool br
 static value filter_wordwrap(render *r, value self, const value *a, const call *c)
 {
     (void)c;
+    const value text = need_str(r, self);
+    if (!text.str->len) return text; /* whatever the arguments are: no line, nothing to wrap */
     int64_t width = count_arg(r, a[0], 79);
     bool break_long = !given(a[1]) || we_tpl_truth(a[1]), hyphens = !given(a[3]) || we_tpl_truth(a[3]);
     value separator = given(a[2]) && a[2].type != V_NONE ? need_str(r, a[2]) : we_tpl_str_c(r, "\n");
-    list *paragraphs = we_tpl_splitlines(r, need_str(r, self), false), *texts = we_tpl_list_new(r, paragraphs->n);
+    list *paragraphs = we_tpl_splitlines(r, text, false), *texts = we_tpl_list_new(r, paragraphs->n);
     for (size_t i = 0; i < paragraphs->n; i++) {
         list *lines = we_tpl_list_new(r, 8);
         wrap_text(r, paragraphs->items[i], lines, width, break_long, hyphens);
@@ -424,10 +426,10 @@ static value filter_xmlattr(render *r, value self, const value *a, const call *c
     return we_tpl_take(r, start);
 }
 
-static value filter_unsupported(render *r, value self, const value *a, const call *c)
+static value filter_urlize(render *r, value self, const value *a, const call *c)
 {
     (void)self, (void)a, (void)c;
-    we_tpl_fail(r, "the filters urlize and pprint are not supported");
+    we_tpl_fail(r, "the filter urlize is not supported: it makes links for web pages, which no prompt needs");
 }
 
 static const builtin rows[] = {
@@ -439,7 +441,7 @@ static const builtin rows[] = {
     { "format", "*", filter_format },
     { "indent", "width? first? blank?", filter_indent },
     { "lower", "", filter_lower },
-    { "pprint", "*", filter_unsupported },
+    { "pprint", "", we_tpl_pprint },
     { "replace", "old new count?", filter_replace },
     { "safe", "", filter_safe },
     { "string", "", filter_string },
@@ -449,7 +451,7 @@ static const builtin rows[] = {
     { "truncate", "length? killwords? end? leeway?", filter_truncate },
     { "upper", "", filter_upper },
     { "urlencode", "", filter_urlencode },
-    { "urlize", "*", filter_unsupported },
+    { "urlize", "*", filter_urlize },
     { "wordcount", "", filter_wordcount },
     { "wordwrap", "width? break_long_words? wrapstring? break_on_hyphens?", filter_wordwrap },
     { "xmlattr", "autospace?", filter_xmlattr },

@@ -20,14 +20,35 @@ size_t we_tpl_float_fixed(double d, int precision, char type, char *out, size_t 
     return (size_t)n;
 }
 
-/* The fewest significant digits that read back as d, and the exponent of the first of them. */
+static bool reads_back(const char *text, double d)
+{
+    double back = 0;
+    return we_parse_f64(we_str_from(text), &back) && back == d;
+}
+
+/* One more in the last place of "d.ddde+NN"; false where that carries over the point. */
+static bool round_up(char *text)
+{
+    for (char *p = strchr(text, 'e') - 1; p >= text; p--) {
+        if (*p == '.') continue;
+        if (*p != '9') return ++*p, true;
+        *p = '0';
+    }
+    return false;
+}
+
+/* The fewest significant digits that read back as d, and the exponent of the first of them. Below a power of two doubles
+ * lie closer than above: there the digits that read back may be the ones above the nearest (2 ** -24). */
 static int shortest_digits(double d, char digits[20], int *exponent)
 {
-    char text[64];
+    char text[64], above[64];
     for (int precision = fabs(d) < 2.3e-308 ? 0 : 14; precision <= 16; precision++) {
-        size_t n = we_tpl_float_fixed(d, precision, 'e', text, sizeof(text));
-        double back = 0;
-        if (precision == 16 || (we_parse_f64((we_str){ text, n }, &back) && back == d)) break;
+        we_tpl_float_fixed(d, precision, 'e', text, sizeof(text));
+        if (precision == 16 || reads_back(text, d)) break;
+        memcpy(above, text, sizeof(above));
+        if (!round_up(above) || !reads_back(above, d)) continue;
+        memcpy(text, above, sizeof(text));
+        break;
     }
     int n = 0;
     const char *p = text;

@@ -90,6 +90,8 @@ static value make_namespace(render *r, value self, const value *a, const call *c
 static value make_cycler(render *r, value self, const value *a, const call *c)
 {
     (void)self, (void)a;
+    if (c->n_keywords)
+        we_tpl_fail(r, "Cycler.__init__() got an unexpected keyword argument '%.*s'", STR_ARG(c->keywords[0].name));
     if (c->n_args == 0) we_tpl_fail(r, "at least one item has to be provided");
     cycler *y = we_tpl_calloc(r, 1, sizeof(*y));
     y->items = we_tpl_list_new(r, c->n_args);
@@ -123,7 +125,7 @@ static value strftime_now(render *r, value self, const value *a, const call *c)
 static value lipsum(render *r, value self, const value *a, const call *c)
 {
     (void)self, (void)a, (void)c;
-    we_tpl_fail(r, "lipsum() is not supported: it writes random text");
+    we_tpl_fail(r, "lipsum() is not supported: it writes random text, and a prompt has to be the same each time");
 }
 
 static value call_block(render *r, value self, const value *a, const call *c)

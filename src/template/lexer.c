@@ -361,7 +361,8 @@ static size_t unescape_one(lexer *x, we_str s, size_t *i, char *out)
         if (c >= 0xD800 && c < 0xE000) c = 0xFFFD; /* half of a pair has no UTF-8 */
         return (size_t)we_utf8_encode(c, out);
     }
-    if (c == 'N') fail_at(x, x->line, "\\N{...} escapes are not supported");
+    if (c == 'N')
+        fail_at(x, x->line, "\\N{...} needs a table of names, which is not here: write the character, or \\uXXXX");
     out[0] = '\\';
     return 1 + (size_t)we_utf8_encode(c, out + 1);
 }

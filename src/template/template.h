@@ -2,6 +2,9 @@
  * template.h - Jinja2 as chat templates use it: lexer, parser and evaluator of our own. The language is the one that
  * transformers' apply_chat_template runs: Jinja2 3.1, ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks, loop
  * controls, `raise_exception`, `strftime_now`, `tojson` as transformers defines it, `generation` blocks.
+ * Left out, each with an error that says so: the filter `urlize`, the function `lipsum`, \N{...} in strings, complex numbers.
+ * Other than Jinja2, nothing is computed while parsing: what its constant folding turns into errors of branches that are not
+ * taken, or hides, is here what it would be at run time.
  * Templates are untrusted: bounded in depth, steps and output; nothing of this machine is reachable from one.
  * Source: Jinja2's template designer documentation; behaviour is measured against Jinja2 3.1.6. */
 #ifndef WE_TEMPLATE_H

@@ -289,6 +289,7 @@ value we_tpl_find_global(render *r, we_str name); /* V_MISSING: none */
 extern const builtin we_tpl_dict_constructor, we_tpl_namespace_constructor;
 
 value we_tpl_tojson(render *r, value self, const value *a, const call *c);
+value we_tpl_pprint(render *r, value self, const value *a, const call *c);
 value we_tpl_strftime(render *r, we_str format);
 value we_tpl_str_split(render *r, value self, value separator, int64_t max, bool from_right);
 value we_tpl_str_strip(render *r, value self, value chars, bool left, bool right);

@@ -110,7 +110,7 @@ STR_FILTERS = ["upper", "lower", "title", "capitalize", "trim", "reverse", "leng
                "indent(first=true, blank=true)", "truncate(5)", "truncate(6, true)", "truncate(8, leeway=0)", "tojson",
                "center(9)", "wordwrap(4)", "unique | list", "forceescape", "safe", "min", "max", "join('-')", "d('x')",
                "replace('a', 'b')", "replace('', '.', 2)", "batch(2) | list", "format(1)", "map('upper') | join", "int(3, 16)",
-               "default('x', true)", "round", "abs", "count", "dictsort", "sum", "items | list"]
+               "default('x', true)", "round", "abs", "count", "dictsort", "sum", "items | list", "pprint"]
 LIST_FILTERS = ["length", "first", "last", "sort", "sort(reverse=true)", "sort(case_sensitive=true)", "reverse | list", "sum",
                 "min", "max", "unique | list", "list", "join(', ')", "join", "batch(2) | list", "batch(3, 'x') | list",
                 "slice(2) | list", "slice(3, 0) | list", "map('string') | list", "map('upper') | join('|')", "tojson",
@@ -120,10 +120,10 @@ LIST_FILTERS = ["length", "first", "last", "sort", "sort(reverse=true)", "sort(c
                 "groupby('a')", "groupby('a', default=0) | list", "sort(attribute='a')", "sum(attribute='a')",
                 "join(',', attribute='a')", "max(attribute='a')", "sum(start=5)", "tojson(indent=2)",
                 "map(attribute='b.0') | list", "map('tojson') | join", "map('length') | list", "sort(attribute='a,b')",
-                "unique(attribute='a') | list", "selectattr('a', 'eq', 1) | list", "rejectattr('a', 'in', [1, 2]) | list"]
+                "unique(attribute='a') | list", "selectattr('a', 'eq', 1) | list", "rejectattr('a', 'in', [1, 2]) | list", "pprint"]
 DICT_FILTERS = ["length", "list", "dictsort", "dictsort(by='value')", "dictsort(reverse=true)", "dictsort(true)", "tojson",
                 "items | list", "tojson(sort_keys=true)", "tojson(indent=0)", "tojson(separators=(',', ':'))", "string", "first",
-                "last", "join('+')", "urlencode", "xmlattr", "sort", "reverse | list", "max", "tojson(ensure_ascii=true)"]
+                "last", "join('+')", "urlencode", "xmlattr", "sort", "reverse | list", "max", "tojson(ensure_ascii=true)", "pprint"]
 NUM_FILTERS = ["abs", "int", "float", "round", "round(1)", "round(2, 'floor')", "round(1, 'ceil')", "string", "filesizeformat",
                "filesizeformat(true)", "tojson", "round(-1)", "default(3)", "length", "upper", "title", "list"]
 TESTS = ["defined", "undefined", "none", "string", "number", "integer", "float", "boolean", "mapping", "sequence", "iterable",

@@ -216,6 +216,21 @@ TEST(template_unknown_filters_wait_inside_conditions)
     FAILS("{% if false %}{% for x in [1] %}{{ x | nope }}{% endfor %}{% endif %}", NULL, "No filter named 'nope'.");
 }
 
+TEST(template_names_what_it_leaves_out)
+{
+    FAILS("{{ lipsum() }}", NULL, "lipsum() is not supported");
+    FAILS("{{ 'x' | urlize }}", NULL, "urlize is not supported");
+    FAILS("{{ '\\N{BULLET}' }}", NULL, "write the character, or \\uXXXX");
+}
+
+TEST(template_filters_check_their_arguments_as_python_does)
+{
+    RENDERS("{{ '12' | int(3, 'x') }} {{ '' | wordwrap(none) }} {{ [2, 1] | sort(1) }}", NULL, "12  [2, 1]");
+    FAILS("{{ [2, 1] | sort(none) }}", NULL, "'NoneType' object cannot be interpreted as an integer");
+    FAILS("{{ {} | dictsort(reverse='x') }}", NULL, "'str' object cannot be interpreted as an integer");
+    FAILS("{{ cycler('a', b=1) }}", NULL, "unexpected keyword argument 'b'");
+}
+
 /* ---- conversations ---- */
 
 static const char chat[] =

@@ -19,6 +19,24 @@ TEST(template_limits_steps)
     FAILS("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", NULL, "too many steps");
 }
 
+TEST(template_limits_walks_over_what_is_shared) /* 2 ** 60 leaves in 60 tuples */
+{
+    static const char *const uses[] = { "{{ {ns.a: 1} }}", "{{ ns.a == ns.b }}", "{{ ns.a < ns.b }}" };
+    char template[256];
+    for (size_t i = 0; i < WE_COUNT(uses); i++) {
+        snprintf(template, sizeof template,
+                 "{%% set ns = namespace(a=(1,), b=(1,)) %%}{%% for i in range(60) %%}{%% set ns.a = (ns.a, ns.a) %%}"
+                 "{%% set ns.b = (ns.b, ns.b) %%}{%% endfor %%}%s",
+                 uses[i]);
+        FAILS_WITHIN(&small, template, "too many steps");
+    }
+    FAILS_WITHIN(
+        &small,
+        "{% set ns = namespace(a=[1]) %}{% for i in range(60) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}{{ ns.a "
+        "| pprint }}",
+        "");
+}
+
 TEST(template_limits_memory)
 {
     FAILS("{{ 'a' * 10 ** 9 }}", NULL, "too much memory");

@@ -17,6 +17,26 @@ TEST(template_floats_are_shortest)
             NULL, "0.3333333333333333 inf 3.5 2.0 2.67 1200");
 }
 
+TEST(
+    template_floats_below_a_power_of_two_are_shortest) /* the nearest 16 digits of 2 ** -24 read back as something else */
+{
+    RENDERS("{{ 4096 ** -2 }} {{ v }}", "{\"v\":[9007199254740993.0, 4503599627370495.5]}",
+            "5.960464477539063e-08 [9007199254740992.0, 4503599627370495.5]");
+}
+
+TEST(template_pprint_breaks_lines_as_python_does)
+{
+    RENDERS("{{ {'b': [1, 'x'], 'a': none} | pprint }} {{ 'it\\'s' | pprint }} {{ {2: 1, 'a': 1, none: 1} | pprint }}",
+            NULL, "{'a': None, 'b': [1, 'x']} \"it's\" {None: 1, 2: 1, 'a': 1}");
+    RENDERS("{{ ('word ' * 20) | pprint }}", NULL,
+            "('word word word word word word word word word word word word word word word '\n"
+            " 'word word word word word ')");
+    RENDERS("{{ {'list': ['x' * 40, 'y' * 40], 'n': (1,)} | pprint }}", NULL,
+            "{'list': ['xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx',\n"
+            "          'yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy'],\n"
+            " 'n': (1,)}");
+}
+
 TEST(template_integers_have_no_limit)
 {
     RENDERS("{{ 2 ** 64 }} {{ v + 1 }} {{ -v // 7 }} {{ v % 1000 }} {{ v * v }}",
