@@ -506,9 +506,11 @@ typedef struct we_convert_options {
     bool overwrite;    /* replace a model that is at the target; it stays until the new one is whole */
     we_progress_fn progress; /* NULL: none; bytes of the source; false cancels */
     void *progress_user;
+    bool
+        lossless; /* of a GGUF file: Q4_0, Q4_1 and Q8_0 as affine groups of 32 with the same values, in a float16 model */
 } we_convert_options;
 /* clang-format off */
-#define WE_CONVERT_OPTIONS_INIT { sizeof(we_convert_options), false, false, 0, 0, NULL, NULL, NULL, false, NULL, NULL }
+#define WE_CONVERT_OPTIONS_INIT { sizeof(we_convert_options), false, false, 0, 0, NULL, NULL, NULL, false, NULL, NULL, false }
 /* clang-format on */
 
 typedef struct we_convert_result {
@@ -521,9 +523,10 @@ typedef struct we_convert_result {
     uint64_t n_nan, n_inf; /* found among the source's weights; a warning in the log names where */
 } we_convert_result;
 
-/** Convert a Hugging Face model to an MLX folder, as mlx_lm.convert does. Uses two threads and little memory, whatever the
+/** Convert a Hugging Face model or a GGUF file to an MLX folder, as mlx_lm.convert does. Uses two threads and little memory, whatever the
  * model's size. The target appears whole or not at all: it is written beside and renamed.
- * source : a folder, or a name as we_model_find takes it: safetensors, or PyTorch's .bin (nothing in it is executed).
+ * source : a folder, or a name as we_model_find takes it: safetensors, or PyTorch's .bin (nothing in it is executed); or a GGUF
+ *          file, which becomes bfloat16 where nothing else is asked for.
  * target : the folder to make; parents are made too.
  * opt    : NULL for a copy in config.json's type; read, not kept.
  * result : out, may be NULL; `size` must be set.

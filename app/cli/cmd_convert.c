@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * cmd_convert.c - `convert`: a Hugging Face model to an MLX folder, with the flags of mlx_lm.convert. Ctrl-C (and being ended
+ * cmd_convert.c - `convert`: a Hugging Face model or a GGUF file to an MLX folder, with the flags of mlx_lm.convert. Ctrl-C (and being ended
  * from outside) stops it at the next piece, and what was begun is removed. */
 #include "cli.h"
 
@@ -13,7 +13,15 @@
 
 static int check_flags(const cli_options *o)
 {
-    if (!o->hf_path) return cli_usage_error(o->command, "--hf-path is needed: a folder or ORG/NAME");
+    if (!o->hf_path == !o->gguf)
+        return cli_usage_error(o->command, o->gguf ? "--hf-path and --gguf exclude each other"
+                                                   : "--hf-path is needed: a folder or ORG/NAME; or --gguf: a file");
+    if (o->lossless && !o->gguf) return cli_usage_error(o->command, "--lossless has a meaning only with --gguf");
+    if (o->lossless && (o->quantize || o->dequantize || o->dtype))
+        return cli_usage_error(o->command, "--lossless keeps the file's own numbers: leave %s out",
+                               o->quantize     ? "--quantize"
+                               : o->dequantize ? "--dequantize"
+                                               : "--dtype");
     if (o->quantize && o->dequantize)
         return cli_usage_error(o->command, "--quantize and --dequantize exclude each other");
     if (!o->quantize && (o->q_bits.set || o->q_group_size.set || o->q_mode || o->quant_predicate))
@@ -71,6 +79,7 @@ static int convert_run(const cli_options *options)
     o.quantize = options->quantize;
     o.dequantize = options->dequantize;
     o.overwrite = options->overwrite;
+    o.lossless = options->lossless;
     o.bits = options->q_bits.set ? (int)options->q_bits.value : 0;
     o.group_size = options->q_group_size.set ? (int)options->q_group_size.value : 0;
     o.mode = options->q_mode;
@@ -86,7 +95,7 @@ static int convert_run(const cli_options *options)
     we_convert_result result = { .size = sizeof result };
     const double start = we_now_s();
     const char *target = target_of(options);
-    const we_status st = we_convert(options->hf_path, target, &o, &result, &err);
+    const we_status st = we_convert(options->gguf ? options->gguf : options->hf_path, target, &o, &result, &err);
     cli_progress_end();
     if (st == WE_E_CANCELLED && cli_interrupted()) {
         cli_note("Stopped: %s is as it was before.", target);
@@ -102,6 +111,9 @@ static int convert_run(const cli_options *options)
 static const cli_option convert_own[] = {
     { "hf-path", 0, CLI_TEXT, AT(hf_path), 0, 0, "P", "the model to convert: a folder, or ORG/NAME" },
     { "model", 'm', CLI_TEXT, AT(hf_path), 0, 0, "P", "the same" },
+    { "gguf", 0, CLI_TEXT, AT(gguf), 0, 0, "FILE", "the GGUF file to import, bfloat16 without -q" },
+    { "lossless", 0, CLI_FLAG, AT(lossless), 0, 0, NULL,
+      "of --gguf: Q4_0, Q4_1 and Q8_0 with the same values, in a float16 model" },
     { "mlx-path", 0, CLI_TEXT, AT(mlx_path), 0, 0, "P", "the folder to make (default mlx_model)" },
     { "quantize", 'q', CLI_FLAG, AT(quantize), 0, 0, NULL, "pack linear layers and embeddings" },
     { "q-bits", 0, CLI_INT, AT(q_bits), 1, 64, "N", "bits of a weight: 2, 3, 4, 5, 6 or 8 (default 4; mxfp8: 8)" },
@@ -117,9 +129,9 @@ static const cli_option convert_own[] = {
 };
 const cli_command cli_command_convert = {
     "convert",
-    "--hf-path P [--mlx-path P] [-q] [options]",
-    "make an MLX model of a Hugging Face one",
-    "Reads safetensors and PyTorch's .bin files. The options are those of mlx_lm.convert, and the folder is as it\n"
+    "(--hf-path P or --gguf FILE) [--mlx-path P] [-q] [options]",
+    "make an MLX model of a Hugging Face or GGUF one",
+    "Reads safetensors, PyTorch's .bin and GGUF files. The options are those of mlx_lm.convert, and the folder is as it\n"
     "would write it; it appears whole or not at all.",
     convert_own,
     WE_COUNT(convert_own),

@@ -69,9 +69,9 @@ typedef struct cli_options {
     const char *output, *file, *kl_base;
     cli_int n_prompt, n_generate, depth, repetitions, batch;
     bool all;
-    const char *hf_path, *mlx_path, *q_mode, *quant_predicate, *dtype;
+    const char *hf_path, *gguf, *mlx_path, *q_mode, *quant_predicate, *dtype;
     cli_int q_bits, q_group_size;
-    bool quantize, dequantize, overwrite;
+    bool quantize, dequantize, overwrite, lossless;
 } cli_options;
 
 typedef enum cli_type {

@@ -15,7 +15,11 @@ we_status we_convert(const char *source, const char *target, const we_convert_op
     char *dir;
     we_status st = we_hub_find(source, &dir, err);
     if (st) return st;
-    st = we_convert_folder(dir, target, &o, &r, err);
+    const bool is_gguf = we_is_gguf(dir);
+    if (o.lossless && !is_gguf)
+        st = we_fail(err, WE_E_ARG, "%s is no GGUF file: only those are imported without loss", dir);
+    else
+        st = is_gguf ? we_convert_gguf(dir, target, &o, &r, err) : we_convert_folder(dir, target, &o, &r, err);
     r.size = sizeof r;
     if (!st && result) WE_GIVE_INFO(result, r);
     we_free(dir);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * convert_int.h - what the files of src/convert share. A *source* is a model as its MLX folder will name it, wherever it
- * comes from: a Hugging Face folder (source.c) or another container. From there on all go one way:
+ * comes from: a Hugging Face folder (source.c) or a GGUF file (gguf.c). From there on all go one way:
  *
  *     we_source ──► plan.c: which tensor is kept, cast, quantized or dequantized, and how large all becomes
  *               ──► write.c: a folder beside the target, filled by two threads (chunk.c), then renamed
@@ -50,6 +50,9 @@ struct we_source {
     /** Asked when all is read: was what was read there (a mapped file may have been cut short)? NULL: always. */
     we_status (*check)(const we_source *source, we_error *err);
 };
+
+/** Put tensors into the order in which mlx-lm stores them. */
+void we_source_sort(we_source_tensor *tensors, size_t n);
 
 /** Elements of a row, and rows, of a tensor. */
 int64_t we_row_elements(const we_source_tensor *t);

@@ -110,6 +110,11 @@ static int by_order(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
+void we_source_sort(we_source_tensor *tensors, size_t n)
+{
+    if (n) qsort(tensors, n, sizeof *tensors, by_order);
+}
+
 static bool drops_head(const we_json *config, bool *known)
 {
     we_str type = { 0 };
@@ -143,7 +148,7 @@ static we_status list_tensors(folder_source *s, we_error *err)
             (we_source_tensor){ .name = w->name, .dtype = w->dtype, .n_dims = w->n_dims, .file = w->file, .index = i };
         memcpy(tensors[kept++].shape, w->shape, sizeof w->shape);
     }
-    if (kept) qsort(tensors, kept, sizeof *tensors, by_order);
+    we_source_sort(tensors, kept);
     s->source.tensors = tensors;
     s->source.n_tensors = kept;
     return WE_OK;

@@ -211,7 +211,7 @@ def random_model(kind, seed=1, hidden=256, ff=256, layers=2, vocab=64):
         g.add(name, [rows, cols], kind, data)
 
     def norm(name):
-        g.add(name, [hidden], "F32", struct.pack(f"<{hidden}f", *(rng.uniform(0.5, 1.5) for _ in range(hidden))))
+        g.add(name, [hidden], "F32", struct.pack(f"<{hidden}f", *(1 + rng.randrange(-64, 64) / 128 for _ in range(hidden))))
 
     matrix("token_embd.weight", vocab, hidden)
     norm("output_norm.weight")
@@ -222,4 +222,41 @@ def random_model(kind, seed=1, hidden=256, ff=256, layers=2, vocab=64):
             matrix(f"blk.{i}.{name}.weight", rows, cols)
         norm(f"blk.{i}.attn_norm.weight")
         norm(f"blk.{i}.ffn_norm.weight")
+    return g
+
+
+# ---- Tokenizers ----
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+
+
+def tokenizer(g, t, config, pre=None):
+    """The metadata of a tokenizer.json: byte-level BPE with the name of its pre-tokenizer, else SentencePiece."""
+    vocab, merges = t["model"]["vocab"], [m.split(" ") if isinstance(m, str) else m for m in t["model"]["merges"]]
+    added = {a["id"]: a for a in t["added_tokens"]}
+    n = 1 + max([*vocab.values(), *added])
+    tokens, types = [f"[PAD{i}]" for i in range(n)], [UNUSED] * n
+    for text, i in vocab.items():
+        tokens[i], types[i] = text, BYTE if not pre and re.fullmatch("<0x[0-9A-F]{2}>", text) else NORMAL
+    for i, a in added.items():
+        tokens[i], types[i] = a["content"], CONTROL if a["special"] else USER_DEFINED
+    g.set("tokenizer.ggml.model", STRING, "gpt2" if pre else "llama")
+    g.set("tokenizer.ggml.pre", STRING, pre or "default")
+    g.set("tokenizer.ggml.tokens", STRING, tokens)
+    g.set("tokenizer.ggml.token_type", I32, types)
+    if pre:
+        g.set("tokenizer.ggml.merges", STRING, [" ".join(m) for m in merges])
+    else:  # a piece's score falls with the place of the first merge that makes it
+        scores = {}
+        for rank, (a, b) in enumerate(merges):
+            scores.setdefault(a + b, -float(rank))
+        g.set("tokenizer.ggml.scores", F32, [scores.get(text, -1e6) for text in tokens])
+    for role in ("bos", "eos"):
+        text = config.get(f"{role}_token")
+        if text:
+            g.set(f"tokenizer.ggml.{role}_token_id", U32, tokens.index(text))
+    if config.get("unk_token"):
+        g.set("tokenizer.ggml.unknown_token_id", U32, tokens.index(config["unk_token"]))
+    if config.get("chat_template"):
+        g.set("tokenizer.chat_template", STRING, config["chat_template"])
     return g

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GGUF files in place: each architecture's logits are those of the MLX folder with the same weights, and what is wrong with a
+"""GGUF files in place and imported: each architecture's logits are those of the MLX folder with the same weights, and what is wrong with a
 file is told by its name, key and value."""
 import json
 import os
@@ -8,7 +8,7 @@ import struct
 
 import ggufs
 from ggufs import F32, I32, STRING, U32, Gguf
-from support import SOURCE_DIR, EndToEnd, main
+from support import SOURCE_DIR, TEMPLATE, EndToEnd, ScriptedModel, main
 
 FIXTURES = os.path.join(SOURCE_DIR, "tests", "fixtures", "logits")
 TOKENS = [1, 5, 9, 200, 3, 3, 77, 41, 12, 250, 8, 100]
@@ -20,6 +20,14 @@ def read_npy(path):
     length, = struct.unpack_from("<H", content, 8)
     data = content[10 + length:]
     return struct.unpack(f"<{len(data) // 4}f", data)
+
+
+def read_header(path):
+    """{name: (dtype, shape)} of a safetensors file."""
+    with open(path, "rb") as f:
+        length, = struct.unpack("<Q", f.read(8))
+        header = json.loads(f.read(length))
+    return {k: (t["dtype"], t["shape"]) for k, t in header.items() if k != "__metadata__"}
 
 
 class Ggufs(EndToEnd):
@@ -112,6 +120,184 @@ class InPlace(Ggufs):
         self.assertEqual(info["layers"], 2)
         self.assertFalse(info["tokenizer"])
         self.run_we("info", "--model", path)
+
+
+class Imported(Ggufs):
+    def load(self, *args, gguf="m.gguf", **kw):
+        """Import, and give the new folder."""
+        target = os.path.join(self.dir, "imported")
+        shutil.rmtree(target, ignore_errors=True)
+        self.run_we("convert", "--gguf", os.path.join(self.dir, gguf), "--mlx-path", target, *args, **kw)
+        return target
+
+    def config(self, folder):
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
+            return json.load(f)
+
+    def tensors(self, folder):
+        return {k: t[0] for k, t in read_header(os.path.join(folder, "model.safetensors")).items()}
+
+    def test_architectures(self):
+        for case in ("llama_f32", "llama_bias_f16_sharded", "llama_tied_bf16", "qwen2_bf16", "qwen3_f32",
+                     "phi3_longrope_bf16", "gemma3_text_bf16"):
+            with self.subTest(case):
+                folder = os.path.join(FIXTURES, case)
+                self.save(ggufs.from_folder(folder))
+                want = self.logits(folder, TOKENS, "--precise")
+                self.close(self.logits(self.load("--dtype", "float32"), TOKENS, "--precise"), want, 1e-5, "imported")
+
+    def test_blocks(self):
+        tokens = [1, 2, 3, 63, 7, 7, 30, 21]
+        for kind in ggufs.TYPES:
+            with self.subTest(kind):
+                path = self.save(ggufs.random_model(kind))
+                want = self.logits(path, tokens, "--precise")
+                got = self.logits(self.load("--dtype", "float32"), tokens, "--precise")
+                self.close(got, want, 1e-4, "imported as float32")
+
+    def test_types(self):
+        self.save(ggufs.random_model("Q4_K"))
+        folder = self.load()
+        self.assertEqual(self.config(folder)["torch_dtype"], "bfloat16")
+        self.assertEqual(set(self.tensors(folder).values()), {"BF16"})
+        folder = self.load("-q", "--q-bits", "8")
+        self.assertEqual(self.config(folder)["quantization"], {"group_size": 64, "bits": 8, "mode": "affine"})
+        self.assertEqual(self.tensors(folder)["model.layers.0.self_attn.q_proj.weight"], "U32")
+
+    def test_lossless(self):
+        tokens = [1, 2, 3, 63, 7, 7, 30, 21]
+        for kind, bits in (("Q4_0", 4), ("Q4_1", 4), ("Q8_0", 8)):
+            with self.subTest(kind):
+                path = self.save(ggufs.random_model(kind))
+                folder = self.load("--lossless")
+                config = self.config(folder)
+                self.assertEqual(config["torch_dtype"], "float16")
+                self.assertEqual(config["quantization"], {"group_size": 32, "bits": bits, "mode": "affine"})
+                self.assertEqual(set(self.tensors(folder).values()), {"U32", "F16"})
+                want = self.logits(path, tokens, "--precise")
+                self.close(self.logits(folder, tokens, "--precise"), want, 1e-4, "lossless")
+
+    def test_lossless_mixtures(self):
+        gguf = ggufs.random_model("Q4_0")
+        other = {t[0]: t for t in ggufs.random_model("Q8_0").tensors}
+        third = {t[0]: t for t in ggufs.random_model("Q6_K").tensors}
+        gguf.tensors = [other[t[0]] if "attn_v" in t[0] else third[t[0]] if t[0] == "token_embd.weight" else t
+                        for t in gguf.tensors]
+        path = self.save(gguf)
+        done = self.run_we("convert", "--gguf", path, "--mlx-path", os.path.join(self.dir, "mixed"), "--lossless")
+        self.assertIn("Q6_K) have no lossless form", done.notes)
+        config = self.config(os.path.join(self.dir, "mixed"))
+        self.assertEqual(config["quantization"]["model.layers.1.self_attn.v_proj"], {"group_size": 32, "bits": 8})
+        tokens = [1, 2, 3, 63, 7]
+        self.close(self.logits(os.path.join(self.dir, "mixed"), tokens, "--precise"),
+                   self.logits(path, tokens, "--precise"), 5e-3, "the embeddings are rounded")
+
+    def test_refusals(self):
+        target = os.path.join(self.dir, "out")
+        gemma = self.save(ggufs.from_folder(os.path.join(FIXTURES, "gemma3_text_bf16")))
+        self.fails("convert", "--gguf", gemma, "--mlx-path", target, "--lossless", says=["exceed float16", "--lossless"])
+        self.usage("convert", "--gguf", gemma, "--mlx-path", target, "--lossless", "-q", says="leave --quantize out")
+        self.usage("convert", "--hf-path", gemma, "--mlx-path", target, "--lossless", says="only with --gguf")
+        self.usage("convert", "--hf-path", gemma, "--gguf", gemma, says="exclude each other")
+        self.usage("convert", "--mlx-path", target, says="--hf-path is needed")
+        self.fails("convert", "--gguf", self.write("bad.gguf", b"GGUF"), "--mlx-path", target, says="bad.gguf")
+        self.fails("convert", "--gguf", os.path.join(self.dir, "no.gguf"), "--mlx-path", target, says="no.gguf")
+        gguf = ggufs.random_model("Q4_0")
+        gguf.tensors = [t if "attn_q" not in t[0] else (t[0], [256, 190], t[2], t[3]) for t in gguf.tensors]
+        self.fails("convert", "--gguf", self.save(gguf), "--mlx-path", target, says="blk.0.attn_q.weight is [190, 256]")
+        self.assertFalse(os.path.exists(target))
+
+
+class Tokenizers(Ggufs):
+    def fixture(self, name):
+        folder = os.path.join(SOURCE_DIR, "tests", "fixtures", "tokenizers", "tiny", name)
+        out = []
+        for file in ("tokenizer.json", "tokenizer_config.json", "vectors.json"):
+            with open(os.path.join(folder, file), encoding="utf-8") as f:
+                out.append(json.load(f))
+        return out
+
+    def test_ids(self):
+        """The ids that the reference gives for the tokenizer.json itself, in place and imported."""
+        for name, pre in (("bpe-llama3", "llama-bpe"), ("bpe-qwen", "qwen2"), ("spm-gemma", None), ("spm-legacy", None)):
+            t, config, vectors = self.fixture(name)
+            plain = {a["content"] for a in t["added_tokens"] if a["lstrip"] or a["rstrip"] or a["normalized"] or a["single_word"]}
+            gguf = ggufs.tokenizer(ggufs.random_model("Q4_0", layers=1), t, config, pre)
+            gguf.set("tokenizer.ggml.add_bos_token", ggufs.BOOL, vectors["cases"][0]["ids_special"] != [])
+            gguf.set("tokenizer.ggml.add_space_prefix", ggufs.BOOL, name == "spm-legacy")
+            path = self.save(gguf)
+            folder = os.path.join(self.dir, name)
+            self.run_we("convert", "--gguf", path, "--mlx-path", folder)
+            if name == "spm-gemma":  # this one's runs of spaces are no pieces, which SentencePiece does not have
+                plain |= {"  ", "\u2581"}
+            cases = [c for c in vectors["cases"] if not any(a in c["text"] for a in plain)]
+            self.assertGreater(len(cases), 40)
+            lines = "".join(json.dumps({"text": c["text"], "special": True}) + "\n" for c in cases)
+            ids = "".join(json.dumps({"ids": c["ids_special"], "skip_special": False}) + "\n" for c in cases)
+            for model in (path, folder):
+                got = self.run_we("tokenize", "--model", model, "--jsonl", stdin=lines).text.split("\n")
+                texts = self.run_we("detokenize", "--model", model, "--jsonl", stdin=ids).text.split("\n")
+                for c, line, text in zip(cases, got, texts):
+                    with self.subTest(name, model=os.path.basename(model), text=c["text"]):
+                        self.assertEqual(json.loads(line), c["ids_special"])
+                        self.assertEqual(json.loads(text), c["decoded_special"])
+
+    def scripted_gguf(self, **kw):
+        model = ScriptedModel(pieces=["this", " is", " it"], **kw)
+        folder = model.save(os.path.join(self.dir, "scripted"))
+        return ggufs.tokenizer(ggufs.from_folder(folder), model.tokenizer_json(), {"eos_token": "<|end|>"}, "gpt-2")
+
+    def test_chat(self):
+        """A template in the metadata; the answer ends where the metadata says so."""
+        gguf = self.scripted_gguf()
+        gguf.set("tokenizer.chat_template", STRING, TEMPLATE)
+        path = self.save(gguf)
+        self.assertEqual(self.run_we("run", "--model", path, "hi").text.strip(), "this is it")
+        self.run_we("convert", "--gguf", path, "--mlx-path", os.path.join(self.dir, "out"))
+        self.assertEqual(self.run_we("run", "--model", os.path.join(self.dir, "out"), "hi").text.strip(), "this is it")
+
+    def test_named_templates_and_end_of_turn(self):
+        gguf = self.scripted_gguf()
+        gguf.remove("tokenizer.ggml.eos_token_id")
+        gguf.set("tokenizer.ggml.eos_token_id", U32, 0)
+        gguf.set("tokenizer.ggml.eot_token_id", U32, 256)  # <|end|>
+        gguf.set("tokenizer.chat_template", STRING, TEMPLATE)
+        gguf.set("tokenizer.chat_templates", STRING, ["default", "tool_use"])
+        gguf.set("tokenizer.chat_template.tool_use", STRING, "TOOLS")
+        path = self.save(gguf)
+        folder = os.path.join(self.dir, "out")
+        self.run_we("convert", "--gguf", path, "--mlx-path", folder)
+        with open(os.path.join(folder, "tokenizer_config.json"), encoding="utf-8") as f:
+            self.assertEqual([t["name"] for t in json.load(f)["chat_template"]], ["default", "tool_use"])
+        with open(os.path.join(folder, "generation_config.json"), encoding="utf-8") as f:
+            self.assertEqual(json.load(f)["eos_token_id"], [0, 256])
+        for model in (path, folder):
+            self.assertEqual(self.run_we("run", "--model", model, "hi").text.strip(), "this is it")
+
+    def test_broken(self):
+        for key, kind, value, says in (
+                ("tokenizer.ggml.model", STRING, "bert", ['tokenizer.ggml.model is "bert"']),
+                ("tokenizer.ggml.tokens", STRING, "x", ['tokenizer.ggml.tokens is "x"']),
+                ("tokenizer.ggml.tokens", STRING, [b"\xff"] * 263, ["tokens[0] is not UTF-8"]),
+                ("tokenizer.ggml.token_type", I32, [1, 2], ["token_type is an array of 2 int32"]),
+                ("tokenizer.ggml.merges", STRING, "x", ['merges is "x"']),
+                ("tokenizer.ggml.merges", STRING, ["nospace"], ["merges"]),
+                ("tokenizer.ggml.eos_token_id", U32, 5000, ["eos_token_id is 5000"]),
+                ("tokenizer.ggml.add_bos_token", U32, 1, ["add_bos_token is 1"])):
+            with self.subTest(key=key, value=str(value)[:20]):
+                gguf = self.scripted_gguf()
+                gguf.set(key, kind, value)
+                self.fails("tokenize", "--model", self.save(gguf), stdin="hi", says=says)
+        gguf = self.scripted_gguf()
+        gguf.set("tokenizer.ggml.model", STRING, "llama")
+        self.fails("tokenize", "--model", self.save(gguf), stdin="hi", says="tokenizer.ggml.scores is missing")
+
+    def test_unknown_pre_tokenizer(self):
+        gguf = self.scripted_gguf()
+        gguf.set("tokenizer.ggml.pre", STRING, "nonesuch")
+        done = self.run_we("tokenize", "--model", self.save(gguf), stdin="hi")
+        self.assertIn("tokenizer.ggml.pre is nonesuch", done.notes)
+        self.assertEqual(done.json(), [104, 105])
 
 
 class Broken(Ggufs):
