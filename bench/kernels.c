@@ -2,7 +2,7 @@
  * kernels.c - how fast products with weights run, next to what this machine could do in the same run: the bandwidth of
  * reading memory, on all threads. Weights are larger than the caches together, as a model's are.
  *
- *     bench/kernels [--kernels NAME] [--threads N] [--rows R] [--cols C] */
+ *     bench/kernels [--kernels NAME] [--threads N] [--rows R] [--cols C] [--bits B] [--tokens T] */
 #include "device/cpu/cpu_int.h"
 
 #include <stdio.h>
@@ -108,7 +108,7 @@ int main(int argc, char **argv)
 {
     we_device_options options = { 0 };
     int64_t rows = 8192, cols = 2048;
-    int only_bits = 0;
+    int only_bits = 0, only_tokens = 0;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--kernels"))
             options.kernels = argv[i + 1];
@@ -120,6 +120,8 @@ int main(int argc, char **argv)
             cols = atoll(argv[i + 1]);
         else if (!strcmp(argv[i], "--bits"))
             only_bits = atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--tokens"))
+            only_tokens = atoi(argv[i + 1]);
         else
             fail("unknown option");
     }
@@ -151,10 +153,11 @@ int main(int argc, char **argv)
         { { 0 }, WE_BF16 },
         { { 0 }, WE_F16 },
     };
-    static const int tokens[] = { 1, 2, 4, 8, 512 };
+    static const int tokens[] = { 1, 2, 4, 8, 128, 256, 512 };
     for (size_t k = 0; k < WE_COUNT(kinds); k++)
         for (size_t t = 0; t < WE_COUNT(tokens); t++) {
             if (only_bits && kinds[k].quant.bits != only_bits) continue;
+            if (only_tokens && tokens[t] != only_tokens) continue;
             measure(device, kinds[k].quant, kinds[k].dtype, rows, cols, bytes, tokens[t] > 8 ? n_bytes / 16 : n_bytes,
                     tokens[t], bandwidth);
         }

@@ -135,6 +135,10 @@ static rounded round_rows(const we_cpu_kernels *k, const float *x, int64_t cols,
     r.q.values = we_malloc_aligned(64, (size_t)(n * r.q.stride));
     r.q.scales = we_malloc_aligned(64, (size_t)(n * r.groups) * sizeof(float));
     r.q.sums = we_malloc_aligned(64, (size_t)(n * r.groups) * sizeof(float));
+    const int64_t in_tiles = (n + WE_Q8_TILE - 1) / WE_Q8_TILE * WE_Q8_TILE;
+    r.q.tiles = we_malloc_aligned(64, (size_t)(in_tiles * r.q.stride));
+    r.q.tile_scales = we_malloc_aligned(64, (size_t)(in_tiles * r.groups) * sizeof(float));
+    r.q.tile_sums = we_malloc_aligned(64, (size_t)(in_tiles * r.groups) * sizeof(float));
     for (int64_t t = 0; t < n; t++)
         k->q8_quantize(x + t * cols, cols, r.q.values + t * r.q.stride, r.q.scales + t * r.groups,
                        r.q.sums + t * r.groups);
@@ -146,6 +150,16 @@ static void free_rounded(rounded *r)
     we_free(r->q.values);
     we_free(r->q.scales);
     we_free(r->q.sums);
+    we_free(r->q.tiles);
+    we_free(r->q.tile_scales);
+    we_free(r->q.tile_sums);
+}
+
+/* What the linear op does before it calls linear_q8. */
+static void lay_tiles(const we_cpu_kernels *k, const we_q8 *q, int64_t n)
+{
+    if (!k->q8_tile || n <= WE_Q8_FEW) return;
+    for (int64_t t = 0; t < n; t += WE_Q8_TILE) k->q8_tile(q, t, WE_MIN(n - t, WE_Q8_TILE));
 }
 
 TEST(kernels_rounding_gives_the_same_bits_everywhere)
@@ -269,6 +283,7 @@ static void check_q8(const we_matrix *m, const float *x, int64_t tokens, bool ad
                  we_quant_mode_name(m->quant.mode), m->quant.bits, m->quant.group_size, (long long)n_rows,
                  (long long)m->cols, (long long)tokens);
         memcpy(got, before, (size_t)(tokens * stride) * sizeof(float));
+        lay_tiles(k, &r.q, tokens);
         k->linear_q8(m, first, n_rows, &r.q, tokens, got, stride, add, scratch);
         check_near(what, k, got, want, tokens * stride, 1e-5);
         for (int64_t t = 0; t < tokens; t++) /* nothing else was written */
@@ -332,6 +347,7 @@ TEST(kernels_int8_products_of_a_broken_activation_are_not_numbers)
     rounded r = round_rows(reference, x, 128, 8);
     EACH_CPU_VARIANT(k)
         for (int64_t n = 1; n <= 8; n += 7) {
+            lay_tiles(k, &r.q, n);
             k->linear_q8(&m, 0, 3, &r.q, n, y, 3, false, scratch);
             for (int64_t i = 0; i < 3 * n; i++) assert_true(isnan(y[i]));
         }

@@ -104,41 +104,42 @@ static void linear_f32(const we_matrix *w, int64_t first, int64_t n_rows, const 
 
 /* ---- Rounding to int8 ---- */
 
+INLINE __m256i magnitudes(__m256 v) { return _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7fffffff)); }
+
+INLINE __m256i rounded(__m256 v, __m256 inverse) { return _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse)); }
+
 static void q8_quantize(const float *x, int64_t cols, int8_t *values, float *scales, float *sums)
 {
-    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-    for (int64_t c = 0; c < we_q8_stride(cols); c += WE_Q8_GROUP, scales++, sums++) {
-        float tail[WE_Q8_GROUP] = { 0 };
+    for (int64_t c = 0; c < we_q8_stride(cols); c += WE_Q8_SPAN) {
+        float tail[WE_Q8_SPAN] = { 0 };
         const float *p = x + c;
-        if (cols - c < WE_Q8_GROUP) {
+        if (cols - c < WE_Q8_SPAN) {
             if (cols > c) memcpy(tail, p, (size_t)(cols - c) * sizeof(float));
             p = tail;
         }
-        const __m256 a = _mm256_loadu_ps(p), b = _mm256_loadu_ps(p + 8), e = _mm256_loadu_ps(p + 16),
-                     f = _mm256_loadu_ps(p + 24);
-#define SIZE(v) _mm256_and_si256(_mm256_castps_si256(v), magnitude)
-        __m256i most8 = _mm256_max_epu32(_mm256_max_epu32(SIZE(a), SIZE(b)), _mm256_max_epu32(SIZE(e), SIZE(f)));
-#undef SIZE
-        most8 = _mm256_max_epu32(most8, _mm256_permute2x128_si256(most8, most8, 1));
-        most8 = _mm256_max_epu32(most8, _mm256_shuffle_epi32(most8, 0x4e));
-        most8 = _mm256_max_epu32(most8, _mm256_shuffle_epi32(most8, 0xb1));
-        const uint32_t most = (uint32_t)_mm256_cvtsi256_si32(most8);
-        float largest;
-        memcpy(&largest, &most, sizeof largest);
-        const bool finite = most < 0x7f800000, zero = !finite || largest < 1e-30f;
-        __m256i words = _mm256_setzero_si256();
-        if (!zero) {
-            const __m256 inverse = _mm256_set1_ps(127.0f / largest);
-#define CODE(v) _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse))
-            words = _mm256_packs_epi16(_mm256_packs_epi32(CODE(a), CODE(b)), _mm256_packs_epi32(CODE(e), CODE(f)));
-#undef CODE
-            words = _mm256_permutevar8x32_epi32(words,
-                                                _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)); /* packs work in halves */
+        __m256i most = _mm256_setzero_si256();
+        UNROLL for (int i = 0; i < WE_Q8_SPAN; i += 8) most =
+            _mm256_max_epu32(most, magnitudes(_mm256_loadu_ps(p + i)));
+        most = _mm256_max_epu32(most, _mm256_permute2x128_si256(most, most, 1));
+        most = _mm256_max_epu32(most, _mm256_shuffle_epi32(most, 0x4e));
+        most = _mm256_max_epu32(most, _mm256_shuffle_epi32(most, 0xb1));
+        const we_q8_scale s = we_q8_scale_of((uint32_t)_mm256_cvtsi256_si32(most));
+        const __m256 inverse = _mm256_set1_ps(s.inverse);
+        for (int g = 0; g < WE_Q8_SPAN; g += WE_Q8_GROUP, p += WE_Q8_GROUP) {
+            __m256i words = _mm256_setzero_si256();
+            if (s.inverse != 0) {
+                words = _mm256_packs_epi16(
+                    _mm256_packs_epi32(rounded(_mm256_loadu_ps(p), inverse), rounded(_mm256_loadu_ps(p + 8), inverse)),
+                    _mm256_packs_epi32(rounded(_mm256_loadu_ps(p + 16), inverse),
+                                       rounded(_mm256_loadu_ps(p + 24), inverse)));
+                words = _mm256_permutevar8x32_epi32(
+                    words, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)); /* packs work in halves */
+            }
+            _mm256_storeu_si256((__m256i *)(void *)(values + c + g), words);
+            const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), words);
+            *scales++ = s.scale;
+            *sums++ = s.scale * (float)sum8_epi32(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
         }
-        _mm256_storeu_si256((__m256i *)(void *)(values + c), words);
-        const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), words);
-        *scales = !finite ? NAN : zero ? 0.0f : largest / 127.0f;
-        *sums = *scales * (float)sum8_epi32(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
 }
 

@@ -21,7 +21,6 @@ INLINE bool is_e2m1(we_quant_mode mode) { return mode != WE_QUANT_AFFINE; }
 /* ---- Few tokens ---- */
 
 #define FEW 4         /* tokens of one pass over the rows */
-#define MANY 12       /* more tokens than this are worth a panel */
 #define PREFETCH 4096 /* bytes ahead: the hardware's prefetcher stops at the end of every page */
 
 typedef struct few {
@@ -100,7 +99,7 @@ INLINE void block_few(const few *f, const uint8_t *p, const uint8_t *ahead, int6
     {
         const int64_t at = 64 * planes * k;
         const uint8_t *codes = p + at * bits / 8;
-        if (planes == 1 ? k < bits : true) _mm_prefetch((const char *)ahead + 64 * k, _MM_HINT_T0);
+        if (planes > 1 || k < bits) _mm_prefetch((const char *)ahead + 64 * k, _MM_HINT_T0);
         __m512i dot[FEW];
         UNROLL for (int t = 0; t < n; t++) dot[t] =
             is_e2m1(mode) ? _mm512_load_si512(f->start[t] + (c + at) / 8) : _mm512_setzero_si512();
@@ -236,7 +235,6 @@ static void linear_few(const we_matrix *w, int64_t first, int64_t n_rows, const 
 /* ---- Many tokens ---- */
 
 #define ROWS WE_PANEL_ROWS
-#define TILE 4 /* tokens: 2 x 4 integer and 2 x 4 float accumulators */
 
 typedef struct panel {
     int8_t codes[2][BLOCK / 4][64]; /* [half][4 columns][16 rows x 4] */
@@ -354,135 +352,253 @@ static void pack(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, 
     pack_scales(out, w, first, n_rows, c, cols);
 }
 
+/* A tile is 32 rows x 8 tokens: 16 integer accumulators in registers, the floats in the first cache. More tokens, or floats in
+ * registers, were no faster. What it reads of its tokens lies side by side: eight rows far apart cost as much in pages and
+ * addresses as the products themselves. */
+#define TILE WE_Q8_TILE
+
 typedef struct tile {
-    const int8_t *x[TILE];                     /* at the panel's first column */
-    const float *scales[TILE];                 /* of its activation groups */
-    _Alignas(64) float sums[BLOCK / 16][TILE]; /* of the activations in each weight group, scaled */
-    float *y[TILE];
-    int n; /* tokens that exist; the others are copies of the last */
-    __mmask16 rows[2];
-    bool add;
+    const int8_t *x;     /* [4 columns][token][4], at the panel's first column */
+    const float *scales; /* [32 columns][token] */
+    const float *sums;   /* [weight group][token]: of the activations, scaled */
+    float (*y)[ROWS];    /* [token] */
 } tile;
 
-/* What the biases are multiplied with. nvfp4's groups are half of what x->sums counts. */
-static void tile_sums(tile *t, const we_q8 *x, const int64_t token[TILE], int64_t c, int64_t cols, int size)
+void we_avx512_q8_tile(const we_q8 *x, int64_t first, int64_t n)
 {
-    for (int i = 0; i < TILE; i++) {
-        const float *sums = x->sums + token[i] * (x->stride / WE_Q8_GROUP) + c / WE_Q8_GROUP;
-        for (int64_t g = 0; g < cols / size; g++) {
-            float sum = 0;
-            for (int j = 0; j < size / WE_Q8_GROUP; j++) sum += sums[g * (size / WE_Q8_GROUP) + j];
-            if (size < WE_Q8_GROUP) {
-                const __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(t->x[i] + g * size));
-                __m128i s = _mm_dpbusd_epi32(_mm_setzero_si128(), _mm_set1_epi8(1), v);
-                s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-                s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
-                sum = (float)_mm_cvtsi128_si32(s) * t->scales[i][g / 2];
-            }
-            t->sums[g][i] = sum;
+    const int64_t stride = x->stride, groups = stride / WE_Q8_GROUP;
+    int8_t *to = x->tiles + first * stride;
+    for (int64_t c = 0; c < stride; c += 32) {
+        __m256i v[TILE], u[TILE];
+        for (int64_t i = 0; i < TILE; i++)
+            v[i] = i < n ? _mm256_load_si256((const __m256i *)(const void *)(x->values + (first + i) * stride + c))
+                         : _mm256_setzero_si256();
+        UNROLL for (int i = 0; i < 8; i += 2) /* 8 x 8 words, transposed */
+        {
+            u[i] = _mm256_unpacklo_epi32(v[i], v[i + 1]);
+            u[i + 1] = _mm256_unpackhi_epi32(v[i], v[i + 1]);
+        }
+        UNROLL for (int i = 0; i < 8; i += 4)
+        {
+            v[i] = _mm256_unpacklo_epi64(u[i], u[i + 2]);
+            v[i + 1] = _mm256_unpackhi_epi64(u[i], u[i + 2]);
+            v[i + 2] = _mm256_unpacklo_epi64(u[i + 1], u[i + 3]);
+            v[i + 3] = _mm256_unpackhi_epi64(u[i + 1], u[i + 3]);
+        }
+        UNROLL for (int i = 0; i < 4; i++)
+        {
+            _mm256_store_si256((__m256i *)(void *)(to + TILE * c + 32 * i),
+                               _mm256_permute2x128_si256(v[i], v[4 + i], 0x20));
+            _mm256_store_si256((__m256i *)(void *)(to + TILE * c + 32 * (4 + i)),
+                               _mm256_permute2x128_si256(v[i], v[4 + i], 0x31));
         }
     }
+    for (int64_t g = 0; g < groups; g++)
+        for (int64_t i = 0; i < TILE; i++) {
+            const int64_t at = first * groups + g * TILE + i;
+            x->tile_scales[at] = i < n ? x->scales[(first + i) * groups + g] : 0;
+            x->tile_sums[at] = i < n ? x->sums[(first + i) * groups + g] : 0;
+        }
 }
 
-/* 32 rows x 4 tokens x the panel's columns. For each weight group: integers over 32 columns (nvfp4: 16), then one scale step;
- * at the group's end the bias. */
-INLINE void run_tile(const panel *p, const tile *t, int64_t n_groups, int steps, int words)
+/* What the biases of each weight group of the panel are multiplied with, from the sums of 32 columns each. */
+static const float *sums_of_groups(const float *sums, int64_t n_groups, int each, float (*out)[TILE])
 {
-    __m512 y0[TILE], y1[TILE];
-    UNROLL for (int i = 0; i < TILE; i++)
-    {
-        const bool read = t->add && i < t->n;
-        y0[i] = read ? _mm512_maskz_loadu_ps(t->rows[0], t->y[i]) : _mm512_setzero_ps();
-        y1[i] = read ? _mm512_maskz_loadu_ps(t->rows[1], t->y[i] + 16) : _mm512_setzero_ps();
-    }
-    int64_t word = 0; /* four columns each */
+    if (each == 1) return sums;
     for (int64_t g = 0; g < n_groups; g++) {
-        const __m512 s0 = _mm512_load_ps(p->scales[g]), s1 = _mm512_load_ps(p->scales[g] + 16);
-        for (int s = 0; s < steps; s++) {
+        __m256 sum = _mm256_setzero_ps();
+        for (int i = 0; i < each; i++, sums += TILE) sum = _mm256_add_ps(sum, _mm256_loadu_ps(sums));
+        _mm256_store_ps(out[g], sum);
+    }
+    return out[0];
+}
+
+/* nvfp4: groups of 16 columns, two for each scale. */
+static const float *sums_of_16(const int8_t *x, const float *scales, int64_t n_groups, float (*out)[TILE])
+{
+    for (int64_t g = 0; g < n_groups; g++) {
+        __m256i sum = _mm256_setzero_si256();
+        for (int i = 0; i < 4; i++, x += 4 * TILE)
+            sum = _mm256_dpbusd_epi32(sum, _mm256_set1_epi8(1), _mm256_load_si256((const __m256i *)(const void *)x));
+        _mm256_store_ps(out[g], _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(scales + g / 2 * TILE)));
+    }
+    return out[0];
+}
+
+/* 32 rows x n tokens x the panel's columns. For each weight group: integers over `words` x 4 columns, which share both scales, then
+ * a scale step; at the group's end the bias. */
+INLINE void run_tile(const panel *p, const tile *t, int64_t n_groups, int steps, int words, int n)
+{
+    const int8_t(*c0)[64] = p->codes[0], (*c1)[64] = p->codes[1], *x = t->x;
+    const float *scales = t->scales, *sums = t->sums;
+    for (int64_t g = 0; g < n_groups; g++, sums += TILE) {
+        for (int s = 0; s < steps; s++, c0 += words, c1 += words) {
             __m512i d0[TILE], d1[TILE];
-            UNROLL for (int i = 0; i < TILE; i++) d0[i] = d1[i] = _mm512_setzero_si512();
-            UNROLL for (int k = 0; k < words; k++)
+            UNROLL for (int i = 0; i < n; i++) d0[i] = d1[i] = _mm512_setzero_si512();
+            UNROLL for (int k = 0; k < words; k++, x += 4 * TILE)
             {
-                const __m512i w0 = _mm512_load_si512(p->codes[0][word + k]),
-                              w1 = _mm512_load_si512(p->codes[1][word + k]);
-                UNROLL for (int i = 0; i < TILE; i++)
+                const __m512i w0 = _mm512_load_si512(c0[k]), w1 = _mm512_load_si512(c1[k]);
+                UNROLL for (int i = 0; i < n; i++)
                 {
                     int32_t four;
-                    memcpy(&four, t->x[i] + 4 * (word + k), sizeof four);
-                    const __m512i x = _mm512_set1_epi32(four);
-                    d0[i] = _mm512_dpbusd_epi32(d0[i], w0, x);
-                    d1[i] = _mm512_dpbusd_epi32(d1[i], w1, x);
+                    memcpy(&four, x + 4 * i, sizeof four);
+                    const __m512i v = _mm512_set1_epi32(four);
+                    d0[i] = _mm512_dpbusd_epi32(d0[i], w0, v);
+                    d1[i] = _mm512_dpbusd_epi32(d1[i], w1, v);
                 }
             }
-            UNROLL for (int i = 0; i < TILE; i++)
+            const __m512 s0 = _mm512_load_ps(p->scales[g]), s1 = _mm512_load_ps(p->scales[g] + 16);
+            const __m512 b0 = _mm512_load_ps(p->biases[g]), b1 = _mm512_load_ps(p->biases[g] + 16);
+            UNROLL for (int i = 0; i < n; i++)
             {
-                const __m512 xs = _mm512_set1_ps(t->scales[i][word / 8]);
-                y0[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d0[i]), _mm512_mul_ps(s0, xs), y0[i]);
-                y1[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d1[i]), _mm512_mul_ps(s1, xs), y1[i]);
+                const __m512 xs = _mm512_set1_ps(scales[i]);
+                __m512 y0 = _mm512_load_ps(t->y[i]), y1 = _mm512_load_ps(t->y[i] + 16);
+                y0 = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d0[i]), _mm512_mul_ps(s0, xs), y0);
+                y1 = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d1[i]), _mm512_mul_ps(s1, xs), y1);
+                if (s == steps - 1) {
+                    const __m512 sum = _mm512_set1_ps(sums[i]);
+                    y0 = _mm512_fmadd_ps(b0, sum, y0);
+                    y1 = _mm512_fmadd_ps(b1, sum, y1);
+                }
+                _mm512_store_ps(t->y[i], y0);
+                _mm512_store_ps(t->y[i] + 16, y1);
             }
-            word += words;
+            /* 16 columns: the next group has the same scale half of the times */
+            if (words >= 8) scales += words / 8 * TILE;
+            if (words < 8 && g % 2) scales += TILE;
         }
-        const __m512 b0 = _mm512_load_ps(p->biases[g]), b1 = _mm512_load_ps(p->biases[g] + 16);
-        UNROLL for (int i = 0; i < TILE; i++)
-        {
-            const __m512 sum = _mm512_set1_ps(t->sums[g][i]);
-            y0[i] = _mm512_fmadd_ps(b0, sum, y0[i]);
-            y1[i] = _mm512_fmadd_ps(b1, sum, y1[i]);
-        }
-    }
-    UNROLL for (int i = 0; i < TILE; i++)
-    {
-        if (i >= t->n) break;
-        _mm512_mask_storeu_ps(t->y[i], t->rows[0], y0[i]);
-        _mm512_mask_storeu_ps(t->y[i] + 16, t->rows[1], y1[i]);
     }
 }
 
-static void tile_32(const panel *p, const tile *t, int64_t n_groups, int steps) { run_tile(p, t, n_groups, steps, 8); }
-static void tile_16(const panel *p, const tile *t, int64_t n_groups) { run_tile(p, t, n_groups, 1, 4); }
+/* A function for each size of group and 8 or 4 tokens. */
+typedef void (*tile_fn)(const panel *p, const tile *t, int64_t n_groups);
+#define TILE_OF(size, steps, words, n)                                             \
+    static void tile_##size##_##n(const panel *p, const tile *t, int64_t n_groups) \
+    {                                                                              \
+        run_tile(p, t, n_groups, steps, words, n);                                 \
+    }
+TILE_OF(16, 1, 4, 8)
+TILE_OF(16, 1, 4, 4)
+TILE_OF(32, 1, 8, 8)
+TILE_OF(32, 1, 8, 4)
+TILE_OF(64, 1, 16, 8)
+TILE_OF(64, 1, 16, 4)
+TILE_OF(128, 2, 16, 8)
+TILE_OF(128, 2, 16, 4)
 
-static void panel_times(const panel *p, const we_matrix *w, int64_t c, int64_t cols, int64_t n_rows, const we_q8 *x,
-                        int64_t n, float *y, int64_t y_stride, bool add)
+static tile_fn tile_of(int group_size, int64_t n)
+{
+    switch (group_size) {
+    case 16: return n > 4 ? tile_16_8 : tile_16_4;
+    case 32: return n > 4 ? tile_32_8 : tile_32_4;
+    case 64: return n > 4 ? tile_64_8 : tile_64_4;
+    default: return n > 4 ? tile_128_8 : tile_128_4;
+    }
+}
+
+/* What the next panel reads, fetched while this one is used: its rows lie far apart, so the hardware does not, and unpacking
+ * would wait for memory half of the time. */
+typedef struct ahead {
+    const uint8_t *codes, *scales, *biases; /* of the next row */
+    size_t code_stride, scale_stride;       /* bytes from row to row */
+    int lines;                              /* of codes in a row */
+    int64_t rows;                           /* still to fetch */
+} ahead;
+
+static ahead ahead_of(const we_matrix *w, int64_t row, int64_t n_rows, int64_t c)
+{
+    const size_t code_stride = we_matrix_row_bytes(w), scale_stride = we_matrix_row_scale_bytes(w);
+    const size_t scale_at =
+        (size_t)row * scale_stride + (size_t)(c / w->quant.group_size * scale_size(w->quant.mode, w->dtype));
+    const int64_t bytes = WE_MIN(w->cols - c, BLOCK) * w->quant.bits / 8;
+    return (ahead){
+        .codes = w->data + (size_t)row * code_stride + (size_t)(c * w->quant.bits / 8),
+        .scales = w->scales + scale_at,
+        .biases = (w->biases ? w->biases : w->scales) + scale_at,
+        .code_stride = code_stride,
+        .scale_stride = scale_stride,
+        .lines = (int)(bytes + 63) / 64,
+        .rows = n_rows,
+    };
+}
+
+static void ahead_rows(ahead *a, int64_t n)
+{
+    for (; n > 0 && a->rows > 0; n--, a->rows--) {
+        for (int i = 0; i < a->lines; i++) _mm_prefetch((const char *)a->codes + 64 * i, _MM_HINT_T1);
+        _mm_prefetch((const char *)a->scales, _MM_HINT_T1);
+        _mm_prefetch((const char *)a->biases, _MM_HINT_T1);
+        a->codes += a->code_stride;
+        a->scales += a->scale_stride;
+        a->biases += a->scale_stride;
+    }
+}
+
+/* Tokens whose results stay in the cache while all panels of some rows pass by: 32 rows of 128 take 16 KB. */
+#define CHUNK 128
+
+/* y: [n tokens, padded to tiles][ROWS] */
+static void panel_times(const panel *p, const we_matrix *w, int64_t c, int64_t cols, const we_q8 *x, int64_t first,
+                        int64_t n, float (*y)[ROWS], ahead *next)
 {
     const int size = w->quant.group_size;
-    tile t = { .rows = { mask16(n_rows), mask16(n_rows - 16) }, .add = add };
-    for (int64_t first = 0; first < n; first += TILE) {
-        int64_t token[TILE];
-        t.n = (int)WE_MIN(n - first, TILE);
-        for (int i = 0; i < TILE; i++) {
-            token[i] = first + WE_MIN(i, t.n - 1);
-            t.x[i] = x->values + token[i] * x->stride + c;
-            t.scales[i] = x->scales + (token[i] * x->stride + c) / WE_Q8_GROUP;
-            t.y[i] = y + token[i] * y_stride;
-        }
-        tile_sums(&t, x, token, c, cols, size);
-        if (size == 16)
-            tile_16(p, &t, cols / 16);
-        else
-            tile_32(p, &t, cols / size, size / WE_Q8_GROUP);
+    const int64_t groups = x->stride / WE_Q8_GROUP, n_groups = cols / size;
+    const int64_t fetch = next->rows / ((n + TILE - 1) / TILE) + 1;
+    _Alignas(64) float sums[BLOCK / 16][TILE];
+    for (int64_t t = 0; t < n; t += TILE) {
+        const int64_t at = (first + t) * groups + c / WE_Q8_GROUP * TILE;
+        ahead_rows(next, fetch);
+        tile v = { .x = x->tiles + (first + t) * x->stride + c * TILE, .scales = x->tile_scales + at, .y = y + t };
+        v.sums = size == 16 ? sums_of_16(v.x, v.scales, n_groups, sums)
+                            : sums_of_groups(x->tile_sums + at, n_groups, size / WE_Q8_GROUP, sums);
+        tile_of(size, n - t)(p, &v, n_groups);
     }
 }
 
-static void linear_many(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
-                        int64_t y_stride, bool add, panel *p)
+/* Results of `n` tokens and up to 32 rows go where they belong. */
+static void put(float (*from)[ROWS], int64_t n, int64_t n_rows, float *y, int64_t y_stride, bool add)
+{
+    const __mmask16 rows[2] = { mask16(n_rows), mask16(n_rows - 16) };
+    for (int64_t t = 0; t < n; t++, y += y_stride)
+        for (int h = 0; h < 2; h++) {
+            __m512 v = _mm512_load_ps(from[t] + 16 * h);
+            if (add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(rows[h], y + 16 * h));
+            _mm512_mask_storeu_ps(y + 16 * h, rows[h], v);
+        }
+}
+
+typedef struct many { /* in scratch */
+    panel panel;
+    float y[CHUNK][ROWS];
+} many;
+
+static void linear_many(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t token, int64_t n,
+                        float *y, int64_t y_stride, bool add, many *m)
 {
     for (int64_t r = 0; r < n_rows; r += ROWS) {
-        const int64_t rows = WE_MIN(n_rows - r, ROWS);
+        const int64_t rows = WE_MIN(n_rows - r, ROWS), next_rows = WE_MIN(n_rows - r - ROWS, ROWS);
+        memset(m->y, 0, (size_t)n * sizeof m->y[0]);
         for (int64_t c = 0; c < w->cols; c += BLOCK) {
             const int64_t cols = WE_MIN(w->cols - c, BLOCK);
-            pack(p, w, first + r, rows, c, cols);
-            panel_times(p, w, c, cols, rows, x, n, y + r, y_stride, add || c > 0);
+            ahead next = { .rows = 0 };
+            if (c + BLOCK < w->cols)
+                next = ahead_of(w, first + r, rows, c + BLOCK);
+            else if (next_rows > 0)
+                next = ahead_of(w, first + r + ROWS, next_rows, 0);
+            pack(&m->panel, w, first + r, rows, c, cols);
+            panel_times(&m->panel, w, c, cols, x, token, n, m->y, &next);
         }
+        put(m->y, n, rows, y + token * y_stride + r, y_stride, add);
     }
 }
 
 void we_avx512_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                          int64_t y_stride, bool add, void *scratch)
 {
-    if (n > MANY) {
-        static_assert(sizeof(panel) <= WE_Q8_PAD * (WE_PANEL_ROWS + WE_PANEL_ROWS / 2) + 8192,
-                      "a panel fits the scratch");
-        linear_many(w, first, n_rows, x, n, y, y_stride, add, scratch);
+    static_assert(sizeof(many) <= WE_Q8_PAD * (WE_PANEL_ROWS + WE_PANEL_ROWS / 2) + 8192 + 32768, "fits the scratch");
+    if (n > WE_Q8_FEW) {
+        for (int64_t t = 0; t < n; t += CHUNK)
+            linear_many(w, first, n_rows, x, t, WE_MIN(n - t, CHUNK), y, y_stride, add, scratch);
         return;
     }
     for (int64_t t = 0; t < n; t += FEW)

@@ -27,6 +27,7 @@ bool we_cpu_kernels_choose(const char *name, we_cpu_kernels *out)
         FILL(linear_f32);
         FILL(linear_q8);
         FILL(q8_quantize);
+        /* not q8_tile: it belongs to a table's own linear_q8 */
         FILL(mul_f32);
         FILL(mul_f16);
         FILL(to_f16);
@@ -263,14 +264,18 @@ static bool grow_ropes(we_cpu *d, int64_t n_rows)
     return ok;
 }
 
-/* The pieces of the rounded input share one block. */
+/* The pieces of the rounded input share one block; twice, row by row and in tiles. */
 static bool grow_q8(we_cpu *d, int64_t n_rows, int64_t cols)
 {
-    const size_t stride = (size_t)we_q8_stride(cols), values = (size_t)n_rows * stride;
-    const size_t floats = values / WE_Q8_GROUP * sizeof(float);
-    if (!grow(&d->q8.values, &d->q8_bytes, values + 2 * floats)) return false;
-    d->q8.scales = (float *)(void *)(d->q8.values + values);
-    d->q8.sums = (float *)(void *)(d->q8.values + values + floats);
+    const size_t rows = (size_t)(n_rows + WE_Q8_TILE - 1) / WE_Q8_TILE * WE_Q8_TILE;
+    const size_t values = rows * (size_t)we_q8_stride(cols), floats = values / WE_Q8_GROUP * sizeof(float);
+    if (!grow(&d->q8.values, &d->q8_bytes, 2 * (values + 2 * floats))) return false;
+    uint8_t *p = (uint8_t *)d->q8.values + values;
+    d->q8.tiles = (int8_t *)p, p += values;
+    d->q8.scales = (float *)(void *)p, p += floats;
+    d->q8.sums = (float *)(void *)p, p += floats;
+    d->q8.tile_scales = (float *)(void *)p, p += floats;
+    d->q8.tile_sums = (float *)(void *)p;
     return true;
 }
 

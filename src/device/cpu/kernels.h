@@ -8,20 +8,44 @@
 
 #include "quant/quant.h"
 
+#include <math.h>
+
 /* ---- Activations rounded to int8 ----
  *
- * One scale for each WE_Q8_GROUP neighbours of a row: value = scale * code, codes in [-127, 127] and in the order of the
- * columns. A row is padded with zero codes and scales to WE_Q8_PAD columns, so that kernels may go in large steps. A group
- * that holds an infinity or a NaN has the scale NaN: the result says that something went wrong, whatever the weights. */
+ * One scale for WE_Q8_SPAN neighbours of a row: value = scale * code, codes in [-127, 127] and in the order of the columns.
+ * It is stored for each WE_Q8_GROUP of them, since the groups of weights may be smaller than a span. A row is padded with zero
+ * codes and scales to WE_Q8_PAD columns, so that kernels may go in large steps. A span that holds an infinity or a NaN has the
+ * scale NaN: the result says that something went wrong, whatever the weights. */
+#define WE_Q8_SPAN 64
 #define WE_Q8_GROUP 32
 #define WE_Q8_PAD 512 /* 16 groups: a vector of scales */
+
+/* From the bits of a span's largest magnitude: what its codes are multiplied with, and what its values were multiplied with to
+ * become codes; 0: all codes are 0. */
+typedef struct we_q8_scale {
+    float scale, inverse;
+} we_q8_scale;
+static inline we_q8_scale we_q8_scale_of(uint32_t largest_bits)
+{
+    float largest;
+    memcpy(&largest, &largest_bits, sizeof largest);
+    if (largest_bits >= 0x7f800000) return (we_q8_scale){ NAN, 0 };
+    if (largest < 1e-30f) return (we_q8_scale){ 0, 0 }; /* 127 / less would overflow */
+    return (we_q8_scale){ largest / 127.0f, 127.0f / largest };
+}
 
 typedef struct we_q8 {
     int8_t *values;       /* [rows, stride], aligned to 64 */
     float *scales;        /* [rows, stride / WE_Q8_GROUP] */
     float *sums;          /* the same: scale * sum of the group's codes, for the bias term of affine weights */
     int64_t cols, stride; /* stride: cols padded */
+    /* The same for kernels that take WE_Q8_TILE rows at a time, by q8_tile; rows that do not exist are 0. */
+    int8_t *tiles;      /* [rows / 8, stride / 4, 8, 4]: four columns of each row side by side */
+    float *tile_scales; /* [rows / 8, stride / WE_Q8_GROUP, 8] */
+    float *tile_sums;   /* the same */
 } we_q8;
+#define WE_Q8_TILE 8
+#define WE_Q8_FEW 12 /* most rows that go without tiles */
 
 static inline int64_t we_q8_stride(int64_t cols) { return (cols + WE_Q8_PAD - 1) / WE_Q8_PAD * WE_Q8_PAD; }
 
@@ -32,11 +56,12 @@ static inline bool we_q8_takes(we_quant quant)
 }
 
 /* Bytes that linear_f32 and linear_q8 may use behind their scratch pointer, which is aligned to 64: 32 rows, unpacked to a
- * byte an element, with a float32 scale and bias for each group of 16 (8 rows as float32 fit as well). */
+ * byte an element, with a float32 scale and bias for each group of 16 (8 rows as float32 fit as well); and 32 KB for a panel's
+ * results. */
 #define WE_PANEL_ROWS 32
 static inline size_t we_kernel_scratch_bytes(int64_t cols)
 {
-    return (size_t)we_q8_stride(cols) * (WE_PANEL_ROWS + WE_PANEL_ROWS * 8 / 16) + 8192;
+    return (size_t)we_q8_stride(cols) * (WE_PANEL_ROWS + WE_PANEL_ROWS * 8 / 16) + 8192 + 32768;
 }
 
 /* ---- The table ---- */
@@ -57,6 +82,9 @@ typedef struct we_cpu_kernels {
                       int64_t y_stride, bool add, void *scratch);
     /* Round one row: its values, scales and sums, padding included. All tables give the same bits. */
     void (*q8_quantize)(const float *x, int64_t cols, int8_t *values, float *scales, float *sums);
+    /* Lay rows [first, first + n), first a multiple of WE_Q8_TILE and n at most that, as a tile. NULL: linear_q8 reads none;
+     * else it does for more than WE_Q8_FEW rows. */
+    void (*q8_tile)(const we_q8 *x, int64_t first, int64_t n);
 
     /* C[m, n] = A[m, k] B[k, n], += when `add`; rows lda, ldb, ldc elements apart. For attention: queries times a page of
      * keys (which lie transposed), weights times a page of values. */

@@ -36,13 +36,28 @@ static void quantize_rows(void *arg, int64_t begin, int64_t end, int thread)
                             q->sums + r * groups);
 }
 
+static void quantize_tiles(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const product *p = arg;
+    for (int64_t t = begin; t < end; t++) {
+        const int64_t first = t * WE_Q8_TILE, n = WE_MIN(p->x->rows - first, WE_Q8_TILE);
+        quantize_rows(arg, first, first + n, thread);
+        p->d->k.q8_tile(&p->d->q8, first, n);
+    }
+}
+
 static void quantize(product *p)
 {
     we_q8 *q = &p->d->q8;
+    const int64_t rows = p->x->rows;
     q->cols = p->x->cols;
     q->stride = we_q8_stride(q->cols);
     const int64_t worth = WE_MAX(32768 / q->cols, 1); /* a pool run costs about as much as rounding this many */
-    we_cpu_for(p->d, p->x->rows, worth, quantize_rows, p);
+    if (p->d->k.q8_tile && rows > WE_Q8_FEW)
+        we_cpu_for(p->d, (rows + WE_Q8_TILE - 1) / WE_Q8_TILE, (worth + WE_Q8_TILE - 1) / WE_Q8_TILE, quantize_tiles,
+                   p);
+    else
+        we_cpu_for(p->d, rows, worth, quantize_rows, p);
 }
 
 static void block(const product *p, const we_linear *l, int64_t first, int64_t n_rows, int thread)

@@ -83,21 +83,19 @@ static uint32_t magnitude(float x)
 
 static void q8_quantize(const float *x, int64_t cols, int8_t *values, float *scales, float *sums)
 {
-    for (int64_t g = 0; g < we_q8_stride(cols) / WE_Q8_GROUP; g++) {
-        const int64_t begin = g * WE_Q8_GROUP, n = WE_MAX(WE_MIN(cols - begin, WE_Q8_GROUP), 0);
+    for (int64_t begin = 0; begin < we_q8_stride(cols); begin += WE_Q8_SPAN) {
         uint32_t most = 0;
-        for (int64_t i = begin; i < begin + n; i++) most = WE_MAX(most, magnitude(x[i]));
-        float largest;
-        memcpy(&largest, &most, sizeof largest);
-        const bool finite = most < 0x7f800000, zero = !finite || largest < 1e-30f; /* 127 / less would overflow */
-        const float inverse = zero ? 0.0f : 127.0f / largest;
-        int32_t sum = 0;
-        for (int64_t i = begin; i < begin + WE_Q8_GROUP; i++) {
-            values[i] = zero || i >= begin + n ? 0 : (int8_t)lrintf(x[i] * inverse);
-            sum += values[i];
+        for (int64_t i = begin; i < WE_MIN(begin + WE_Q8_SPAN, cols); i++) most = WE_MAX(most, magnitude(x[i]));
+        const we_q8_scale s = we_q8_scale_of(most);
+        for (int64_t c = begin; c < begin + WE_Q8_SPAN; c += WE_Q8_GROUP) {
+            int32_t sum = 0;
+            for (int64_t i = c; i < c + WE_Q8_GROUP; i++) {
+                values[i] = s.inverse == 0 || i >= cols ? 0 : (int8_t)lrintf(x[i] * s.inverse);
+                sum += values[i];
+            }
+            scales[c / WE_Q8_GROUP] = s.scale;
+            sums[c / WE_Q8_GROUP] = s.scale * (float)sum;
         }
-        scales[g] = !finite ? NAN : zero ? 0.0f : largest / 127.0f;
-        sums[g] = scales[g] * (float)sum;
     }
 }
 
