@@ -97,19 +97,32 @@ void we_quant_unpack_row(const we_matrix *m, int64_t row, uint8_t *out)
     unpack(m->quant.bits, m->data + (size_t)row * we_matrix_row_bytes(m), m->cols, out);
 }
 
+/* 8 codes are `bits` bytes. */
+static void pack_eights(int bits, const uint8_t *codes, int64_t n, uint8_t *out)
+{
+    for (int64_t i = 0; i < n; i += 8, out += bits) {
+        uint64_t held = 0;
+        for (int k = 0; k < 8; k++) held |= (uint64_t)codes[i + k] << (bits * k);
+        for (int k = 0; k < bits; k++) out[k] = (uint8_t)(held >> (8 * k));
+    }
+}
+
 void we_quant_pack_row(int bits, const uint8_t *codes, int64_t cols, uint8_t *out)
 {
     assert(bits >= 1 && bits <= 8 && cols * bits % 32 == 0);
-    unsigned held = 0; /* bits that wait for their byte to fill up */
-    int n_held = 0;
-    for (int64_t i = 0; i < cols; i++) {
-        assert(codes[i] >> bits == 0);
-        held |= (unsigned)codes[i] << n_held;
-        n_held += bits;
-        if (n_held >= 8) {
-            *out++ = (uint8_t)held;
-            held >>= 8;
-            n_held -= 8;
+    for (int64_t i = 0; i < cols; i++) assert(codes[i] >> bits == 0);
+    if (bits == 4) {
+        for (int64_t i = 0; i < cols / 2; i++) out[i] = (uint8_t)(codes[2 * i] | codes[2 * i + 1] << 4);
+    } else if (bits == 8) {
+        memcpy(out, codes, (size_t)cols);
+    } else {
+        pack_eights(bits, codes, cols / 8 * 8, out);
+        unsigned held = 0; /* bits that wait for their byte to fill up */
+        int n_held = 0;
+        out += cols / 8 * bits;
+        for (int64_t i = cols / 8 * 8; i < cols; i++) {
+            held |= (unsigned)codes[i] << n_held;
+            for (n_held += bits; n_held >= 8; n_held -= 8, held >>= 8) *out++ = (uint8_t)held;
         }
     }
 }
