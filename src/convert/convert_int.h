@@ -40,6 +40,7 @@ struct we_source {
     const we_json *config; /* config.json as an object; what a conversion changes in it is plan.c's */
     const we_side_file *files;
     size_t n_files;
+    bool is_checked; /* we_convert_check was asked about the source itself */
 
     /** Rows [first, first + n) of a tensor in its dtype. *rows: out, either borrowed from the source (a map: no copy) or
      * `scratch`, which has room for them; unaligned. Called by two threads at once. */
@@ -176,6 +177,11 @@ we_status we_target_finish(we_target *target, we_error *err);
 void we_target_deinit(we_target *target);
 
 /* ---- Writing (write.c) ---- */
+
+/** Would the engine bind the model in a folder: are all tensors there, in the shapes that config.json says? Nothing is read.
+ * A model that the engine does not run for another reason is only warned of. `shown`: what messages call the folder.
+ * Errors: WE_E_FORMAT (a tensor is missing or has another shape), WE_E_NOMEM. */
+we_status we_convert_check(const char *dir, const char *shown, we_error *err);
 
 /** Plan, check the room on the disk, write beside, rename. Both ways into convert/ end here.
  * Errors: WE_E_ARG (the target exists and `overwrite` is not set, or is no model folder), WE_E_IO (no space, no permission),

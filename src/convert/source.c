@@ -217,6 +217,7 @@ static we_status read_config(folder_source *s, we_error *err)
     if (is_set && !(config = we_config_with(&s->arena, config, "eos_token_id", eos))) goto no_memory;
     bool known;
     drops_head(config, &known);
+    s->source.is_checked = !known; /* there is nothing to check it by */
     if (known && !(config = we_config_with(&s->arena, config, "vision_config", NULL))) goto no_memory;
     if (!known) {
         we_str type = { 0 };
@@ -298,7 +299,13 @@ we_status we_convert_folder(const char *dir, const char *target, const we_conver
     folder_source s;
     we_status st = we_convert_job_init(&job, opt, err);
     if (st) return st;
-    if (!(st = source_open(&s, dir, err))) st = we_convert_write(&s.source, &job, target, result, err);
+    st = source_open(&s, dir, err);
+    if (!st && !s.source.is_checked && !we_weights_is_pytorch(s.weights)) {
+        st =
+            we_convert_check(dir, dir, err); /* before minutes are spent on it; PyTorch's files the engine can't bind */
+        s.source.is_checked = true;
+    }
+    if (!st) st = we_convert_write(&s.source, &job, target, result, err);
     source_close(&s);
     return st;
 }

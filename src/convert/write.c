@@ -341,6 +341,26 @@ static we_status write_weights(writer *w, we_error *err)
 
 /* ---- The whole ---- */
 
+we_status we_convert_check(const char *dir, const char *shown, we_error *err)
+{
+    we_device *device = NULL;
+    we_decoder *decoder = NULL;
+    we_error why;
+    we_status st = we_device_open(&device, &(we_device_options){ .threads = 1 }, err);
+    if (st) return st;
+    st = we_decoder_open(&decoder, device, dir, &(we_decoder_options){ .bind_only = true }, &why);
+    we_decoder_close(decoder);
+    we_device_close(device);
+    const size_t len = strlen(dir);
+    const char *message = strncmp(why.message, dir, len) == 0 ? why.message + len : why.message;
+    while (st && (*message == '/' || *message == ':' || *message == ' ')) message++;
+    if (st == WE_E_UNSUPPORTED) {
+        we_log(convert, WARN, "%s: this engine will not run the result: %s", shown, message);
+        return WE_OK;
+    }
+    return st ? we_fail(err, st, "%s: %s", shown, message) : WE_OK;
+}
+
 static void report(const writer *w, we_convert_result *r)
 {
     enum { NAMED = 5 };
@@ -377,6 +397,7 @@ static we_status write_all(writer *w, we_error *err)
         (st = we_target_check_room(&w->target, bytes_needed(w), err)) || (st = we_target_begin(&w->target, err)) ||
         (st = write_small_files(w, err)) || (st = write_weights(w, err)))
         return st;
+    if (!w->source->is_checked && (st = we_convert_check(w->target.beside, w->source->name, err))) return st;
     return we_target_finish(&w->target, err);
 }
 

@@ -57,6 +57,7 @@ we_status we_weights_open(we_weights **out, const char *dir, we_error *err);
  * pytorch_model*.bin. Nothing in them is executed. Errors: as above, and WE_E_UNSUPPORTED (a pickle that asks for more than
  * tensors: it is named; files of PyTorch before 1.6; large tensors whose elements do not lie in order). */
 we_status we_weights_open_any(we_weights **out, const char *dir, we_error *err);
+bool we_weights_is_pytorch(const we_weights *weights);
 void we_weights_close(we_weights *weights); /* NULL is allowed */
 
 size_t we_weights_count(const we_weights *weights);

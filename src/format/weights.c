@@ -463,6 +463,11 @@ we_status we_weights_open_any(we_weights **out, const char *dir, we_error *err)
     return weights_open(out, dir, layouts, WE_COUNT(layouts), err);
 }
 
+bool we_weights_is_pytorch(const we_weights *weights)
+{
+    return weights->n_sources && we_str_ends_with(we_str_from(weights->sources[0].name), WE_STR(".bin"));
+}
+
 void we_weights_close(we_weights *weights)
 {
     if (!weights) return;
