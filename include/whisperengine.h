@@ -153,9 +153,9 @@ WE_API we_status we_model_find(const char *name, char **path, we_error *err);
 
 typedef struct we_model_entry {
     const char *name;   /* as --model takes it */
-    const char *path;   /* the folder */
-    const char *source; /* "built-in", "models" or "hugging face cache" */
-    const char *type;   /* config.json's model_type, or "" where that could not be read */
+    const char *path;   /* the folder, or the GGUF file */
+    const char *source; /* "built-in", "models", "hugging face cache", "lm studio" or "ollama" */
+    const char *type;   /* config.json's model_type, GGUF's general.architecture; "" where that could not be read */
     uint64_t bytes;     /* of all files in the folder */
     bool runnable;      /* the engine knows the architecture and the folder is complete */
 } we_model_entry;

@@ -251,14 +251,31 @@ typedef struct model_listing {
     bool out_of_memory;
 } model_listing;
 
+/* What a model calls its architecture; we_free. NULL: it does not say, or memory is out. */
+static char *type_of(const char *path)
+{
+    if (!we_is_gguf(path)) return we_config_text(path, "model_type");
+    we_weights *weights;
+    we_str type;
+    char *copy = NULL;
+    if (we_weights_open(&weights, path, NULL)) return NULL;
+    if (we_gguf_str(we_gguf_get(we_weights_gguf(weights), "general.architecture"), &type))
+        copy = we_strndup(type.ptr, type.len);
+    we_weights_close(weights);
+    return copy;
+}
+
 static bool list_model(void *user, const we_hub_entry *e)
 {
     model_listing *l = user;
     folder_size size = { e->path, 0 };
     we_error why = { 0 };
     we_decoder *decoder = NULL;
-    we_dir_each(e->path, add_file, &size, NULL);
-    char *type = we_config_text(e->path, "model_type");
+    if (we_path_is_dir(e->path))
+        we_dir_each(e->path, add_file, &size, NULL);
+    else
+        size.bytes = we_path_size(e->path);
+    char *type = type_of(e->path);
     if (!type && !(type = we_strdup(""))) {
         l->out_of_memory = true;
         return false;

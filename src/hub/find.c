@@ -6,8 +6,9 @@
  *       models--ORG--NAME/refs/main               the revision's hash, as text
  *       models--ORG--NAME/snapshots/HASH/         the folder
  *
- * The built-in model lies beside the program (an installation or a build tree), else where the library was installed. */
+ * then what LM Studio and Ollama have downloaded (foreign.c). The built-in model lies beside the program (an installation or a build tree), else where the library was installed. */
 #include "hub/hub.h"
+#include "hub/foreign.h"
 #include "format/format.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -190,6 +191,7 @@ we_status we_hub_find(const char *name, char **path, we_error *err)
     if (!local) return no_memory(err);
     if (we_path_is_dir(local)) return found(local, path, err);
     *path = find_in_cache(name);
+    if (!*path) *path = we_foreign_find(name);
     const we_status st = *path ? WE_OK : not_found(local, err);
     we_free(local);
     return st;
@@ -254,6 +256,7 @@ we_status we_hub_each(we_hub_fn fn, void *user, we_error *err)
         if (we_dir_each(l.dir, list_one, &l, &why)) we_log(hub, WARN, "%s", why.message);
         go_on = !l.stopped;
     }
+    if (go_on) we_foreign_each(fn, user);
     we_free(builtin);
     we_free(mlx);
     we_free(cache);

@@ -15,11 +15,12 @@ we_status we_hub_target(const char *name, char **path, we_error *err);
 
 typedef struct we_hub_entry {
     const char *name, *path; /* borrowed for the call */
-    const char *source;      /* "built-in", "models", "hugging face cache" */
+    const char *source;      /* "built-in", "models", "hugging face cache", "lm studio", "ollama" */
 } we_hub_entry;
 typedef bool (*we_hub_fn)(void *user, const we_hub_entry *entry); /* false stops */
 
-/** Every folder with a config.json in the places where we_hub_find looks, the built-in model first. Errors: WE_E_NOMEM. */
+/** Every folder with a config.json, and LM Studio's and Ollama's GGUF files, in the places where we_hub_find looks, the
+ * built-in model first. Errors: WE_E_NOMEM. */
 we_status we_hub_each(we_hub_fn fn, void *user, we_error *err);
 
 #endif

@@ -67,7 +67,7 @@ class EndToEnd(unittest.TestCase):
         os.makedirs(os.path.join(self.models, "mlx"))
 
     def environment(self, **changes):
-        drop = ("LLM_CHAT_API_URL", "OLLAMA_HOST", "NO_COLOR", "WHISPERENGINE_MODEL")
+        drop = ("LLM_CHAT_API_URL", "OLLAMA_HOST", "OLLAMA_MODELS", "NO_COLOR", "WHISPERENGINE_MODEL")
         env = {k: v for k, v in os.environ.items()
                if k not in drop and not k.startswith(("MLX_", "XDG_", "HF_", "HUGGINGFACE_"))}
         env.update(HOME=self.home, LOCAL_MODELS_DIR=self.models, TERM="xterm-256color", LC_ALL="C.UTF-8")

@@ -300,6 +300,83 @@ class Tokenizers(Ggufs):
         self.assertEqual(done.json(), [104, 105])
 
 
+class Foreign(Ggufs):
+    """What LM Studio and Ollama have downloaded, in folders laid out as theirs."""
+
+    def put(self, path, gguf):
+        path = os.path.join(self.home, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return gguf.save(path)
+
+    def ollama(self, name, gguf, root=".ollama/models", layers=None):
+        digest = "%064x" % abs(hash(name))
+        path = self.put(f"{root}/blobs/sha256-{digest}", gguf)
+        self.write(f"home/{root}/manifests/{name}", json.dumps({"schemaVersion": 2, "layers": layers or [
+            {"mediaType": "application/vnd.ollama.image.template", "digest": "sha256:" + "0" * 64},
+            {"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:" + digest, "size": 1}]}))
+        return path
+
+    def listed(self, *args, **kw):
+        return {m["name"]: m for m in self.run_we("list", "--json", *args, **kw).json()}
+
+    def path_of(self, name, **kw):
+        return os.path.realpath(self.run_we("info", name, "--json", **kw).json()["path"])
+
+    def test_lm_studio(self):
+        tiny = ggufs.random_model("Q4_0", layers=1)
+        a = self.put(".lmstudio/models/pub/repo-GGUF/m-Q4_0.gguf", tiny)
+        b = self.put(".lmstudio/models/pub/repo-GGUF/m-Q8_0.gguf", ggufs.random_model("Q8_0", layers=1))
+        self.put(".lmstudio/models/pub/repo-GGUF/mmproj-model.gguf", Gguf("clip"))
+        self.put(".lmstudio/models/pub/big/b-00002-of-00003.gguf", Gguf("llama"))
+        old = self.put(".cache/lm-studio/models/other/x/old.gguf", ggufs.random_model("Q4_1", layers=1))
+        self.put(".lmstudio/models/pub/odd/odd.gguf", Gguf("mamba"))
+        ScriptedModel().save(os.path.join(self.home, ".lmstudio/models/mlx-community/tiny-4bit"))
+        found = self.listed()
+        self.assertEqual({n for n in found if found[n]["source"] == "lm studio"},
+                         {"pub/repo-GGUF/m-Q4_0.gguf", "pub/repo-GGUF/m-Q8_0.gguf", "other/x/old.gguf",
+                          "mlx-community/tiny-4bit"})
+        self.assertEqual(found["pub/repo-GGUF/m-Q4_0.gguf"]["model_type"], "llama")
+        self.assertEqual(found["pub/repo-GGUF/m-Q4_0.gguf"]["bytes"], os.path.getsize(a))
+        self.assertFalse(self.listed("--all")["pub/odd/odd.gguf"]["runnable"])
+        for name, path in (("pub/repo-GGUF/m-Q8_0.gguf", b), ("m-Q8_0", b), ("repo-GGUF", a), ("pub/repo-GGUF", a),
+                           ("old.gguf", old)):
+            self.assertEqual(self.path_of(name), os.path.realpath(path), name)
+        self.fails("info", "Q8_0.gguf", says="does not exist")
+        self.assertEqual(self.run_we("run", "--model", "tiny-4bit", "hi").text.strip(), "Hello, world!")
+        self.run_we("convert", "--gguf", "m-Q8_0", "--mlx-path", os.path.join(self.dir, "out"))
+
+    def test_ollama(self):
+        tiny = ggufs.random_model("Q4_0", layers=1)
+        a = self.ollama("registry.ollama.ai/library/llama3.2/latest", tiny)
+        b = self.ollama("registry.ollama.ai/library/llama3.2/1b", tiny)
+        c = self.ollama("registry.ollama.ai/someone/theirs/v2", tiny)
+        d = self.ollama("hf.co/org/repo-GGUF/Q4_0", tiny)
+        self.assertEqual({n for n, m in self.listed().items() if m["source"] == "ollama"},
+                         {"llama3.2:latest", "llama3.2:1b", "someone/theirs:v2", "hf.co/org/repo-GGUF:Q4_0"})
+        for name, path in (("llama3.2", a), ("llama3.2:latest", a), ("llama3.2:1b", b), ("someone/theirs:v2", c),
+                           ("hf.co/org/repo-GGUF:Q4_0", d)):
+            self.assertEqual(self.path_of(name), os.path.realpath(path), name)
+        for name in ("llama3", "llama3.2:7b", "someone/theirs"):
+            self.fails("info", name, says="does not exist")
+        e = self.ollama("registry.ollama.ai/library/moved/latest", tiny, root="elsewhere")
+        where = {"OLLAMA_MODELS": os.path.join(self.home, "elsewhere")}
+        self.assertEqual(self.path_of("moved", env=where), os.path.realpath(e))
+        self.fails("info", "llama3.2", says="does not exist", env=where)
+
+    def test_broken_manifests(self):
+        tiny = ggufs.random_model("Q4_0", layers=1)
+        good = self.ollama("registry.ollama.ai/library/good/latest", tiny)
+        kind = "application/vnd.ollama.image.model"
+        for i, layers in enumerate((
+                [{"mediaType": kind, "digest": "sha256:" + "../" * 21 + "x"}], [{"mediaType": kind, "digest": "sha256:12"}],
+                [{"mediaType": kind, "digest": 5}], [{"mediaType": kind, "digest": "sha256:" + "f" * 64}], "no", [1])):
+            self.ollama(f"registry.ollama.ai/library/bad{i}/latest", tiny, layers=layers)
+        self.write("home/.ollama/models/manifests/registry.ollama.ai/library/text/latest", "not JSON")
+        self.write("home/.ollama/models/manifests/registry.ollama.ai/stray", "x")
+        self.assertEqual({n for n, m in self.listed("--all").items() if m["source"] == "ollama"}, {"good:latest"})
+        self.assertEqual(self.path_of("good"), os.path.realpath(good))
+
+
 class Broken(Ggufs):
     def refused(self, gguf, *says, status=1):
         path = self.save(gguf) if isinstance(gguf, Gguf) else self.write("m.gguf", gguf)
