@@ -94,8 +94,8 @@ INLINE __m512 scaled(const few *f, we_quant_mode mode, int planes, int t, int64_
 INLINE void block_few(const few *f, const uint8_t *p, const uint8_t *ahead, int64_t c, we_quant_mode mode, int bits,
                       int n, __m512 *acc, __m512 *acc2)
 {
-    const int planes = bits == 4 ? 2 : bits == 2 ? 4 : 1;
-    UNROLL for (int k = 0; k < 8 / planes; k++)
+    const int planes = bits == 4 ? 2 : bits == 2 ? 4 : 1, steps = 8 / planes;
+    UNROLL for (int k = 0; k < steps; k++)
     {
         const int64_t at = 64 * planes * k;
         const uint8_t *codes = p + at * bits / 8;
