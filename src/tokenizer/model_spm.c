@@ -167,11 +167,6 @@ typedef struct candidate { /* the pair that begins at the symbol `left` and has 
     uint32_t left, len;
 } candidate;
 
-typedef struct unused_piece { /* made of a left part and a rest */
-    we_str text;
-    size_t left;
-} unused_piece;
-
 typedef struct best_node { /* of Unigram: the best way to a place */
     float score;
     uint32_t from;
@@ -181,9 +176,9 @@ typedef struct best_node { /* of Unigram: the best way to a place */
 typedef struct spm_work {
     symbol *symbols;
     candidate *heap;
-    unused_piece *unused;
+    uint32_t *cuts; /* [n_pieces]: the left part's bytes of an unused piece that was last made; 0: none was */
     best_node *best;
-    size_t n_symbols, symbol_capacity, n_heap, heap_capacity, n_unused, unused_capacity, best_capacity;
+    size_t n_symbols, symbol_capacity, n_heap, heap_capacity, best_capacity;
 } spm_work;
 
 void we_spm_work_free(void *spm)
@@ -192,7 +187,7 @@ void we_spm_work_free(void *spm)
     if (!w) return;
     we_free(w->symbols);
     we_free(w->heap);
-    we_free(w->unused);
+    we_free(w->cuts);
     we_free(w->best);
     we_free(w);
 }
@@ -285,10 +280,7 @@ static bool consider(const we_tok *tok, spm_work *w, we_str text, uint32_t left,
     we_str joined = { text.ptr + a->start, a->len + b->len };
     int32_t id = we_vocab_find(&tok->vocab, joined);
     if (id < 0 || !we_spm_is_text(tok->spm, id)) return true;
-    if (tok->spm->types[id] == WE_SPM_UNUSED) {
-        if (!GROW(w, unused, n_unused, unused_capacity)) return false;
-        w->unused[w->n_unused++] = (unused_piece){ joined, a->len };
-    }
+    if (tok->spm->types[id] == WE_SPM_UNUSED) w->cuts[id] = a->len;
     return heap_push(w, (candidate){ tok->spm->scores[id], left, a->len + b->len });
 }
 
@@ -300,20 +292,17 @@ static we_status put_resegmented(output *o, const spm_work *w, we_str text, int 
     int32_t id = we_vocab_find(&o->tok->vocab, text);
     if (id < 0 || !we_spm_is_text(m, id)) return put(o, text, m->unk_id);
     if (m->types[id] != WE_SPM_UNUSED || depth > MAX_DEPTH) return put(o, text, id);
-    for (size_t i = w->n_unused; i-- > 0;) {
-        if (!we_str_eq(w->unused[i].text, text)) continue;
-        size_t left = w->unused[i].left;
-        we_status st = put_resegmented(o, w, (we_str){ text.ptr, left }, depth + 1);
-        return st ? st : put_resegmented(o, w, (we_str){ text.ptr + left, text.len - left }, depth + 1);
-    }
-    return put(o, text, m->unk_id);
+    const size_t left = w->cuts[id];
+    if (left == 0) return put(o, text, m->unk_id);
+    we_status st = put_resegmented(o, w, (we_str){ text.ptr, left }, depth + 1);
+    return st ? st : put_resegmented(o, w, (we_str){ text.ptr + left, text.len - left }, depth + 1);
 }
 
 /* Merge the symbols gathered so far and give them out. */
 static we_status merge_symbols(output *o, spm_work *w, we_str text)
 {
     bool ok = true;
-    w->n_heap = w->n_unused = 0;
+    w->n_heap = 0;
     for (uint32_t i = 0; i < w->n_symbols; i++) {
         w->symbols[i].before = i ? i - 1 : NO_SYMBOL;
         w->symbols[i].next = i + 1 < w->n_symbols ? i + 1 : NO_SYMBOL;
@@ -347,6 +336,10 @@ static we_status encode_bpe(output *o, spm_work *w, we_str text)
     bool last_frozen = false;
     we_status st = WE_OK;
     w->n_symbols = 0;
+    if (!m->pairs) { /* there are unused pieces */
+        we_free(w->cuts);
+        if (!(w->cuts = we_calloc(m->n_pieces, sizeof(*w->cuts)))) return no_room(text, o->err);
+    }
     for (size_t i = 0; i < text.len && !st;) {
         const size_t start = i;
         int32_t id;
