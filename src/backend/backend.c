@@ -13,8 +13,8 @@ static const struct {
 } table[] = {
     [WE_BACKEND_MLX] = { { "mlx", "MLX", "WhisperEngine's own engine for MLX models - highest priority", 1 },
                          &we_backend_mlx },
-    [WE_BACKEND_LMSTUDIO] = { { "lmstudio", "LM Studio", "User-friendly local server", 2 }, NULL },
-    [WE_BACKEND_OLLAMA] = { { "ollama", "Ollama", "Production-ready server", 3 }, NULL },
+    [WE_BACKEND_LMSTUDIO] = { { "lmstudio", "LM Studio", "User-friendly local server", 2 }, &we_backend_lmstudio },
+    [WE_BACKEND_OLLAMA] = { { "ollama", "Ollama", "Production-ready server", 3 }, &we_backend_ollama },
     [WE_BACKEND_LLAMACPP] = { { "llamacpp", "llama-cpp-python", "Direct Python integration", 4 }, NULL },
     [WE_BACKEND_TRANSFORMERS] = { { "transformers", "Transformers", "HuggingFace models", 5 }, NULL },
     [WE_BACKEND_OPENAI] = { { "openai", "OpenAI-style server", "Any server with an OpenAI-style interface", 0 },
@@ -108,7 +108,9 @@ we_status we_backend_inspect(we_backend *b, we_backend_report *report, int wait_
 {
     *report = (we_backend_report){ 0 };
     const we_status st = begin(b, err);
-    return st ? st : end(b, b->ops->inspect(b, report, wait_ms, err));
+    if (st) return st;
+    b->wait_ms = wait_ms;
+    return end(b, b->ops->inspect(b, report, wait_ms, err));
 }
 
 we_status we_backend_load(we_backend *b, we_error *err)
@@ -155,7 +157,9 @@ we_status we_backend_answer(we_backend *b, const we_backend_ask *ask, we_backend
         whole.conversation = &c;
     }
     whole.options = &o;
-    return end(b, b->ops->answer(b, &whole, &o, reply, err));
+    st = b->ops->answer(b, &whole, &o, reply, err);
+    reply->may_pass = st == WE_E_NETWORK;
+    return end(b, st);
 }
 
 void we_backend_reply_deinit(we_backend_reply *r)

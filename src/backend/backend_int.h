@@ -31,6 +31,7 @@ struct we_backend {
     we_backend_target target;
     we_backend_options options; /* its strings are the handle's own */
     atomic_bool cancel, busy;
+    int wait_ms; /* of the inspection, for its message */
     we_net *net; /* of those that speak HTTP */
     void *own;   /* the kind's */
 };
@@ -83,6 +84,7 @@ we_status we_server_fail(const we_backend *b, we_error *err, we_status status, c
 const char *we_server_words(char out[256], we_str text);
 /** What an "error" member of any of the usual shapes says: {"message"}, a string. ptr NULL: nothing. */
 we_str we_server_error_text(const we_json *root);
+bool we_server_error_is_model(const we_json *root); /* it says that there is no such model */
 
 /** A model added to a report. name: copied. */
 we_backend_model *we_report_add(we_backend_report *report, we_str name);
@@ -120,8 +122,18 @@ bool we_intake_text(we_intake *in, we_str text);
 bool we_intake_reasoning(we_intake *in, we_str text);
 bool we_intake_tool(we_intake *in, size_t index, we_str id, we_str name, we_str arguments);
 bool we_intake_fail(we_intake *in, we_status status, const char *format, ...) WE_PRINTF(3, 4);
+/** Parse and pass on; broken UTF-8 is mended, broken JSON is a failure. */
+bool we_intake_json(we_intake *in, we_str text, bool (*fn)(void *user, const we_json *root), void *user);
+/** An "error" member is a failure. */
+bool we_intake_check(we_intake *in, const we_json *root);
 /** Hand over what came. st, err: how the request ended; gives how the answer ended. */
 we_status we_intake_end(we_intake *in, we_status st, we_backend_reply *reply, we_error *err);
+
+we_str we_text_of(const we_json *v);   /* "" where it is no string */
+double we_number_of(const we_json *v); /* 0 where it is no positive number */
+void we_write_number(we_json_writer *w, const char *key, double value);
+double we_widened(float f);                                          /* 0.7F as 0.7, not as 0.699999988 */
+void we_write_stop(we_json_writer *w, const we_generate_options *o); /* "stop": [...], where there are any */
 
 /* ---- OpenAI-style servers (openai.c) ---- */
 

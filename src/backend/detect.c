@@ -6,7 +6,7 @@
 
 typedef struct look {
     we_backend_found *found;
-    double until_s;
+    int wait_ms;
     pthread_t thread;
     bool started, out_of_memory;
 } look;
@@ -19,10 +19,7 @@ static void inspect(look *l)
     we_error err;
     we_status st = we_backend_target_default(&target, f->kind, &err);
     if (!st) st = we_backend_open(&b, &target, NULL, &err);
-    if (!st) {
-        const double left_ms = (l->until_s - we_now_s()) * 1000;
-        st = we_backend_inspect(b, &f->report, left_ms < 1 ? 1 : (int)left_ms, &err);
-    }
+    if (!st) st = we_backend_inspect(b, &f->report, l->wait_ms, &err);
     f->available = !st;
     snprintf(f->reason, sizeof f->reason, "%s", st ? err.message : f->report.reason);
     f->url = target.base ? target.base : we_strdup("");
@@ -41,12 +38,11 @@ static void *run(void *arg)
 we_status we_backend_detect(we_backend_found *found, int wait_ms, we_error *err)
 {
     look looks[WE_BACKEND_CHAIN];
-    const double until_s = we_now_s() + wait_ms / 1000.0;
     for (int k = 0; k <= WE_BACKEND_OPENAI; k++) {
         const int priority = we_backend_row_of((we_backend_kind)k)->priority;
         if (priority == 0) continue;
         found[priority - 1] = (we_backend_found){ .kind = (we_backend_kind)k };
-        looks[priority - 1] = (look){ .found = &found[priority - 1], .until_s = until_s };
+        looks[priority - 1] = (look){ .found = &found[priority - 1], .wait_ms = wait_ms };
     }
     for (size_t i = 0; i < WE_BACKEND_CHAIN; i++)
         looks[i].started = pthread_create(&looks[i].thread, NULL, run, &looks[i]) == 0;

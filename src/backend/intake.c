@@ -68,16 +68,107 @@ bool we_intake_tool(we_intake *in, size_t index, we_str id, we_str name, we_str 
     return t->id.failed || t->name.failed || t->arguments.failed ? no_memory(in) : true;
 }
 
+/* ---- JSON that comes ---- */
+
+we_str we_text_of(const we_json *v)
+{
+    we_str s = { "", 0 };
+    we_json_str(v, &s);
+    return s;
+}
+
+double we_number_of(const we_json *v)
+{
+    double d = 0;
+    we_json_f64(v, &d);
+    return d > 0 && d < 1e18 ? d : 0;
+}
+
+/* JSON must be UTF-8; a server that cuts a character in two is not to end the answer. */
+static we_str mended(we_buf *out, we_str s)
+{
+    if (we_utf8_valid(s) == s.len) return s;
+    for (size_t i = 0; i < s.len;) {
+        const uint32_t rune = we_utf8_next(s, &i);
+        we_buf_append_rune(out, rune == WE_RUNE_INVALID ? 0xFFFD : rune);
+    }
+    return we_buf_str(out);
+}
+
+bool we_intake_json(we_intake *in, we_str text, bool (*fn)(void *user, const we_json *root), void *user)
+{
+    we_arena arena = { 0 };
+    we_buf copy = { 0 };
+    we_error why;
+    char words[256];
+    const we_json *root;
+    const we_str whole = mended(&copy, text);
+    const we_status st = copy.failed ? WE_E_NOMEM : we_json_parse(&arena, whole, &root, &why);
+    bool go_on;
+    if (st == WE_E_NOMEM)
+        go_on = no_memory(in);
+    else if (st)
+        go_on = we_intake_fail(in, WE_E_FORMAT, " sent broken JSON (%s): \"%s\"", why.message,
+                               we_server_words(words, text));
+    else
+        go_on = fn(user, root);
+    we_arena_deinit(&arena);
+    we_buf_deinit(&copy);
+    return go_on;
+}
+
+bool we_intake_check(we_intake *in, const we_json *root)
+{
+    char words[256];
+    const we_json *error = we_json_get(root, "error");
+    if (!error || error->type == WE_JSON_NULL) return true;
+    return we_intake_fail(in, we_server_error_is_model(root) ? WE_E_NOT_FOUND : WE_E_NETWORK, " failed: %s",
+                          we_server_words(words, we_server_error_text(root)));
+}
+
+/* ---- Fields that are sent ---- */
+
+void we_write_number(we_json_writer *w, const char *key, double value)
+{
+    we_json_key(w, key);
+    we_json_write_f64(w, value);
+}
+
+double we_widened(float f)
+{
+    char text[32];
+    double d = (double)f;
+    snprintf(text, sizeof text, "%.7g", d);
+    we_parse_f64(we_str_from(text), &d);
+    return d;
+}
+
+void we_write_stop(we_json_writer *w, const we_generate_options *o)
+{
+    if (o->n_stop == 0) return;
+    we_json_key(w, "stop");
+    we_json_begin_array(w);
+    for (size_t i = 0; i < o->n_stop; i++) we_json_write_str(w, we_str_from(o->stop[i]));
+    we_json_end_array(w);
+}
+
+/* ---- The end ---- */
+
 static void write_tools(const we_intake *in, we_buf *out)
 {
     we_json_writer w = { .buf = out };
     we_json_begin_array(&w);
     for (size_t i = 0; i < in->n_tools; i++) {
         const struct we_tool_call *t = &in->tools[i];
+        char id[32];
         if (t->name.len == 0) continue; /* an index was left out */
         we_json_begin_object(&w);
         we_json_key(&w, "id");
-        we_json_write_str(&w, we_buf_str(&t->id));
+        if (t->id.len)
+            we_json_write_str(&w, we_buf_str(&t->id));
+        else
+            we_json_write_str(&w,
+                              (we_str){ id, (size_t)snprintf(id, sizeof id, "call_%zu", i) }); /* Ollama gives none */
         we_json_key(&w, "type");
         we_json_write_str(&w, WE_STR("function"));
         we_json_key(&w, "function");

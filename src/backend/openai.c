@@ -46,36 +46,16 @@ we_status we_conversation_write(we_json_writer *w, const we_backend *b, const we
     return WE_OK;
 }
 
-static void write_number(we_json_writer *w, const char *key, double value)
-{
-    we_json_key(w, key);
-    we_json_write_f64(w, value);
-}
-
-static double widened(float f) /* 0.7F as 0.7, not as 0.699999988 */
-{
-    char text[32];
-    double d = (double)f;
-    snprintf(text, sizeof text, "%.7g", d);
-    we_parse_f64(we_str_from(text), &d);
-    return d;
-}
-
 static void write_sampling(we_json_writer *w, const we_openai_flavour *f, const we_generate_options *o)
 {
-    if (o->max_tokens > 0) write_number(w, "max_tokens", o->max_tokens);
-    if (!isnan(o->temperature)) write_number(w, "temperature", widened(o->temperature));
-    if (o->top_p > 0) write_number(w, "top_p", widened(o->top_p));
-    if (o->top_k > 0) write_number(w, "top_k", o->top_k);
-    if (o->min_p > 0) write_number(w, "min_p", widened(o->min_p));
-    if (o->repetition_penalty > 0) write_number(w, f->repetition_penalty, widened(o->repetition_penalty));
-    if (o->seed) write_number(w, "seed", (double)(o->seed & 0x7FFFFFFF));
-    if (o->n_stop) {
-        we_json_key(w, "stop");
-        we_json_begin_array(w);
-        for (size_t i = 0; i < o->n_stop; i++) we_json_write_str(w, we_str_from(o->stop[i]));
-        we_json_end_array(w);
-    }
+    if (o->max_tokens > 0) we_write_number(w, "max_tokens", o->max_tokens);
+    if (!isnan(o->temperature)) we_write_number(w, "temperature", we_widened(o->temperature));
+    if (o->top_p > 0) we_write_number(w, "top_p", we_widened(o->top_p));
+    if (o->top_k > 0) we_write_number(w, "top_k", o->top_k);
+    if (o->min_p > 0) we_write_number(w, "min_p", we_widened(o->min_p));
+    if (o->repetition_penalty > 0) we_write_number(w, f->repetition_penalty, we_widened(o->repetition_penalty));
+    if (o->seed) we_write_number(w, "seed", (double)(o->seed & 0x7FFFFFFF));
+    we_write_stop(w, o);
 }
 
 static we_status write_request(we_buf *out, const we_backend *b, const we_openai_flavour *f, const char *model,
@@ -133,19 +113,12 @@ typedef struct receiver {
 #define MAX_OBJECT ((size_t)32 << 20)
 #define MAX_WORDS ((size_t)2048)
 
-static we_str text_of(const we_json *v)
-{
-    we_str s = { "", 0 };
-    we_json_str(v, &s);
-    return s;
-}
-
 /* A string, or an array of parts of which the text ones count. */
 static bool take_content(we_intake *in, const we_json *content)
 {
-    if (!we_json_is(content, WE_JSON_ARRAY)) return we_intake_text(in, text_of(content));
+    if (!we_json_is(content, WE_JSON_ARRAY)) return we_intake_text(in, we_text_of(content));
     for (const we_json *part = content->first; part; part = part->next)
-        if (!we_intake_text(in, text_of(we_json_get(part, "text")))) return false;
+        if (!we_intake_text(in, we_text_of(we_json_get(part, "text")))) return false;
     return true;
 }
 
@@ -157,8 +130,8 @@ static bool take_tools(we_intake *in, const we_json *calls)
         const we_json *function = we_json_get(call, "function");
         int64_t index = at;
         we_json_i64(we_json_get(call, "index"), &index);
-        if (!we_intake_tool(in, index < 0 ? SIZE_MAX : (size_t)index, text_of(we_json_get(call, "id")),
-                            text_of(we_json_get(function, "name")), text_of(we_json_get(function, "arguments"))))
+        if (!we_intake_tool(in, index < 0 ? SIZE_MAX : (size_t)index, we_text_of(we_json_get(call, "id")),
+                            we_text_of(we_json_get(function, "name")), we_text_of(we_json_get(function, "arguments"))))
             return false;
     }
     return true;
@@ -166,22 +139,15 @@ static bool take_tools(we_intake *in, const we_json *calls)
 
 static bool take_message(we_intake *in, const we_json *message)
 {
-    we_str thoughts = text_of(we_json_get(message, "reasoning_content"));
-    if (!thoughts.len) thoughts = text_of(we_json_get(message, "reasoning"));
+    we_str thoughts = we_text_of(we_json_get(message, "reasoning_content"));
+    if (!thoughts.len) thoughts = we_text_of(we_json_get(message, "reasoning"));
     return we_intake_reasoning(in, thoughts) && take_content(in, we_json_get(message, "content")) &&
            take_tools(in, we_json_get(message, "tool_calls"));
 }
 
-static double number_of(const we_json *v)
-{
-    double d = 0;
-    we_json_f64(v, &d);
-    return d > 0 && d < 1e15 ? d : 0;
-}
-
 static void take_count(size_t *out, const we_json *v)
 {
-    const double d = number_of(v);
+    const double d = we_number_of(v);
     if (d > 0) *out = (size_t)d;
 }
 
@@ -193,14 +159,14 @@ static void take_figures(we_intake *in, const we_json *root)
     take_count(&in->n_tokens, we_json_get(usage, "completion_tokens"));
     take_count(&in->n_cached, we_json_get(we_json_get(usage, "prompt_tokens_details"), "cached_tokens"));
     if (stats) {
-        const double rate = number_of(we_json_get(stats, "tokens_per_second"));
-        in->stat_first_s = number_of(we_json_get(stats, "time_to_first_token"));
+        const double rate = we_number_of(we_json_get(stats, "tokens_per_second"));
+        in->stat_first_s = we_number_of(we_json_get(stats, "time_to_first_token"));
         in->stat_decode_s = rate > 0 ? (double)in->n_tokens / rate : 0;
-        if (we_str_is(text_of(we_json_get(stats, "stop_reason")), "stopStringFound")) in->finish = WE_FINISH_STOP;
+        if (we_str_is(we_text_of(we_json_get(stats, "stop_reason")), "stopStringFound")) in->finish = WE_FINISH_STOP;
     }
     if (timings) {
-        in->stat_prefill_s = number_of(we_json_get(timings, "prompt_ms")) / 1000;
-        in->stat_decode_s = number_of(we_json_get(timings, "predicted_ms")) / 1000;
+        in->stat_prefill_s = we_number_of(we_json_get(timings, "prompt_ms")) / 1000;
+        in->stat_decode_s = we_number_of(we_json_get(timings, "predicted_ms")) / 1000;
     }
 }
 
@@ -211,53 +177,24 @@ static bool take_choice(receiver *r, const we_json *choice)
     r->has_choice = true;
     const we_json *delta = we_json_get(choice, "delta");
     if (!we_json_is(delta, WE_JSON_OBJECT)) delta = we_json_get(choice, "message");
-    if (!take_message(in, delta) || !we_intake_text(in, text_of(we_json_get(choice, "text")))) return false;
+    if (!take_message(in, delta) || !we_intake_text(in, we_text_of(we_json_get(choice, "text")))) return false;
     if (!we_json_str(we_json_get(choice, "finish_reason"), &reason)) return true;
     in->ended = true;
     in->finish = we_str_is(reason, "length") ? WE_FINISH_LENGTH : WE_FINISH_EOS;
     return true;
 }
 
-static bool take_object(receiver *r, const we_json *root)
+static bool take_object(void *user, const we_json *root)
 {
-    char words[256];
-    const we_json *error = we_json_get(root, "error");
-    if (error && error->type != WE_JSON_NULL)
-        return we_intake_fail(&r->in, WE_E_NETWORK, " failed: %s", we_server_words(words, we_server_error_text(root)));
+    receiver *r = user;
+    if (!we_intake_check(&r->in, root)) return false;
     const we_json *choices = we_json_get(root, "choices");
     if (we_json_is(choices, WE_JSON_ARRAY) && choices->first && !take_choice(r, choices->first)) return false;
     take_figures(&r->in, root);
     return true;
 }
 
-/* JSON must be UTF-8; a server that cuts a character in two is not to end the answer. */
-static we_str mended(we_buf *out, we_str s)
-{
-    if (we_utf8_valid(s) == s.len) return s;
-    for (size_t i = 0; i < s.len;) {
-        const uint32_t rune = we_utf8_next(s, &i);
-        we_buf_append_rune(out, rune == WE_RUNE_INVALID ? 0xFFFD : rune);
-    }
-    return we_buf_str(out);
-}
-
-static bool take_json(receiver *r, we_str text)
-{
-    we_arena arena = { 0 };
-    we_buf copy = { 0 };
-    we_error why;
-    char words[256];
-    const we_json *root;
-    bool go_on;
-    if (we_json_parse(&arena, mended(&copy, text), &root, &why))
-        go_on = we_intake_fail(&r->in, why.status == WE_E_NOMEM ? WE_E_NOMEM : WE_E_FORMAT,
-                               " sent broken JSON (%s): \"%s\"", why.message, we_server_words(words, text));
-    else
-        go_on = take_object(r, root);
-    we_arena_deinit(&arena);
-    we_buf_deinit(&copy);
-    return go_on;
-}
+static bool take_json(receiver *r, we_str text) { return we_intake_json(&r->in, text, take_object, r); }
 
 static bool on_event(void *user, we_str event, we_str data)
 {
@@ -327,9 +264,8 @@ we_status we_openai_answer(we_backend *b, const we_openai_flavour *f, const char
         if (!st && response.status >= 400) st = we_server_refused(b, &response, err);
         if (!st || st == WE_E_NETWORK) finish(&r, &response);
         st = we_intake_end(&r.in, st, reply, err);
-        reply->may_pass = response.may_pass || (st == WE_E_NETWORK && response.status == 200);
     }
-    if (st == WE_E_NOT_FOUND && response.status == 404) st = we_server_no_model(b, model, err);
+    if (st == WE_E_NOT_FOUND) st = we_server_no_model(b, model, err);
     we_stream_deinit(&r.stream);
     we_buf_deinit(&r.whole);
     we_buf_deinit(&body);
@@ -355,14 +291,14 @@ we_status we_openai_models(we_backend *b, const char *path, we_backend_report *r
                             we_server_words(words, we_buf_str(&response.body)));
     }
     for (const we_json *m = st ? NULL : data->first; m && !st; m = m->next) {
-        const we_str id = text_of(we_json_get(m, "id")), type = text_of(we_json_get(m, "type"));
+        const we_str id = we_text_of(we_json_get(m, "id")), type = we_text_of(we_json_get(m, "type"));
         if (!id.len || we_str_is(type, "embeddings") || we_str_is(type, "embedding")) continue;
         we_backend_model *added = we_report_add(report, id);
         if (!added)
             st = we_fail(err, WE_E_NOMEM, "no memory for a list of models");
         else {
-            added->loaded = we_str_is(text_of(we_json_get(m, "state")), "loaded");
-            added->context = (int)WE_MIN(number_of(we_json_get(m, "max_context_length")), 2e9);
+            added->loaded = we_str_is(we_text_of(we_json_get(m, "state")), "loaded");
+            added->context = (int)WE_MIN(we_number_of(we_json_get(m, "max_context_length")), 2e9);
         }
     }
     if (!st) st = we_report_running(report, err);

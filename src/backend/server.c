@@ -60,34 +60,45 @@ we_str we_server_error_text(const we_json *root)
     return text;
 }
 
-/* What the body of a refusal says, shortened. */
-static const char *refusal_text(char out[256], const we_buf *body)
+bool we_server_error_is_model(const we_json *root)
+{
+    const we_json *error = we_json_get(root, "error");
+    return we_str_is(we_text_of(we_json_get(error, "code")), "model_not_found") ||
+           we_str_is(we_text_of(we_json_get(error, "type")), "model_not_found");
+}
+
+/* What a status of 400 and more means, and what the body says of it, shortened. */
+static we_status read_refusal(const we_net_response *r, char said[256])
 {
     we_arena arena = { 0 };
-    const we_json *root;
+    const we_json *root = NULL;
     we_str text = { 0 };
-    if (!we_json_parse(&arena, we_buf_str(body), &root, NULL)) text = we_server_error_text(root);
-    we_server_words(out, text.ptr ? text : we_buf_str(body));
+    if (!we_json_parse(&arena, we_buf_str(&r->body), &root, NULL)) text = we_server_error_text(root);
+    we_server_words(said, text.ptr ? text : we_buf_str(&r->body));
+    const bool is_model = root && we_server_error_is_model(root);
     we_arena_deinit(&arena);
-    return out;
+    switch (r->status) {
+    case 401:
+    case 403: return WE_E_DENIED;
+    case 404: return WE_E_NOT_FOUND;
+    case 400:
+    case 422: return is_model ? WE_E_NOT_FOUND : WE_E_ARG;
+    default: return WE_E_NETWORK;
+    }
 }
 
 we_status we_server_refused(we_backend *b, const we_net_response *r, we_error *err)
 {
     char said[256];
-    refusal_text(said, &r->body);
+    const we_status st = read_refusal(r, said);
     const char *colon = said[0] ? ": " : "";
-    const char *key = b->options.api_key ? "does not accept this API key" : "wants an API key";
-    const char *token = b->target.kind == WE_BACKEND_LMSTUDIO ? "; LM_API_TOKEN is where its token belongs" : "";
-    switch (r->status) {
-    case 401:
-    case 403: return we_server_fail(b, err, WE_E_DENIED, " %s (HTTP %d%s%s)%s", key, r->status, colon, said, token);
-    case 404: return we_server_fail(b, err, WE_E_NOT_FOUND, " does not know this (HTTP 404%s%s)", colon, said);
-    case 400:
-    case 422: return we_server_fail(b, err, WE_E_ARG, " refused the request (HTTP %d%s%s)", r->status, colon, said);
-    default: break;
-    }
-    return we_server_fail(b, err, WE_E_NETWORK, " failed (HTTP %d%s%s)", r->status, colon, said);
+    const char *token = b->target.kind == WE_BACKEND_LMSTUDIO ? "; its token belongs into LM_API_TOKEN" : "";
+    if (st == WE_E_DENIED)
+        return we_server_fail(b, err, st, " %s (HTTP %d%s%s)%s",
+                              b->options.api_key ? "does not accept this API key" : "wants an API key", r->status,
+                              colon, said, token);
+    return we_server_fail(b, err, st, " %s (HTTP %d%s%s)", st == WE_E_NETWORK ? "failed" : "refused the request",
+                          r->status, colon, said);
 }
 
 /* Nothing answered: say what and where, and how it is started. */
@@ -96,7 +107,7 @@ static we_status no_answer(we_backend *b, const we_server_call *call, const we_n
 {
     if (st != WE_E_NETWORK || r->status != 0) return st;
     if (r->is_timeout && call->timeout_ms)
-        return we_server_fail(b, err, st, " did not answer within %d ms", call->timeout_ms);
+        return we_server_fail(b, err, st, " did not answer within %d ms", b->wait_ms);
     if (!r->is_refused) return we_fail_in(err, st, "%s does not answer: ", b->row->name);
     return we_fail(err, st, "%s does not answer at %s: %s", b->row->name, b->target.base, b->ops->start);
 }

@@ -27,7 +27,7 @@ PROGRAM = os.environ.get("WHISPERENGINE") or os.path.join(BUILD_DIR, "whispereng
 DEFAULT_MODEL = os.path.join(SOURCE_DIR, "models", "default")
 TIMEOUT_S = int(os.environ.get("WE_E2E_TIMEOUT_S", "120"))  # a sanitizer build on a busy machine; nothing waits for its end
 
-COMMANDS = ["chat", "run", "list", "info", "bench", "perplexity", "generate", "tokenize", "detokenize", "template", "logits", "convert"]
+COMMANDS = ["chat", "run", "list", "info", "bench", "perplexity", "generate", "tokenize", "detokenize", "template", "logits", "convert", "backends"]
 
 
 # ---- Running the command ----
@@ -67,7 +67,8 @@ class EndToEnd(unittest.TestCase):
         os.makedirs(os.path.join(self.models, "mlx"))
 
     def environment(self, **changes):
-        drop = ("LLM_CHAT_API_URL", "OLLAMA_HOST", "OLLAMA_MODELS", "NO_COLOR", "WHISPERENGINE_MODEL")
+        drop = ("LLM_CHAT_API_URL", "OLLAMA_HOST", "OLLAMA_MODELS", "LMSTUDIO_HOST", "LM_API_TOKEN", "NO_COLOR",
+                "WHISPERENGINE_MODEL")
         env = {k: v for k, v in os.environ.items()
                if k not in drop and not k.startswith(("MLX_", "XDG_", "HF_", "HUGGINGFACE_"))}
         env.update(HOME=self.home, LOCAL_MODELS_DIR=self.models, TERM="xterm-256color", LC_ALL="C.UTF-8")
