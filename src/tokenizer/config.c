@@ -2,16 +2,12 @@
  * config.c - the small files beside tokenizer.json: tokenizer_config.json, special_tokens_map.json, chat_template.jinja (and
  * chat_template.json, additional_chat_templates/), and the end-of-turn ids of generation_config.json and config.json.
  * Only what concerns text is read. Templates are carried as they are. */
+#include "format/format.h"
 #include "tokenizer/tokenizer_int.h"
 
 #define SMALL_FILE ((size_t)64 << 20) /* gemma's tokenizer_config.json has 1 MB */
 
 /* ---- Files ---- */
-
-bool we_tok_is_lfs_pointer(we_str text)
-{
-    return we_str_starts_with(text, WE_STR("version https://git-lfs.github.com/spec/"));
-}
 
 we_status we_tok_read_file(const char *dir, const char *name, char **text, size_t *len, we_error *err)
 {
@@ -21,7 +17,7 @@ we_status we_tok_read_file(const char *dir, const char *name, char **text, size_
     if (!path) return we_fail(err, WE_E_NOMEM, "no memory for a path");
     we_status st = WE_OK;
     if (we_path_exists(path) && !we_path_is_dir(path)) st = we_file_read(path, WE_TOK_MAX_BYTES, text, len, err);
-    if (!st && *text && we_tok_is_lfs_pointer((we_str){ *text, *len })) {
+    if (!st && *text && we_is_lfs_pointer((we_str){ *text, *len })) {
         we_free(*text);
         *text = NULL;
         st = we_fail(err, WE_E_FORMAT,

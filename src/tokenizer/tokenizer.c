@@ -4,6 +4,7 @@
  *     text -> added tokens as they are -> normalizer -> added tokens once more -> pre-tokenizer -> model -> post-processor
  *
  * Every stretch between added tokens goes through normalizer and pre-tokenizer on its own. */
+#include "format/format.h"
 #include "tokenizer/tokenizer_int.h"
 
 /* ---- Small things ---- */
@@ -401,7 +402,7 @@ we_status we_tok_parse_json(we_tok *tok, we_str json, we_buf *small, we_error *e
     we_arena trees = { 0 };
     file_parts parts = { 0 };
     we_json_reader reader;
-    if (we_tok_is_lfs_pointer(json))
+    if (we_is_lfs_pointer(json))
         return we_fail(err, WE_E_FORMAT,
                        "tokenizer.json is a Git LFS pointer, not the file itself. Run `git lfs pull`.");
     if (json.len > WE_TOK_MAX_BYTES) return we_fail(err, WE_E_FORMAT, "tokenizer.json exceeds 2 GiB");

@@ -2,6 +2,7 @@
  * vocab_file.c - vocabularies of folders without tokenizer.json: which files are looked for, what the small files beside them
  * tell, and the parts of a tokenizer that SentencePiece's and tiktoken's have in common.
  * Not here: the two formats (sentencepiece.c, tiktoken.c). */
+#include "format/format.h"
 #include "tokenizer/tokenizer_int.h"
 
 #define SMALL_FILE ((size_t)64 << 20)
@@ -234,7 +235,7 @@ we_status we_tok_set_around(we_tok *tok, const int32_t *before, size_t n_before,
 
 static we_status build(we_tok *tok, we_str bytes, const we_tok_hints *h, we_error *err)
 {
-    if (we_tok_is_lfs_pointer(bytes))
+    if (we_is_lfs_pointer(bytes))
         return we_fail(err, WE_E_FORMAT, "%s is a Git LFS pointer, not the file itself. Run `git lfs pull`.", h->file);
     if (bytes.len > WE_TOK_MAX_BYTES) return we_fail(err, WE_E_FORMAT, "%s exceeds 2 GiB", h->file);
     we_status st = we_is_tiktoken(bytes) ? we_tok_build_tiktoken(tok, bytes, h, err)
