@@ -7,6 +7,8 @@ typedef struct normalizer_kind {
     we_part_kind head;
     /* Write the result to out (empty before). NULL form: see `form`. */
     we_status (*run)(const we_part *part, we_str in, we_buf *out, we_error *err);
+    /* What *n, the bytes of `in` that stand for the text's first character, are in `out`; NULL: what comes of these alone. */
+    we_status (*first)(const we_part *part, we_str in, we_str out, size_t *n, we_error *err);
 } normalizer_kind;
 
 static we_status done(we_buf *out, we_error *err) { return we_buf_status(out, err, "normalized text"); }
@@ -214,22 +216,89 @@ static we_status parse_strip(we_tok *tok, we_part *part, const we_json *json, co
     return st ? st : we_tok_get_bool(json, "strip_right", where, &part->right, err);
 }
 
+/* ---- What becomes of the first character ---- */
+
+/* A normal form may join it with what follows. */
+static we_status first_of_form(const we_part *part, we_str in, we_str out, size_t *n, we_error *err)
+{
+    const normalizer_kind *kind = part->kind;
+    we_buf alone = { 0 };
+    we_status st = kind->run(part, (we_str){ in.ptr, *n }, &alone, err);
+    if (!st && we_str_starts_with(out, we_buf_str(&alone))) {
+        *n = alone.len;
+    } else if (!st && out.len) {
+        *n = 0;
+        we_utf8_next(out, n);
+    }
+    we_buf_deinit(&alone);
+    return st;
+}
+
+static we_status first_of_strip(const we_part *part, we_str in, we_str out, size_t *n, we_error *err)
+{
+    size_t cut = 0;
+    (void)err;
+    while (part->left && cut < in.len) {
+        size_t next = cut;
+        if (!(we_uni_flags(we_utf8_next(in, &next)) & WE_UNI_SPACE)) break;
+        cut = next;
+    }
+    *n = WE_MIN(WE_MAX(*n, cut) - cut, out.len);
+    return WE_OK;
+}
+
+static we_status first_of_prepend(const we_part *part, we_str in, we_str out, size_t *n, we_error *err)
+{
+    (void)in, (void)out, (void)err;
+    *n += *n ? part->text.len : 0;
+    return WE_OK;
+}
+
+/* New text stands for what the last byte that it replaces stands for; before the text it stands for its begin. */
+static we_status first_of_replace(const we_part *part, we_str in, we_str out, size_t *n, we_error *err)
+{
+    we_part_scan scan;
+    size_t start, end, from = 0, n_out = 0;
+    (void)out;
+    we_part_scan_init(&scan, part, in);
+    while (we_part_scan_next(&scan, &start, &end)) {
+        if (start >= *n && end > *n) break;
+        n_out += start - from;
+        from = end;
+        if (end <= *n) n_out += part->text.len;
+    }
+    if (from < *n) n_out += *n - from;
+    *n = n_out;
+    return we_part_scan_deinit(&scan, err);
+}
+
+static we_status first_after(const we_part *part, we_str in, we_str out, size_t *n, we_error *err)
+{
+    const normalizer_kind *kind = part->kind;
+    if (kind->first) return kind->first(part, in, out, n, err);
+    we_buf alone = { 0 };
+    we_status st = kind->run(part, (we_str){ in.ptr, *n }, &alone, err);
+    *n = WE_MIN(alone.len, out.len);
+    we_buf_deinit(&alone);
+    return st;
+}
+
 /* ---- Table ---- */
 
 static const normalizer_kind normalizers[] = {
-    { { "NFC", NULL }, run_nfc },
-    { { "NFD", NULL }, run_nfd },
-    { { "NFKC", NULL }, run_nfkc },
-    { { "NFKD", NULL }, run_nfkd },
-    { { "Nmt", NULL }, run_nmt },
-    { { "Lowercase", NULL }, run_lowercase },
-    { { "Strip", parse_strip }, run_strip },
-    { { "StripAccents", NULL }, run_strip_accents },
-    { { "Replace", parse_replace }, run_replace },
-    { { "Prepend", parse_prepend }, run_prepend },
-    { { "BertNormalizer", parse_bert }, run_bert },
-    { { "Precompiled", we_precompiled_parse }, we_precompiled_run },
-    { { "ByteLevel", NULL }, run_byte_level },
+    { { "NFC", NULL }, run_nfc, first_of_form },
+    { { "NFD", NULL }, run_nfd, first_of_form },
+    { { "NFKC", NULL }, run_nfkc, first_of_form },
+    { { "NFKD", NULL }, run_nfkd, first_of_form },
+    { { "Nmt", NULL }, run_nmt, NULL },
+    { { "Lowercase", NULL }, run_lowercase, NULL },
+    { { "Strip", parse_strip }, run_strip, first_of_strip },
+    { { "StripAccents", NULL }, run_strip_accents, NULL },
+    { { "Replace", parse_replace }, run_replace, first_of_replace },
+    { { "Prepend", parse_prepend }, run_prepend, first_of_prepend },
+    { { "BertNormalizer", parse_bert }, run_bert, NULL },
+    { { "Precompiled", we_precompiled_parse }, we_precompiled_run, NULL },
+    { { "ByteLevel", NULL }, run_byte_level, NULL },
 };
 
 we_status we_tok_parse_normalizers(we_tok *tok, const we_json *json, we_error *err)
@@ -259,6 +328,8 @@ we_status we_tok_normalize(const we_tok *tok, we_tok_work *work, we_str text, we
         we_buf *buf = &work->normal[write];
         we_buf_clear(buf);
         we_status st = kind->run(part, text, buf, err);
+        if (st) return st;
+        if (tok->first_matters && work->at_start) st = first_after(part, text, we_buf_str(buf), &work->n_first, err);
         if (st) return st;
         text = we_buf_str(buf);
         write ^= 1;

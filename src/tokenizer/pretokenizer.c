@@ -12,7 +12,7 @@ typedef struct pretokenizer_kind {
 
 /* ---- Pieces ---- */
 
-static void push_piece(we_pieces *p, size_t start, size_t end, bool at_start)
+static void push_piece(we_pieces *p, size_t start, size_t end)
 {
     if (start >= end) return;
     if (p->n_next == p->next_capacity) {
@@ -25,7 +25,7 @@ static void push_piece(we_pieces *p, size_t start, size_t end, bool at_start)
         p->next = grown;
         p->next_capacity = capacity;
     }
-    p->next[p->n_next++] = (we_piece){ (uint32_t)start, (uint32_t)end, at_start };
+    p->next[p->n_next++] = (we_piece){ (uint32_t)start, (uint32_t)end };
 }
 
 /* What was pushed becomes the list. */
@@ -60,7 +60,7 @@ typedef struct cutter {
 
 static void cutter_push(cutter *c)
 {
-    if (c->pending) push_piece(c->p, c->start, c->end, c->whole.at_start && c->start == c->whole.start);
+    if (c->pending) push_piece(c->p, c->start, c->end);
     c->pending = false;
 }
 
@@ -237,11 +237,11 @@ static void run_whitespace(const we_part *part, we_pieces *p)
             unsigned flags = we_uni_flags(we_utf8_next(text, &i));
             int kind = flags & WE_UNI_WORD ? 1 : flags & WE_UNI_SPACE ? 0 : 2;
             if (kind == run) continue;
-            if (run) push_piece(p, start, at, piece.at_start && start == piece.start);
+            if (run) push_piece(p, start, at);
             run = kind;
             start = at;
         }
-        if (run) push_piece(p, start, piece.end, piece.at_start && start == piece.start);
+        if (run) push_piece(p, start, piece.end);
     }
     take_next(p);
 }
@@ -254,7 +254,7 @@ static void run_fixed_length(const we_part *part, we_pieces *p)
         for (size_t i = piece.start; i < text.len;) {
             size_t at = i;
             for (size_t n = 0; n < part->start && i < text.len; n++) we_utf8_next(text, &i);
-            push_piece(p, at, i, piece.at_start && at == piece.start);
+            push_piece(p, at, i);
         }
     }
     take_next(p);
@@ -281,11 +281,11 @@ static void run_unicode_scripts(const we_part *part, we_pieces *p)
             size_t at = i;
             unsigned script = we_uni_script(we_utf8_next(text, &i));
             if (!script || script == last) continue;
-            if (start < at) push_piece(p, start, at, piece.at_start && start == piece.start);
+            if (start < at) push_piece(p, start, at);
             start = at;
             last = script;
         }
-        push_piece(p, start, piece.end, piece.at_start && start == piece.start);
+        push_piece(p, start, piece.end);
     }
     take_next(p);
 }
@@ -300,8 +300,10 @@ static we_buf *begin_text(we_pieces *p)
     return buf;
 }
 
-static void end_text(we_pieces *p, we_buf *buf)
+/* The text is written. n_first: of it. */
+static void end_text(we_pieces *p, we_buf *buf, size_t n_first)
 {
+    p->n_first = n_first;
     if (buf->failed || buf->len > p->limit) {
         p->too_long = !buf->failed;
         p->failed = true;
@@ -318,13 +320,20 @@ static void run_metaspace(const we_part *part, we_pieces *p)
     char replacement[4];
     size_t n = (size_t)we_utf8_encode(part->rune, replacement);
     we_buf *buf = begin_text(p);
+    size_t n_first = 0;
     for (size_t k = 0; k < p->n && !buf->failed; k++) {
         we_piece piece = p->pieces[k];
         we_str text = { p->text.ptr + piece.start, piece.end - piece.start };
         size_t start = buf->len;
         bool has = text.ptr[0] == ' ' || we_str_starts_with(text, (we_str){ replacement, n });
-        if (!has && (part->scheme == WE_PREPEND_ALWAYS || (part->scheme == WE_PREPEND_FIRST && piece.at_start)))
+        bool at_start = piece.start < p->n_first;
+        if (!has && (part->scheme == WE_PREPEND_ALWAYS || (part->scheme == WE_PREPEND_FIRST && at_start)))
             we_buf_append(buf, replacement, n);
+        if (at_start) {
+            n_first = buf->len;
+            for (size_t i = piece.start; i < WE_MIN(p->n_first, piece.end); i++)
+                n_first += p->text.ptr[i] == ' ' ? n : 1;
+        }
         while (text.len) {
             const char *space = memchr(text.ptr, ' ', text.len);
             size_t before = space ? (size_t)(space - text.ptr) : text.len;
@@ -333,9 +342,9 @@ static void run_metaspace(const we_part *part, we_pieces *p)
             we_buf_append(buf, replacement, n);
             text = (we_str){ space + 1, text.len - before - 1 };
         }
-        push_piece(p, start, buf->len, piece.at_start);
+        push_piece(p, start, buf->len);
     }
-    end_text(p, buf);
+    end_text(p, buf, n_first);
     if (part->individual_digits) /* `split` */
         cut_at_chars(p, 0, part->rune, WE_SPLIT_MERGED_WITH_NEXT);
 }
@@ -358,6 +367,7 @@ static we_status parse_metaspace(we_tok *tok, we_part *part, const we_json *json
     for (size_t i = 0; i < WE_COUNT(schemes); i++)
         if (we_str_is(scheme, schemes[i])) {
             part->scheme = (we_prepend_scheme)i;
+            tok->first_matters |= part->scheme == WE_PREPEND_FIRST;
             return WE_OK;
         }
     return we_fail(err, WE_E_UNSUPPORTED, "%s.prepend_scheme: unknown scheme \"%.*s\"", where,
@@ -370,14 +380,16 @@ static void run_byte_level(const we_part *part, we_pieces *p)
     for (size_t k = 0; part->add_prefix_space && k < p->n; k++) prefix |= p->text.ptr[p->pieces[k].start] != ' ';
     if (prefix) {
         we_buf *buf = begin_text(p);
+        size_t n_first = 0;
         for (size_t k = 0; k < p->n; k++) {
             we_piece piece = p->pieces[k];
             size_t start = buf->len;
             if (p->text.ptr[piece.start] != ' ') we_buf_append_char(buf, ' ');
+            if (piece.start < p->n_first) n_first = buf->len + WE_MIN(p->n_first, piece.end) - piece.start;
             we_buf_append(buf, p->text.ptr + piece.start, piece.end - piece.start);
-            push_piece(p, start, buf->len, piece.at_start);
+            push_piece(p, start, buf->len);
         }
-        end_text(p, buf);
+        end_text(p, buf, n_first);
     }
     if (part->use_regex && !p->failed) run_split(part, p);
     p->byte_level = true;
@@ -387,12 +399,16 @@ static void run_byte_level(const we_part *part, we_pieces *p)
 static void write_byte_level(we_pieces *p)
 {
     we_buf *buf = begin_text(p);
+    size_t n_first = 0;
     for (size_t k = 0; k < p->n && !buf->failed; k++) {
-        size_t start = buf->len;
-        we_byte_level_append(buf, (we_str){ p->text.ptr + p->pieces[k].start, p->pieces[k].end - p->pieces[k].start });
-        push_piece(p, start, buf->len, p->pieces[k].at_start);
+        we_piece piece = p->pieces[k];
+        const size_t start = buf->len, first = WE_MIN(WE_MAX(p->n_first, piece.start), piece.end);
+        we_byte_level_append(buf, (we_str){ p->text.ptr + piece.start, first - piece.start });
+        if (first > piece.start) n_first = buf->len;
+        we_byte_level_append(buf, (we_str){ p->text.ptr + first, piece.end - first });
+        push_piece(p, start, buf->len);
     }
-    end_text(p, buf);
+    end_text(p, buf, n_first);
     p->byte_level = false;
 }
 
@@ -440,13 +456,14 @@ bool we_tok_is_split_into_words(const we_tok *tok)
     return false;
 }
 
-we_status we_tok_pretokenize(const we_tok *tok, we_pieces *p, we_str text, bool at_start, we_error *err)
+we_status we_tok_pretokenize(const we_tok *tok, we_pieces *p, we_str text, size_t n_first, we_error *err)
 {
     p->text = text;
+    p->n_first = n_first;
     p->n = p->n_next = 0;
     p->byte_level = p->failed = p->too_long = false;
     p->limit = WE_MIN(WE_TOK_MAX_GROWN(text.len), WE_TOK_MAX_BYTES);
-    push_piece(p, 0, text.len, at_start);
+    push_piece(p, 0, text.len);
     take_next(p);
     for (size_t i = 0; i < tok->pretokenizers.n && !p->failed; i++) {
         if (p->byte_level) write_byte_level(p);

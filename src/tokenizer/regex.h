@@ -26,7 +26,7 @@ typedef struct we_regex_scan {
     const we_regex *re;
     we_str text;
     size_t pos, last_end; /* last_end: SIZE_MAX before the first match */
-    size_t n_steps;       /* of the table so far: the measure of hostile input */
+    size_t n_steps;       /* so far: the measure of hostile input */
     bool force_memo;      /* tests: do without the table */
     we_regex_memo *memo;
     bool out_of_memory;

@@ -120,7 +120,7 @@ static size_t run(we_regex_scan *s, uint32_t pc, size_t pos)
     we_regex_memo *m = s->memo;
     const size_t base = m->n_frames;
     size_t end = NO_MATCH;
-    for (;;) {
+    for (;; s->n_steps++) {
         const we_re_inst *inst = &re->insts[pc];
         bool failed = false;
         switch ((we_re_op)inst->op) {

@@ -594,7 +594,6 @@ typedef struct encoder {
     const we_tok *tok;
     we_tok_work work;
     we_ids *out;
-    bool at_start; /* the stretch begins where the text does */
 } encoder;
 
 static we_status on_token(void *user, int32_t id, we_error *err)
@@ -607,7 +606,7 @@ static we_status on_normal_text(void *user, we_str text, size_t offset, we_error
 {
     encoder *e = user;
     we_pieces *p = &e->work.pieces;
-    we_status st = we_tok_pretokenize(e->tok, p, text, e->at_start && offset == 0, err);
+    we_status st = we_tok_pretokenize(e->tok, p, text, WE_MAX(e->work.n_first, offset) - offset, err);
     for (size_t i = 0; i < p->n && !st; i++) {
         we_str piece = { p->text.ptr + p->pieces[i].start, p->pieces[i].end - p->pieces[i].start };
         if (p->byte_level && e->tok->model != &we_model_bpe) {
@@ -624,8 +623,10 @@ static we_status on_normal_text(void *user, we_str text, size_t offset, we_error
 static we_status on_text(void *user, we_str text, size_t offset, we_error *err)
 {
     encoder *e = user;
-    e->at_start = offset == 0;
-    we_status st = e->tok->spm ? we_spm_normalize(e->tok, &e->work, text, e->at_start, &text, err)
+    e->work.at_start = offset == 0;
+    e->work.n_first = 0;
+    if (offset == 0) we_utf8_next(text, &e->work.n_first);
+    we_status st = e->tok->spm ? we_spm_normalize(e->tok, &e->work, text, e->work.at_start, &text, err)
                                : we_tok_normalize(e->tok, &e->work, text, &text, err);
     return st ? st : we_added_split(&e->tok->added, true, text, e, on_normal_text, on_token, err);
 }

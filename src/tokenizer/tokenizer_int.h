@@ -214,7 +214,6 @@ typedef struct we_parts {
 
 typedef struct we_piece {
     uint32_t start, end; /* in the text */
-    bool at_start;       /* nothing of the original text stands before it */
 } we_piece;
 typedef struct we_pieces {
     we_str text;
@@ -222,6 +221,7 @@ typedef struct we_pieces {
     int current;    /* which one is next to be written */
     we_piece *pieces, *next;
     size_t n, n_next, capacity, next_capacity;
+    size_t n_first;  /* as in we_tok_work: a piece that begins in these bytes of the text is at the start */
     bool byte_level; /* each byte still stands for its character of the byte alphabet */
     bool failed;     /* memory ran out */
     size_t limit;    /* how long a text may grow */
@@ -239,6 +239,8 @@ typedef struct we_spm we_spm;
 /* One call's scratch. */
 typedef struct we_tok_work {
     we_pieces pieces;
+    bool at_start;  /* the stretch begins where the whole text does */
+    size_t n_first; /* the begin of its normalized text, in bytes, that stands for the whole text's first character */
     we_buf normal[2];
     we_buf joined; /* a word with its prefix, its byte alphabet, ... */
     void *bpe;     /* model_bpe.c's */
@@ -272,7 +274,8 @@ struct we_tok {
     uint32_t *by_id; /* [n_ids]: 0 none, token index + 1, or added index + 1 with WE_TOK_ADDED */
     size_t n_ids;
     we_parts normalizers, pretokenizers, posts, decoders;
-    bool has_decoder; /* without one, tokens are joined by spaces */
+    bool has_decoder;   /* without one, tokens are joined by spaces */
+    bool first_matters; /* a Metaspace asks what stands for the text's first character */
 
     /* config.c */
     struct we_tok_role {
@@ -335,7 +338,7 @@ bool we_base64_decode(we_str in, char *out, size_t *n); /* out: [in.len / 4 * 3 
 we_status we_precompiled_parse(we_tok *tok, we_part *part, const we_json *json, const char *where, we_error *err);
 we_status we_precompiled_run(const we_part *part, we_str in, we_buf *out, we_error *err);
 
-we_status we_tok_pretokenize(const we_tok *tok, we_pieces *pieces, we_str text, bool at_start, we_error *err);
+we_status we_tok_pretokenize(const we_tok *tok, we_pieces *pieces, we_str text, size_t n_first, we_error *err);
 void we_pieces_deinit(we_pieces *p);
 bool we_tok_is_split_into_words(const we_tok *tok); /* by its pre-tokenizers */
 
