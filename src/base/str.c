@@ -312,11 +312,22 @@ int we_utf8_encode(uint32_t rune, char out[4])
     return 4;
 }
 
+static bool is_more(unsigned char byte) { return (byte & 0xC0) == 0x80; }
+
 size_t we_utf8_valid(we_str s)
 {
+    const unsigned char *p = (const unsigned char *)s.ptr;
     for (size_t i = 0; i < s.len;) {
         if (i + 8 <= s.len && !(load64(s.ptr + i) & 0x8080808080808080U)) {
             i += 8;
+            continue;
+        }
+        if (p[i] >= 0xC2 && p[i] <= 0xDF && i + 1 < s.len && is_more(p[i + 1])) { /* most, without a call */
+            i += 2;
+            continue;
+        }
+        if (p[i] >= 0xE1 && p[i] <= 0xEC && i + 2 < s.len && is_more(p[i + 1]) && is_more(p[i + 2])) {
+            i += 3;
             continue;
         }
         const size_t start = i;

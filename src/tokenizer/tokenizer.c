@@ -647,7 +647,7 @@ we_status we_tok_encode(const we_tok *tok, we_str text, bool special, we_ids *ou
     we_buf_deinit(&e.work.normal[0]);
     we_buf_deinit(&e.work.normal[1]);
     we_buf_deinit(&e.work.joined);
-    we_bpe_work_free(e.work.bpe);
+    we_bpe_work_free(tok, e.work.bpe);
     we_free(e.work.unigram);
     we_spm_work_free(e.work.spm);
     if (st) out->n = start;

@@ -362,7 +362,7 @@ we_status we_added_split(const we_added_list *added, bool normalized, we_str tex
                          we_added_token_fn token_fn, we_error *err);
 void we_added_deinit(we_added_list *added);
 
-void we_bpe_work_free(void *bpe);
+void we_bpe_work_free(const we_tok *tok, void *bpe);
 extern const we_model_kind we_model_bpe, we_model_unigram, we_model_wordpiece, we_model_wordlevel, we_model_spm;
 
 /** Put what the post-processors add around (or into) the ids from `start` on. */
