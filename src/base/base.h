@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * base.h - what every room stands on: errors, log, memory, strings, files, threads, clock, JSON. The one header that other
+ * base.h - what every room stands on: errors, log, memory, strings, files, hashes, threads, clock, JSON. The one header that other
  * rooms include; each part has its own file beside this one. Knows nothing of models. */
 #ifndef WE_BASE_H
 #define WE_BASE_H
@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/str.h"
