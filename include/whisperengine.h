@@ -158,6 +158,10 @@ typedef struct we_model_entry {
     const char *type;   /* config.json's model_type, GGUF's general.architecture; "" where that could not be read */
     uint64_t bytes;     /* of all files in the folder */
     bool runnable;      /* the engine knows the architecture and the folder is complete */
+    /* Of runnable ones; "" and 0 for others. */
+    const char *quantization; /* "4-bit affine, group 64" */
+    uint64_t n_parameters;
+    int max_position_embeddings; /* the context that it was made for */
 } we_model_entry;
 
 /* Called once for each model; `entry` is borrowed for the call. Return false to stop. */
@@ -167,6 +171,118 @@ typedef bool (*we_model_entry_fn)(void *user, const we_model_entry *entry);
  * Errors : WE_E_NOMEM; an unreadable folder is left out and logged.
  * Threads: any. Since: 0.1 */
 WE_API we_status we_models_list(we_model_entry_fn fn, void *user, we_error *err);
+
+/* ---- Models from the Hugging Face hub ---------------------------------------------------------------------------- */
+
+typedef struct we_pull_progress {
+    uint64_t done_bytes, total_bytes; /* of what was not here when the pull began; both 0 while the hub is asked */
+    uint64_t fetched_bytes;           /* that came over the network in this run; done_bytes also counts what was kept */
+    size_t done_files, total_files;
+    const char *file;    /* one that is on its way, or NULL; borrowed for the call */
+    const char *waiting; /* one that another process fetches just now, or NULL; borrowed for the call */
+} we_pull_progress;
+
+/* Called several times a second from the thread that pulls. False cancels. */
+typedef bool (*we_pull_progress_fn)(void *user, const we_pull_progress *progress);
+
+typedef struct we_pull_options {
+    size_t size;          /* sizeof(we_pull_options) */
+    const char *token;    /* NULL: HF_TOKEN, else the file that `hf auth login` writes */
+    const char *endpoint; /* NULL: HF_ENDPOINT, else https://huggingface.co */
+    int connections;      /* 1 to 64 at once */
+    int retries;          /* of a request that fails without any progress, 0 to 100 */
+    we_pull_progress_fn progress;
+    void *progress_user;
+} we_pull_options;
+/* clang-format off */
+#define WE_PULL_OPTIONS_INIT { sizeof(we_pull_options), NULL, NULL, 8, 5, NULL, NULL }
+/* clang-format on */
+
+/** Fetch a model from the hub into huggingface_hub's cache (HF_HOME, HF_HUB_CACHE): only the files that it needs and that
+ * are not there yet. Content is checked by its hash. A pull that was broken off, even killed, goes on where it stopped; the name
+ * leads to the new revision once all of it is here.
+ * name   : "ORG/NAME" or a short name like "llama-3.2-1b", "@REVISION" (branch, tag, commit) behind it or not.
+ * opt    : NULL for the defaults; read, not kept.
+ * path   : out, the folder; free with we_free.
+ * Errors : WE_E_NOT_FOUND (repository, revision; no model in it), WE_E_DENIED (the message tells which page to visit and how to
+ *          set a token), WE_E_NETWORK, WE_E_FORMAT (wrong hash twice; a list of files that can't be trusted), WE_E_IO (no space,
+ *          no permission), WE_E_CANCELLED, WE_E_ARG, WE_E_RANGE, WE_E_NOMEM.
+ * Threads: any; two pulls of one model wait for each other, in other processes and huggingface_hub's too. Since: 0.1 */
+WE_API we_status we_model_pull(const char *name, const we_pull_options *opt, char **path, we_error *err);
+
+typedef struct we_model_source { /* where a folder came from; all NULL where it is not one of the hub's cache */
+    size_t size;                 /* in: sizeof(we_model_source) */
+    char *repo;                  /* "ORG/NAME" */
+    char *commit;                /* 40 digits */
+    char *revisions;             /* the branches and tags that lead to it here: "main, v1.0" */
+} we_model_source;
+
+/** Tell where a model folder came from.
+ * source : out; `size` must be set; free its insides with we_model_source_deinit.
+ * path   : the folder (a name goes through we_model_find first).
+ * Errors : WE_E_ARG, WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_model_get_source(we_model_source *source, const char *path, we_error *err);
+
+/** Free what a we_model_source holds; the struct itself is the caller's. NULL and zeroed structs are allowed.
+ * Threads: its own. Since: 0.1 */
+WE_API void we_model_source_deinit(we_model_source *source);
+
+typedef struct we_verify_options {
+    size_t size; /* sizeof(we_verify_options) */
+    /* Bytes that were read, and of all files; called from the verifying thread. False cancels. */
+    bool (*progress)(void *user, uint64_t done, uint64_t total);
+    void (*bad)(void *user, const char *file, const char *why); /* called for each file that is not as it should be */
+    void *user;                                                 /* handed to both */
+} we_verify_options;
+/* clang-format off */
+#define WE_VERIFY_OPTIONS_INIT { sizeof(we_verify_options), NULL, NULL, NULL }
+/* clang-format on */
+
+typedef struct we_verify_result {
+    size_t size;      /* in: sizeof(we_verify_result) */
+    size_t n_checked; /* files whose hash is known and right */
+    size_t n_unknown; /* files that were read, but that nobody gave a hash for */
+    size_t n_bad;     /* files with a wrong hash, that can't be read, or that are missing */
+    uint64_t n_bytes; /* that were read */
+} we_verify_result;
+
+/** Check a model folder: read every file, compare with the hash that the hub gave it (where it came from there), and look
+ * whether configuration, weights and tokenizer fit together.
+ * path   : the folder (a name goes through we_model_find first).
+ * opt    : NULL for the defaults; read, not kept.
+ * result : out; `size` must be set. Bad files are counted there and are no error of the call.
+ * Errors : WE_E_IO, WE_E_FORMAT and WE_E_NOT_FOUND (the files contradict each other, or some are missing), WE_E_CANCELLED,
+ *          WE_E_ARG, WE_E_NOMEM. A model that this build can't run is only read.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_model_verify(const char *path, const we_verify_options *opt, we_verify_result *result,
+                                 we_error *err);
+
+typedef struct we_removal { /* what removing a model would do */
+    size_t size;            /* in: sizeof(we_removal) */
+    char *path;             /* the folder or link that goes */
+    char *link_target;      /* where it is a link: what it points to, which stays; else NULL */
+    uint64_t bytes;         /* that become free */
+    size_t n_files;
+    void *plan; /* the library's own */
+} we_removal;
+
+/** Find out what removing a model means, without doing it: a folder or link below the models folder, or a revision in the
+ * hub's cache together with the content that no other revision refers to.
+ * removal: out; `size` must be set; free its insides with we_model_removal_deinit.
+ * name   : as --model takes it. A path is refused, and so are "", ".", "..", "/" and the built-in model.
+ * Errors : WE_E_ARG (such a name), WE_E_NOT_FOUND, WE_E_IO, WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_model_removal_plan(we_removal *removal, const char *name, we_error *err);
+
+/** Do it. Nothing is removed through a link, nor where another folder took the place since the plan.
+ * Errors : WE_E_IO (what could not be removed is named; what is before it is gone), WE_E_BUSY (a download of it runs), WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_model_removal_run(const we_removal *removal, we_error *err);
+
+/** Free what a we_removal holds; the struct itself is the caller's. NULL and zeroed structs are allowed.
+ * Threads: its own. Since: 0.1 */
+WE_API void we_model_removal_deinit(we_removal *removal);
 
 /* ---- Tokenizer and chat template -------------------------------------------------------------------------------- */
 

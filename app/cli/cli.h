@@ -10,6 +10,7 @@
 #include "options.h"
 #include "terminal.h"
 
+extern const cli_command cli_command_pull, cli_command_rm, cli_command_verify;
 extern const cli_command cli_command_chat, cli_command_run, cli_command_list, cli_command_info, cli_command_bench,
     cli_command_perplexity, cli_command_tokenize, cli_command_detokenize, cli_command_template, cli_command_logits,
     cli_command_generate, cli_command_convert, cli_command_backends;
@@ -51,6 +52,10 @@ void cli_sampling_apply(const cli_options *options, we_generate_options *out);
 
 /** The --template-arg options as a JSON object; NULL in *json where there are none. Free with we_free. */
 int cli_template_variables(const cli_options *options, char **json);
+
+/** Fetch a model from the hub, with progress on standard error. `*path` is freed with we_free. last: out, how it ended; may be
+ * NULL. (cmd_pull.c) */
+int cli_pull(const cli_options *options, const char *name, char **path, we_pull_progress *last);
 
 /* ---- Answers (model.c) ---- */
 

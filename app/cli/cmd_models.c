@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * cmd_models.c - `info` and `list`: the models on this machine, and what one says of itself without being loaded. */
+ * cmd_models.c - `info` and `list`: the models on this machine, and what one says of itself without being loaded. Not here:
+ * what brings, checks and removes them (cmd_pull.c). */
 #include "cli.h"
 
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 typedef struct model_facts {
     const char *name, *path;
     we_model_info info;
+    we_model_source source;
 } model_facts;
 
 static int info_json(const model_facts *f)
@@ -41,6 +43,9 @@ static int info_json(const model_facts *f)
     cli_json_text(&json, "model_type", i->model_type);
     cli_json_text(&json, "quantization", i->quantization);
     for (size_t k = 0; k < WE_COUNT(numbers); k++) cli_json_i64(&json, numbers[k].key, numbers[k].value);
+    cli_json_text(&json, "repo", f->source.repo);
+    cli_json_text(&json, "commit", f->source.commit);
+    cli_json_text(&json, "revisions", f->source.revisions);
     cli_json_bool(&json, "tokenizer", i->has_tokenizer);
     cli_json_bool(&json, "chat_template", i->has_chat_template);
     if (i->chat_format) cli_json_text(&json, "chat_format", i->chat_format);
@@ -68,6 +73,10 @@ static void info_table(const model_facts *f)
     const uint64_t total = i->weights_bytes + i->kv_bytes_at_context + i->scratch_bytes;
     info_row("name", "%s", f->name);
     info_row("path", "%s", f->path);
+    if (f->source.repo && f->source.revisions[0])
+        info_row("from", "%s, revision %s, commit %.12s", f->source.repo, f->source.revisions, f->source.commit);
+    else if (f->source.repo)
+        info_row("from", "%s, commit %.12s", f->source.repo, f->source.commit);
     info_row("type", "%s", i->model_type);
     info_row("quantization", "%s", i->quantization);
     info_row("parameters", "%.1f M", (double)i->n_parameters / 1e6);
@@ -103,13 +112,17 @@ static int run_info(const cli_options *given)
     if (options.context.set) model.context = (int)options.context.value;
     if (options.kv_bits.set) model.kv_bits = (int)options.kv_bits.value;
     model.precise = options.precise;
-    model_facts facts = { cli_model_name(&options, &origin), path, { .size = sizeof facts.info } };
-    if (we_model_inspect(path, &model, &facts.info, model_type, quantization, &err))
+    model_facts facts = {
+        cli_model_name(&options, &origin), path, { .size = sizeof facts.info }, { .size = sizeof facts.source }
+    };
+    if (we_model_get_source(&facts.source, path, &err) ||
+        we_model_inspect(path, &model, &facts.info, model_type, quantization, &err))
         status = cli_fail(&err);
     else if (options.json)
         status = info_json(&facts);
     else
         info_table(&facts);
+    we_model_source_deinit(&facts.source);
     we_free(path);
     return status;
 }
@@ -148,17 +161,21 @@ static void list_row_json(cli_json *json, const we_model_entry *entry)
     cli_json_text(json, "source", entry->source);
     cli_json_text(json, "model_type", entry->type);
     cli_json_i64(json, "bytes", entry->bytes);
+    cli_json_text(json, "quantization", entry->quantization);
+    cli_json_i64(json, "parameters", entry->n_parameters);
+    cli_json_i64(json, "max_position_embeddings", (uint64_t)entry->max_position_embeddings);
     cli_json_bool(json, "runnable", entry->runnable);
     we_json_end_object(&json->w);
 }
 
 static void list_row(model_list *list, const we_model_entry *entry)
 {
+    static const char row[] = "%-40s %-10s %-24s %10s  %-18s %s\n";
     char size[24];
-    if (list->shown == 0) cli_out_printf("%-40s %-14s %10s  %-18s %s\n", "NAME", "TYPE", "SIZE", "SOURCE", "RUNS");
-    cli_out_printf("%-40s %-14s %10s  %-18s %s\n", cli_escape_line(&list->name, entry->name),
-                   cli_escape_line(&list->type, *entry->type ? entry->type : "?"), we_format_bytes(size, entry->bytes),
-                   entry->source, entry->runnable ? "yes" : "no");
+    if (list->shown == 0) cli_out_printf(row, "NAME", "TYPE", "QUANTIZATION", "SIZE", "SOURCE", "RUNS");
+    cli_out_printf(row, cli_escape_line(&list->name, entry->name),
+                   cli_escape_line(&list->type, *entry->type ? entry->type : "?"), entry->quantization,
+                   we_format_bytes(size, entry->bytes), entry->source, entry->runnable ? "yes" : "no");
 }
 
 static bool list_entry(void *user, const we_model_entry *entry)

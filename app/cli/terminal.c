@@ -188,6 +188,15 @@ bool cli_progress_step(void *user, uint64_t done, uint64_t total)
     return true;
 }
 
+void cli_progress_show(const char *line)
+{
+    we_buf escaped = { 0 };
+    atomic_store(&progress_drawn, true);
+    fprintf(stderr, "\r\x1b[K%s", cli_escape_line(&escaped, line));
+    fflush(stderr);
+    we_buf_deinit(&escaped);
+}
+
 void cli_progress_end(void)
 {
     if (!atomic_exchange(&progress_drawn, false)) return;

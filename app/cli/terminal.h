@@ -60,6 +60,8 @@ typedef struct cli_progress {
 cli_progress cli_progress_begin(const char *what, bool show_bytes);
 /** A we_progress_fn, with a cli_progress as user. Draws on standard error after half a second, if that is a terminal. */
 bool cli_progress_step(void *user, uint64_t done, uint64_t total);
+/** Draw a line of one's own in its place, where standard error is a terminal. */
+void cli_progress_show(const char *line);
 /** Erase what is drawn. */
 void cli_progress_end(void);
 

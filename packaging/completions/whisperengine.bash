@@ -8,7 +8,7 @@ _whisperengine()
 
     if [ "$COMP_CWORD" -eq 1 ]; then
         words="--help --version $("$program" --help 2>/dev/null | sed -n 's/^  \([a-z][a-z-]*\)  .*/\1/p')"
-    elif [[ $before == --model || $before == -m ]] || [[ $command == info && $word != -* ]]; then
+    elif [[ $before == --model || $before == -m ]] || [[ $command =~ ^(info|verify|rm)$ && $word != -* ]]; then
         words="default $("$program" list 2>/dev/null | awk 'NR > 1 { print $1 }')"
     elif [[ $before == --kernels ]]; then
         words="reference avx2 avx512 neon"

@@ -283,8 +283,15 @@ static bool list_model(void *user, const we_hub_entry *e)
     const we_status st =
         we_decoder_open(&decoder, l->device, e->path, &(we_decoder_options){ .bind_only = true }, &why);
     if (st) we_log(api, INFO, "%s cannot run: %s", e->path, why.message);
+    we_model_entry entry = { e->name, e->path, e->source, type, size.bytes, st == WE_OK, "", 0, 0 };
+    if (!st) {
+        const we_decoder_info *d = we_decoder_get_info(decoder);
+        entry.quantization = d->quantization;
+        entry.n_parameters = d->n_parameters;
+        entry.max_position_embeddings = d->max_position_embeddings;
+    }
+    const bool go_on = l->fn(l->user, &entry);
     we_decoder_close(decoder);
-    const bool go_on = l->fn(l->user, &(we_model_entry){ e->name, e->path, e->source, type, size.bytes, st == WE_OK });
     we_free(type);
     return go_on;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * hub.h - where a model's name leads on this machine, and which models there are. (Downloads come here later.) What is
- * inside a model folder is not known here. */
+ * hub.h - models by their names: where a name leads on this machine, which models there are, how one comes here from the
+ * Hugging Face hub, how it is checked and how it goes. What is inside a model folder is not known here. */
 #ifndef WE_HUB_H
 #define WE_HUB_H
 
@@ -22,5 +22,40 @@ typedef bool (*we_hub_fn)(void *user, const we_hub_entry *entry); /* false stops
 /** Every folder with a config.json, and LM Studio's and Ollama's GGUF files, in the places where we_hub_find looks, the
  * built-in model first. Errors: WE_E_NOMEM. */
 we_status we_hub_each(we_hub_fn fn, void *user, we_error *err);
+
+/* ---- Short names (short_names.c) ---- */
+
+typedef struct we_hub_short_name {
+    const char *name;             /* "llama-3.1-8b-instruct" */
+    const char *repo;             /* its MLX form on the hub */
+    uint64_t n_parameters, bytes; /* of the 4-bit form */
+    int context;
+} we_hub_short_name;
+
+extern const we_hub_short_name we_hub_short_names[];
+extern const size_t we_hub_n_short_names;
+const we_hub_short_name *we_hub_short_name_find(we_str name); /* NULL: none */
+
+/* ---- From the hub ---- */
+
+#define WE_HUB_MOST_CONNECTIONS 64
+
+/** See we_model_pull in whisperengine.h. The options are complete and checked. */
+we_status we_hub_pull(const char *name, const we_pull_options *options, char **path, we_error *err);
+
+/* ---- Where a folder came from, checking and removing it ---- */
+
+/** See we_model_get_source in whisperengine.h. */
+we_status we_hub_source_of(we_model_source *out, const char *path, we_error *err);
+void we_hub_source_deinit(we_model_source *source);
+
+/** Read every file of a folder, and compare with the hashes that are known. See we_model_verify in whisperengine.h, which
+ * looks into the files besides. */
+we_status we_hub_verify(const char *path, const we_verify_options *options, we_verify_result *result, we_error *err);
+
+/** See we_model_removal_plan and its neighbours in whisperengine.h. */
+we_status we_hub_removal_plan(we_removal *out, const char *name, we_error *err);
+we_status we_hub_removal_run(const we_removal *removal, we_error *err);
+void we_hub_removal_deinit(we_removal *removal);
 
 #endif

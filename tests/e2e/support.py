@@ -27,7 +27,8 @@ PROGRAM = os.environ.get("WHISPERENGINE") or os.path.join(BUILD_DIR, "whispereng
 DEFAULT_MODEL = os.path.join(SOURCE_DIR, "models", "default")
 TIMEOUT_S = int(os.environ.get("WE_E2E_TIMEOUT_S", "120"))  # a sanitizer build on a busy machine; nothing waits for its end
 
-COMMANDS = ["chat", "run", "list", "info", "bench", "perplexity", "generate", "tokenize", "detokenize", "template", "logits", "convert", "backends"]
+COMMANDS = ["chat", "run", "pull", "list", "info", "verify", "rm", "bench", "perplexity", "generate", "tokenize", "detokenize",
+            "template", "logits", "convert", "backends"]
 
 
 # ---- Running the command ----

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * short_names.c - the table of short names: what people say, the MLX repository on the hub that it stands for, and what they
+ * want to know before the download. A new name is a new row. Sizes are of the 4-bit form: parameters times 4.5 bits (a scale
+ * and a bias of 16 bits for each group of 64), rounded up; what a download really takes is asked of the hub. */
+#include "hub/hub.h"
+
+#define M *UINT64_C(1000000)
+
+const we_hub_short_name we_hub_short_names[] = {
+    /* name, repository, parameters, bytes at 4 bits, context */
+    { "smollm2-135m-instruct", "mlx-community/SmolLM2-135M-Instruct", 135 M, 270 M, 8192 },
+    { "qwen3-0.6b", "mlx-community/Qwen3-0.6B-4bit", 596 M, 336 M, 40960 },
+    { "gemma-3-1b", "mlx-community/gemma-3-1b-it-4bit", 1000 M, 563 M, 32768 },
+    { "llama-3.2-1b", "mlx-community/Llama-3.2-1B-Instruct-4bit", 1236 M, 696 M, 131072 },
+    { "qwen3-1.7b", "mlx-community/Qwen3-1.7B-4bit", 1721 M, 969 M, 40960 },
+    { "llama-3.2-3b", "mlx-community/Llama-3.2-3B-Instruct-4bit", 3213 M, 1808 M, 131072 },
+    { "phi-3-mini", "mlx-community/Phi-3-mini-4k-instruct-4bit", 3821 M, 2150 M, 4096 },
+    { "gemma-3-4b", "mlx-community/gemma-3-4b-it-4bit", 4300 M, 2419 M, 131072 },
+    { "qwen3-4b", "mlx-community/Qwen3-4B-4bit", 4022 M, 2263 M, 40960 },
+    { "codellama-7b", "mlx-community/CodeLlama-7b-Instruct-hf-4bit-MLX", 6739 M, 3791 M, 16384 },
+    { "mistral-7b-instruct", "mlx-community/Mistral-7B-Instruct-v0.3-4bit", 7248 M, 4077 M, 32768 },
+    { "qwen2.5-7b-instruct", "mlx-community/Qwen2.5-7B-Instruct-4bit", 7616 M, 4284 M, 32768 },
+    { "llama-3.1-8b-instruct", "mlx-community/Meta-Llama-3.1-8B-Instruct-4bit", 8030 M, 4517 M, 131072 },
+    { "qwen3-8b", "mlx-community/Qwen3-8B-4bit", 8191 M, 4608 M, 40960 },
+    { "gemma-3-12b", "mlx-community/gemma-3-12b-it-4bit", 12187 M, 6856 M, 131072 },
+    { "qwen3-14b", "mlx-community/Qwen3-14B-4bit", 14768 M, 8307 M, 40960 },
+    { "qwen3-32b", "mlx-community/Qwen3-32B-4bit", 32762 M, 18429 M, 40960 },
+    { "llama-3.1-70b", "mlx-community/Meta-Llama-3.1-70B-Instruct-4bit", 70554 M, 39687 M, 131072 },
+};
+const size_t we_hub_n_short_names = sizeof we_hub_short_names / sizeof we_hub_short_names[0];
