@@ -98,7 +98,7 @@ class InfoAndList(EndToEnd):
         everything = {r["name"]: r for r in self.run_we("list", "--all", "--json").json()}
         self.assertEqual((everything["strange"]["model_type"], everything["strange"]["runnable"]), ("frobnicate", False))
         done = self.run_we("list")
-        self.assertRegex(done.text, r"(?m)^mine +llama +[\d.]+ [kMG]?B +models +yes$")
+        self.assertRegex(done.text, r"(?m)^mine +llama +float32 +[\d.]+ [kMG]?B +models +yes$")
         self.assertIn("odd\\x1b[31mname", done.text)
         self.assertNotIn("\x1b", done.text)
         self.assertIn("--all", done.notes, "what was left out is mentioned")
