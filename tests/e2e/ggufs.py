@@ -202,8 +202,9 @@ def random_model(kind, seed=1, hidden=256, ff=256, layers=2, vocab=64):
     def matrix(name, rows, cols):
         n = rows * cols // TYPES[kind][1]
         if kind in SCALES:
-            data = random_blocks(kind, n, rng, {"Q8_0": 0.001, "IQ4_NL": 0.001, "IQ4_XS": 1e-4, "Q3_K": 0.002,
-                                                "Q6_K": 2e-5, "Q4_K": 2e-4, "Q5_K": 1e-4}.get(kind, 0.01))
+            scales = {"Q8_0": 5e-4, "Q2_K": 2e-3, "Q3_K": 5e-4, "Q4_K": 1e-4, "Q5_K": 5e-5, "Q6_K": 2e-5, "IQ4_NL": 5e-4,
+                      "IQ4_XS": 2e-5}
+            data = random_blocks(kind, n, rng, scales.get(kind, 0.01))
         else:
             data = b"".join({"F32": struct.pack("<f", x), "F16": struct.pack("<e", x),
                              "BF16": struct.pack("<f", x)[2:]}[kind]

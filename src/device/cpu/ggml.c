@@ -9,8 +9,7 @@
 
 #include <assert.h>
 
-#define FEW_TOKENS 12            /* up to here kernels go row by row, and a panel need not be full */
-#define PANEL_BYTES (128 * 1024) /* of codes, then */
+#define PANEL_BYTES (128 * 1024) /* of codes, where kernels go row by row and a panel need not be full */
 
 typedef struct panel {
     uint8_t *codes;                                   /* [rows, cols] */
@@ -67,7 +66,7 @@ void we_cpu_ggml_linear(const we_cpu_kernels *k, const we_matrix *w, int64_t fir
     assert(we_cpu_ggml_takes(w) && w->cols % 32 == 0);
     const int group = we_ggml_group(w->dtype), zero = we_ggml_zero(w->dtype);
     const int64_t few = WE_MAX(PANEL_BYTES / w->cols, 4);
-    const int64_t most = n > FEW_TOKENS ? WE_PANEL_ROWS : WE_MIN(few, WE_PANEL_ROWS);
+    const int64_t most = n > WE_Q8_FEW ? WE_PANEL_ROWS : WE_MIN(few, WE_PANEL_ROWS);
     panel p = panel_at(panel_scratch, w->cols);
     for (int64_t r = 0; r < n_rows; r += most) {
         const int64_t rows = WE_MIN(n_rows - r, most), groups = rows * w->cols / 32;
