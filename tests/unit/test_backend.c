@@ -4,6 +4,7 @@
 #include "backend/backend.h"
 #include "http_server.h"
 #include <math.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #define SSE(body) HTTP_ANSWER("200 OK", "text/event-stream", body)
@@ -118,6 +119,292 @@ TEST(backend_openai_sends_the_conversation_and_the_key)
                            "{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
                            "\"messages\":[{\"role\":\"user\",\"content\":\"Hello \xF0\x9F\x91\x8B\\n\"}]}"));
     talk_end(&t);
+}
+
+/* ---- What goes wrong ---- */
+
+typedef struct failure {
+    const char *name, *answer;
+    we_status status;
+    const char *says, *kept; /* text that came before */
+} failure;
+
+static void check_failures(const char *url, const failure *cases, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        static const size_t pieces[] = { 0, 1 };
+        for (size_t k = 0; k < WE_COUNT(pieces); k++) {
+            talk t = { 0 };
+            talk_begin(&t, url, &cases[i].answer, 1, pieces[k]);
+            CHECK_STATUS(talk_ask(&t), cases[i].status, &t.err);
+            EXPECT_MESSAGE(&t.err, cases[i].says);
+            assert_null(strchr(t.err.message, 27));
+            assert_string_equal(t.reply.result.text, cases[i].kept);
+            assert_int_equal(t.reply.may_pass, cases[i].status == WE_E_NETWORK);
+            talk_end(&t);
+        }
+    }
+}
+
+TEST(backend_openai_tells_what_is_wrong)
+{
+    static const failure cases[] = {
+        { "html", HTTP_ANSWER("200 OK", "text/html", "<html><b>Log in</b> here</html>"), WE_E_FORMAT, "\"Log in here\"",
+          "" },
+        { "no choices", JSON("{\"id\":1}"), WE_E_FORMAT, "without choices (application/json): \"{\"id\":1}\"", "" },
+        { "empty choices", SSE("data: {\"choices\":[]}\n\ndata: [DONE]\n\n"), WE_E_FORMAT, "without choices", "" },
+        { "cut", SSE("data: {\"choices\":[{\"delta\":{\"content\":\"He\"}}]}\n\n"), WE_E_NETWORK, "broke off", "He" },
+        { "nothing", SSE(""), WE_E_NETWORK, "ended without an answer", "" },
+        { "broken", SSE("data: {\"choices\":[{\"delta\":{\"content\":\"He\"}}]}\n\ndata: {\"cho\n\ndata: [DONE]\n\n"),
+          WE_E_FORMAT, "broken JSON (line 1", "He" },
+        { "error event",
+          SSE("data: {\"choices\":[{\"delta\":{\"content\":\"He\"}}]}\n\nevent: error\ndata: {\"error\":{\"message\":"
+              "\"out of \\u001b[2Jmemory\"}}\n\n"),
+          WE_E_NETWORK, "failed: out of \\x1b[2Jmemory", "He" },
+        { "error as text", JSON("{\"error\":\"Unexpected endpoint or method.\"}"), WE_E_NETWORK, "Unexpected endpoint",
+          "" },
+        { "400", HTTP_ANSWER("400 Bad Request", "application/json", "{\"error\":{\"message\":\"top_k\"}}"), WE_E_ARG,
+          "refused the request (HTTP 400: top_k)", "" },
+        { "422", HTTP_ANSWER("422 No", "application/json", "{\"detail\":[{\"loc\":[1],\"msg\":\"field required\"}]}"),
+          WE_E_ARG, "field required", "" },
+        { "401", HTTP_ANSWER("401 No", "text/plain", "go away"), WE_E_DENIED,
+          "does not accept this API key (HTTP 401: go away)", "" },
+        { "429", HTTP_ANSWER("429 Slow", "text/plain", ""), WE_E_NETWORK, "failed (HTTP 429)", "" },
+        { "array", JSON("[1]"), WE_E_FORMAT, "without choices", "" },
+    };
+    check_failures("http://127.0.0.1:%d/v1#m", cases, WE_COUNT(cases));
+}
+
+TEST(backend_ollama_tells_what_is_wrong)
+{
+    static const failure cases[] = {
+        { "html", HTTP_ANSWER("200 OK", "text/html", "<html>Log in</html>"), WE_E_FORMAT,
+          "not its interface: \"Log in\"", "" },
+        { "cut", JSON("{\"message\":{\"content\":\"He\"},\"done\":false}\n"), WE_E_NETWORK, "broke off", "He" },
+        { "half a line", JSON("{\"message\":{\"content\":\"He\"},\"done\":false}\n{\"mess"), WE_E_FORMAT, "broken JSON",
+          "He" },
+        { "error line",
+          JSON("{\"message\":{\"content\":\"He\"},\"done\":false}\n{\"error\":\"an error was encountered\"}\n"),
+          WE_E_NETWORK, "failed: an error was encountered", "He" },
+        { "500", HTTP_ANSWER("500 No", "application/json", "{\"error\":\"model requires more system memory\"}"),
+          WE_E_NETWORK, "HTTP 500: model requires more system memory", "" },
+        { "huge counts", JSON("{\"done\":true,\"eval_count\":1e300,\"message\":7,\"eval_duration\":-5}"), WE_OK, "",
+          "" },
+    };
+    check_failures("ollama://m@127.0.0.1:%d", cases, WE_COUNT(cases) - 1);
+    talk t = { 0 };
+    talk_begin(&t, "ollama://m@127.0.0.1:%d", &cases[WE_COUNT(cases) - 1].answer, 1, 0);
+    CHECK_OK(talk_ask(&t), &t.err);
+    assert_int_equal(t.reply.result.n_tokens, 0);
+    talk_end(&t);
+}
+
+TEST(backend_a_missing_model_is_told_with_its_neighbours)
+{
+    talk t = { 0 };
+    const char *const answers[] = {
+        HTTP_ANSWER("404 Not Found", "application/json", "{\"error\":\"model 'lama3.2' not found\"}"),
+        JSON("{\"version\":\"0.12.3\"}"),
+        JSON("{\"models\":[{\"name\":\"llama3.2:latest\",\"size\":7},{\"name\":\"phi4:14b\"}]}"),
+        JSON("{\"models\":[]}"),
+    };
+    talk_begin(&t, "ollama://lama3.2@127.0.0.1:%d", answers, WE_COUNT(answers), 0);
+    CHECK_STATUS(talk_ask(&t), WE_E_NOT_FOUND, &t.err);
+    EXPECT_MESSAGE(&t.err,
+                   "has no model \"lama3.2\"; did you mean \"llama3.2:latest\"?; `ollama pull lama3.2` fetches it");
+    talk_end(&t);
+}
+
+TEST(backend_nothing_listens)
+{
+    talk t = { 0 };
+    talk_begin(&t, "ollama://m@127.0.0.1:1", NULL, 0, 0);
+    CHECK_STATUS(talk_ask(&t), WE_E_NETWORK, &t.err);
+    EXPECT_MESSAGE(&t.err, "Ollama does not answer at http://127.0.0.1:1: start it with `ollama serve`");
+    assert_true(t.reply.may_pass);
+    talk_end(&t);
+}
+
+/* ---- Ollama ---- */
+
+TEST(backend_ollama_streams_and_gives_its_figures)
+{
+    talk t = { 0 };
+    const char *const answers[] = { JSON(
+        "\r\n{\"message\":{\"role\":\"assistant\",\"content\":\"\",\"thinking\":\"hm\"},\"done\":false}\n"
+        "{\"message\":{\"content\":\"Hel\"},\"done\":false}\r\n{\"message\":{\"content\":\"lo\xC3\"},\"done\":false}\n"
+        "{\"message\":{\"content\":\"\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"a\":[1.0]}}}]},\"done\":false}\n"
+        "{\"done\":true,\"done_reason\":\"length\",\"load_duration\":2000000000,\"prompt_eval_count\":26,"
+        "\"prompt_eval_duration\":500000000,\"eval_count\":4,\"eval_duration\":1000000000}\n") };
+    talk_begin(&t, "ollama://m@127.0.0.1:%d", answers, 1, 1);
+    CHECK_OK(talk_ask(&t), &t.err);
+    assert_string_equal(t.reply.result.text, "Hello\xEF\xBF\xBD");
+    assert_string_equal(t.reply.reasoning, "hm");
+    assert_string_equal(
+        t.reply.tool_calls,
+        "[{\"id\":\"call_0\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":[1.0]}\"}}]");
+    assert_int_equal(t.reply.result.finish, WE_FINISH_LENGTH);
+    assert_int_equal(t.reply.result.n_prompt_tokens, 26);
+    assert_int_equal(t.reply.result.n_tokens, 4);
+    assert_true(fabs(t.reply.result.decode_s - 1) < 1e-9 && fabs(t.reply.result.prefill_s - 0.5) < 1e-9);
+    assert_true(fabs(t.reply.load_s - 2) < 1e-9);
+    talk_end(&t);
+}
+
+TEST(backend_ollama_gets_options_and_messages_in_its_own_shape)
+{
+    static const struct {
+        const char *messages, *part; /* of the request */
+        we_status status;
+    } cases[] = {
+        { "[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"},"
+          "{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,QUJD\"}}]}]",
+          "\"messages\":[{\"role\":\"user\",\"content\":\"ab\",\"images\":[\"QUJD\"]}]", WE_OK },
+        { "[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":"
+          "{\"name\":\"f\",\"arguments\":\"{\\\"a\\\": 1}\"}}]},{\"role\":\"tool\",\"name\":\"f\",\"content\":\"2\"}]",
+          "\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"a\":1}}}]},"
+          "{\"role\":\"tool\",\"tool_name\":\"f\",\"content\":\"2\"}]",
+          WE_OK },
+        { "[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"http://x/y\"}}]}]", NULL,
+          WE_E_UNSUPPORTED },
+        { "[{\"tool_calls\":[{\"function\":{\"arguments\":\"{\"}}]}]", NULL, WE_E_ARG },
+        { "{}", NULL, WE_E_ARG },
+        { "[", NULL, WE_E_ARG },
+    };
+    for (size_t i = 0; i < WE_COUNT(cases); i++) {
+        talk t = { 0 };
+        const char *const answers[] = { JSON("{\"done\":true}") };
+        static const char *const stop[] = { "\n" };
+        we_conversation c = WE_CONVERSATION_INIT;
+        we_generate_options o = WE_GENERATE_OPTIONS_INIT;
+        c.messages_json = cases[i].messages;
+        c.variables_json = "{\"enable_thinking\": false}";
+        o.temperature = 0.7F;
+        o.top_k = 40;
+        o.seed = 0x8000000FF;
+        o.max_tokens = 9;
+        o.stop = stop;
+        o.n_stop = 1;
+        talk_begin(&t, "ollama://m@127.0.0.1:%d", answers, 1, 0);
+        const we_status st =
+            we_backend_answer(t.backend, &(we_backend_ask){ .conversation = &c, .options = &o }, &t.reply, &t.err);
+        if (cases[i].part) {
+            CHECK_OK(st, &t.err);
+            assert_non_null(strstr(t.server.asked.ptr, cases[i].part));
+            assert_non_null(strstr(t.server.asked.ptr,
+                                   "\"think\":false,\"options\":{\"num_predict\":9,\"temperature\":0.7,\"top_k\":40,"
+                                   "\"seed\":255,\"stop\":[\"\\n\"]}"));
+        } else {
+            CHECK_STATUS(st, cases[i].status, &t.err);
+            shutdown(t.server.fd, SHUT_RDWR);
+        }
+        talk_end(&t);
+    }
+}
+
+/* ---- Stopping ---- */
+
+TEST(backend_a_callback_stops_an_answer)
+{
+    talk t = { .stop_after = 3 };
+    const char *const answers[] = { stream };
+    talk_begin(&t, "http://127.0.0.1:%d/v1#m", answers, 1, 1);
+    CHECK_OK(talk_ask(&t), &t.err);
+    assert_int_equal(t.reply.result.finish, WE_FINISH_CANCELLED);
+    CHECK_STR(we_buf_str(&t.seen), "Gr\xC3\xBC\xC3\x9F");
+    talk_end(&t);
+}
+
+typedef struct canceller {
+    we_backend *backend;
+    atomic_bool done;
+} canceller;
+
+static void *keep_cancelling(void *arg)
+{
+    canceller *c = arg;
+    while (!atomic_load(&c->done)) { /* one that comes before the call does not count */
+        usleep(10000);
+        we_backend_cancel(c->backend);
+    }
+    return NULL;
+}
+
+TEST(backend_is_cancelled_while_nothing_comes)
+{
+    static const char *const urls[] = { "http://127.0.0.1:%d/v1#m", "ollama://m@127.0.0.1:%d" };
+    for (size_t i = 0; i < WE_COUNT(urls); i++) {
+        talk t = { .server.hang = true };
+        pthread_t thread;
+        const char *const answers[] = { "HTTP/1.1 200 OK\r\n\r\n" };
+        talk_begin(&t, urls[i], answers, 1, 0);
+        canceller c = { .backend = t.backend };
+        assert_int_equal(pthread_create(&thread, NULL, keep_cancelling, &c), 0);
+        CHECK_OK(talk_ask(&t), &t.err);
+        atomic_store(&c.done, true);
+        assert_int_equal(t.reply.result.finish, WE_FINISH_CANCELLED);
+        pthread_join(thread, NULL);
+        talk_end(&t);
+    }
+}
+
+TEST(backend_waits_while_a_model_loads)
+{
+    talk t = { 0 };
+    const char *const answers[] = {
+        HTTP_ANSWER("503 Loading", "application/json", "{\"error\":{\"message\":\"Loading model\"}}"), stream
+    };
+    talk_begin(&t, "http://127.0.0.1:%d/v1#m", answers, 2, 0);
+    CHECK_OK(talk_ask(&t), &t.err);
+    assert_true(t.reply.result.len > 0);
+    talk_end(&t);
+}
+
+TEST(backend_continuing_is_refused_where_it_is_not_possible)
+{
+    talk t = { 0 };
+    we_conversation c = WE_CONVERSATION_INIT;
+    c.messages = hello;
+    c.n_messages = 1;
+    c.continue_final_message = true;
+    talk_begin(&t, "http://127.0.0.1:%d/v1#m", NULL, 0, 0);
+    assert_false(we_backend_can_continue(t.backend));
+    CHECK_STATUS(we_backend_answer(t.backend, &(we_backend_ask){ .conversation = &c }, &t.reply, &t.err),
+                 WE_E_UNSUPPORTED, &t.err);
+    talk_end(&t);
+}
+
+TEST(backend_answers_survive_failing_allocations)
+{
+    static const char *const urls[] = { "http://127.0.0.1:%d/v1#m", "ollama://m@127.0.0.1:%d" };
+    static const char *const whole[] = {
+        stream,
+        JSON(
+            "{\"message\":{\"content\":\"Hel\",\"thinking\":\"hm\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{}}}]},"
+            "\"done\":true}\n")
+    };
+    for (size_t i = 0; i < WE_COUNT(urls); i++) {
+        we_status st = WE_E_NOMEM;
+        EACH_ALLOCATION_FAILING(st == WE_OK)
+        {
+            talk t = { 0 };
+            char url[64];
+            we_backend_target target;
+            we_conversation c = WE_CONVERSATION_INIT;
+            c.messages = hello;
+            c.n_messages = 1;
+            we_buf_reserve(&t.server.asked, 8192);
+            http_server_start(&t.server, &whole[i], 1);
+            snprintf(url, sizeof url, urls[i], t.server.port);
+            st = we_backend_target_parse(&target, url, &t.err);
+            if (!st) st = we_backend_open(&t.backend, &target, NULL, &t.err);
+            if (!st) st = we_backend_answer(t.backend, &(we_backend_ask){ .conversation = &c }, &t.reply, &t.err);
+            assert_true(st == WE_OK || st == WE_E_NOMEM);
+            if (st) shutdown(t.server.fd, SHUT_RDWR);
+            we_backend_target_deinit(&target);
+            talk_end(&t);
+        }
+    }
 }
 
 /* ---- The engine ---- */

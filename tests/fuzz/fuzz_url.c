@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * fuzz_url.c - any text as a backend's URL and as OLLAMA_HOST: refused with a message, or a target whose address is an address
+ * and reads back as itself. */
+#include "backend/backend.h"
+
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_target(we_status st, const we_backend_target *t, const we_error *err)
+{
+    if (st) {
+        if (err->status != st || !err->message[0] || t->model || t->base) abort();
+        return;
+    }
+    for (const char *p = t->base; *p; p++)
+        if ((unsigned char)*p <= ' ' || *p == '@' || *p == '?' || *p == '#') abort();
+    if (!t->base[0]) return;
+    we_backend_target again;
+    if (we_backend_target_parse(&again, t->base, NULL)) abort(); /* as a server of its own */
+    if (!we_str_starts_with(we_str_from(again.base), we_str_from(t->base)) &&
+        !we_str_starts_with(we_str_from(t->base), we_str_from(again.base)))
+        abort();
+    we_backend_target_deinit(&again);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char *text = we_strndup((const char *)data, size);
+    we_backend_target t;
+    we_error err = { 0 };
+    unsetenv("OLLAMA_HOST");
+    we_status st = we_backend_target_parse(&t, text, &err);
+    check_target(st, &t, &err);
+    we_backend_target_deinit(&t);
+    err = (we_error){ 0 };
+    setenv("OLLAMA_HOST", text, 1);
+    st = we_backend_target_default(&t, WE_BACKEND_OLLAMA, &err);
+    check_target(st, &t, &err);
+    we_backend_target_deinit(&t);
+    we_free(text);
+    return 0;
+}
