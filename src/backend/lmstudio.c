@@ -329,29 +329,27 @@ static const we_openai_flavour v0 = { "/api/v0/chat/completions", "/api/v0/compl
 static const we_openai_flavour plain = { "/v1/chat/completions", "/v1/completions", "repeat_penalty", true, false,
                                          WE_CONTINUES_LAST };
 
-static we_status answer_at(we_backend *b, level at, const we_backend_ask *ask, const we_generate_options *o,
-                           we_backend_reply *reply, we_error *err)
-{
-    const char *system, *user;
-    if (at == V1 && fits_v1(ask, o, &system, &user)) return answer_v1(b, ask, o, system, user, reply, err);
-    return we_openai_answer(b, at == OPENAI ? &plain : &v0, reply->model, ask, o, reply, err);
-}
-
 /* Should a version have dropped /api/v0, or not have a part of /api/v1, the next one is asked. */
 static we_status answer(we_backend *b, const we_backend_ask *ask, const we_generate_options *o, we_backend_reply *reply,
                         we_error *err)
 {
+    const char *system = NULL, *user = NULL;
     we_status st = ask_level(b, err);
     if (!st) st = we_server_model(b, &reply->model, err);
     if (st) return st;
-    for (;; (*level_of(b))--) {
+    level at = *level_of(b);
+    if (at == V1 && !fits_v1(ask, o, &system, &user)) at = V0;
+    for (;;) {
         we_error why = { 0 };
-        st = answer_at(b, *level_of(b), ask, o, reply, &why);
-        if (!st || *level_of(b) == OPENAI || !strstr(why.message, "Unexpected endpoint")) {
+        st = at == V1 ? answer_v1(b, ask, o, system, user, reply, &why)
+                      : we_openai_answer(b, at == V0 ? &v0 : &plain, reply->model, ask, o, reply, &why);
+        if (!st || at == OPENAI || !strstr(why.message, "Unexpected endpoint")) {
             if (st && err) *err = why;
             return st;
         }
         we_result_deinit(&reply->result);
+        *level_of(b) = at == V1 ? V0 : OPENAI;
+        at = *level_of(b);
     }
 }
 

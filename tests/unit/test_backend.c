@@ -302,6 +302,112 @@ TEST(backend_ollama_gets_options_and_messages_in_its_own_shape)
     }
 }
 
+/* ---- LM Studio ---- */
+
+#define UNEXPECTED JSON("{\"error\":\"Unexpected endpoint or method. (GET /x). Returning 200 anyway\"}")
+static const char v1_models[] =
+    JSON("{\"models\":[{\"type\":\"llm\",\"key\":\"m\",\"size_bytes\":7,\"max_context_length\":4096,"
+         "\"loaded_instances\":[{\"id\":\"m\"},{\"id\":\"m:2\"}]},"
+         "{\"type\":\"llm\",\"key\":\"idle\",\"loaded_instances\":[]},{\"type\":\"embedding\",\"key\":\"e\"}]}");
+static const char v1_chat[] = SSE(
+    "event: chat.start\ndata: {\"type\":\"chat.start\",\"model_instance_id\":\"m\"}\n\n"
+    "event: reasoning.delta\ndata: {\"type\":\"reasoning.delta\",\"content\":\"hm\"}\n\n"
+    "event: message.delta\ndata: {\"type\":\"message.delta\",\"content\":\"Hi\"}\n\n"
+    "event: chat.end\ndata: {\"type\":\"chat.end\",\"result\":{\"stats\":{\"input_tokens\":5,\"total_output_tokens\":20,"
+    "\"tokens_per_second\":10,\"time_to_first_token_seconds\":0.5,\"model_load_time_seconds\":2}}}\n\n");
+
+/* Ask with n messages: user; system, user; user, assistant, user. */
+static we_status studio_ask(talk *t, size_t n)
+{
+    static const we_message turns[][3] = { { { "user", "Hello" } },
+                                           { { "system", "Be kind" }, { "user", "Hello" } },
+                                           { { "user", "Hello" }, { "assistant", "Yes?" }, { "user", "Bye" } } };
+    we_conversation c = WE_CONVERSATION_INIT;
+    c.messages = turns[n - 1];
+    c.n_messages = n;
+    return we_backend_answer(t->backend, &(we_backend_ask){ .conversation = &c }, &t->reply, &t->err);
+}
+
+TEST(backend_lmstudio_asks_its_own_chat_for_a_first_turn)
+{
+    talk t = { 0 };
+    const char *const answers[] = { v1_models, v1_chat };
+    talk_begin(&t, "lmstudio://m@127.0.0.1:%d", answers, 2, 1);
+    CHECK_OK(studio_ask(&t, 2), &t.err);
+    assert_non_null(strstr(t.server.asked.ptr, "POST /api/v1/chat HTTP"));
+    assert_non_null(strstr(t.server.asked.ptr,
+                           "{\"model\":\"m\",\"input\":\"Hello\",\"system_prompt\":\"Be kind\",\"stream\":true,"
+                           "\"store\":false}"));
+    assert_string_equal(t.reply.result.text, "Hi");
+    assert_string_equal(t.reply.reasoning, "hm");
+    assert_int_equal(t.reply.result.n_prompt_tokens, 5);
+    assert_int_equal(t.reply.result.n_tokens, 20);
+    assert_true(fabs(t.reply.result.first_token_s - 0.5) < 1e-9 && fabs(t.reply.result.decode_s - 2) < 1e-9);
+    assert_true(fabs(t.reply.load_s - 2) < 1e-9);
+    talk_end(&t);
+}
+
+TEST(backend_lmstudio_falls_back_to_the_interface_that_is_there)
+{
+    static const char v0_models[] = JSON("{\"object\":\"list\",\"data\":[{\"id\":\"m\",\"state\":\"loaded\"}]}");
+    static const struct {
+        const char *answers[4];
+        size_t n, messages;
+        const char *path; /* that answered */
+    } cases[] = {
+        { { v1_models, stream }, 2, 3, "POST /api/v0/chat/completions HTTP" },
+        { { v1_models, UNEXPECTED, stream }, 3, 3, "POST /v1/chat/completions HTTP" },
+        { { v1_models, UNEXPECTED, stream }, 3, 1, "POST /api/v0/chat/completions HTTP" },
+        { { UNEXPECTED, v0_models, stream }, 3, 1, "POST /api/v0/chat/completions HTTP" },
+        { { UNEXPECTED, UNEXPECTED, v0_models, stream }, 4, 1, "POST /v1/chat/completions HTTP" },
+        { { HTTP_ANSWER("404 Not Found", "text/plain", ""), HTTP_ANSWER("404 Not Found", "text/plain", ""), v0_models,
+            stream },
+          4,
+          1,
+          "POST /v1/chat/completions HTTP" },
+    };
+    for (size_t i = 0; i < WE_COUNT(cases); i++) {
+        talk t = { 0 };
+        talk_begin(&t, "lmstudio://m@127.0.0.1:%d", cases[i].answers, cases[i].n, 0);
+        CHECK_OK(studio_ask(&t, cases[i].messages), &t.err);
+        assert_true(t.reply.result.len > 0);
+        assert_non_null(strstr(t.server.asked.ptr, cases[i].path));
+        talk_end(&t);
+    }
+}
+
+TEST(backend_lmstudio_loads_once_and_unloads_all)
+{
+    talk t = { 0 };
+    const char *const idle[] = { v1_models, JSON("{\"type\":\"llm\",\"instance_id\":\"idle\",\"status\":\"loaded\"}") };
+    talk_begin(&t, "lmstudio://idle@127.0.0.1:%d", idle, 2, 0);
+    CHECK_OK(we_backend_load(t.backend, &t.err), &t.err);
+    assert_non_null(strstr(t.server.asked.ptr, "POST /api/v1/models/load HTTP"));
+    assert_non_null(strstr(t.server.asked.ptr, "{\"model\":\"idle\"}"));
+    talk_end(&t);
+
+    const char *const loaded[] = { v1_models, v1_models, JSON("{\"instance_id\":\"m\"}"),
+                                   JSON("{\"instance_id\":\"m:2\"}") };
+    talk_begin(&t, "lmstudio://m@127.0.0.1:%d", loaded, 4, 0);
+    CHECK_OK(we_backend_load(t.backend, &t.err),
+             &t.err); /* it is there: a second instance would take its memory again */
+    CHECK_OK(we_backend_unload(t.backend, &t.err), &t.err);
+    assert_null(strstr(t.server.asked.ptr, "/load HTTP"));
+    assert_non_null(strstr(t.server.asked.ptr, "{\"instance_id\":\"m\"}"));
+    assert_non_null(strstr(t.server.asked.ptr, "{\"instance_id\":\"m:2\"}"));
+    talk_end(&t);
+
+    const char *const missing[] = { v1_models,
+                                    HTTP_ANSWER(
+                                        "400 Bad Request", "application/json",
+                                        "{\"error\":{\"type\":\"model_not_found\",\"message\":\"no such model\"}}"),
+                                    v1_models };
+    talk_begin(&t, "lmstudio://idl@127.0.0.1:%d", missing, 3, 0);
+    CHECK_STATUS(we_backend_load(t.backend, &t.err), WE_E_NOT_FOUND, &t.err);
+    EXPECT_MESSAGE(&t.err, "has no model \"idl\"; did you mean \"idle\"");
+    talk_end(&t);
+}
+
 /* ---- Stopping ---- */
 
 TEST(backend_a_callback_stops_an_answer)
