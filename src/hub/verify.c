@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * verify.c - reading a model's files again, on several threads, and comparing with the hashes that are known: a file of the
  * hub's cache is a link to a blob whose name is its hash; where it is no link (a cache without links) the kept list of
- * files tells it. Other folders have no hashes: their files are read, so that a failing disk shows. */
+ * files tells it. A GGUF file of Ollama's is named by its hash. Others have none: their files are read, so that a failing disk shows. */
 #include "hub/hub_int.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -110,6 +110,18 @@ static bool visit(void *user, const char *name)
     we_buf_deinit(&full);
     we_free(path);
     return ok && !w->v->status;
+}
+
+/* A GGUF file alone: Ollama's blobs are named by their hash. */
+static we_status add_file(verification *v, we_error *err)
+{
+    static const char front[] = "sha256-";
+    const char *name = we_path_base(v->root), *hash = name + sizeof front - 1;
+    if (!add_item(v, name, v->root, we_path_size(v->root)))
+        return we_fail(err, WE_E_NOMEM, "%s: no memory to verify it", v->root);
+    item *it = &v->items[0];
+    if (strncmp(name, front, sizeof front - 1) == 0 && is_hash(hash)) snprintf(it->blob, sizeof it->blob, "%s", hash);
+    return WE_OK;
 }
 
 /* The kept list of the commit, if the folder is a revision of the cache. Files of it that a model needs and that are not
@@ -224,7 +236,7 @@ we_status we_hub_verify(const char *path, const we_verify_options *o, we_verify_
     verification v = { .root = path, .err = err };
     walk w = { &v, path, "", 0 };
     uint64_t total = 0;
-    we_status st = we_dir_each(path, visit, &w, err);
+    we_status st = we_path_is_dir(path) ? we_dir_each(path, visit, &w, err) : add_file(&v, err);
     if (!st) st = v.status;
     if (!st) st = read_kept_list(&v, path, err);
     if (!st) st = add_missing(&v, err);

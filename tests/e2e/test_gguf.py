@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """GGUF files in place and imported: each architecture's logits are those of the MLX folder with the same weights, and what is wrong with a
 file is told by its name, key and value."""
+import hashlib
 import json
 import os
 import shutil
@@ -362,6 +363,21 @@ class Foreign(Ggufs):
         where = {"OLLAMA_MODELS": os.path.join(self.home, "elsewhere")}
         self.assertEqual(self.path_of("moved", env=where), os.path.realpath(e))
         self.fails("info", "llama3.2", says="does not exist", env=where)
+
+    def test_verify_and_rm(self):
+        """A blob's name is its hash; what is another program's is not removed."""
+        content = ggufs.random_model("Q4_0", layers=1).bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        blob = self.write(f"home/.ollama/models/blobs/sha256-{digest}", content)
+        self.write("home/.ollama/models/manifests/registry.ollama.ai/library/mine/latest", json.dumps({"layers": [
+            {"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:" + digest}]}))
+        self.run_we("verify", "mine")
+        self.fails("rm", "mine", "--yes", says="nothing was removed")
+        with open(blob, "r+b") as f:
+            f.seek(-1, os.SEEK_END)
+            f.write(b"!")
+        self.assertEqual(self.run_we("verify", "mine", status=1).status, 1)
+        self.assertTrue(os.path.exists(blob))
 
     def test_broken_manifests(self):
         tiny = ggufs.random_model("Q4_0", layers=1)
