@@ -70,11 +70,33 @@ static int print_result(const cli_options *options, const we_convert_result *r, 
     return cli_json_end(&json);
 }
 
+/* Does the name look like ORG/NAME of the hub? */
+static bool is_hub_name(const char *name)
+{
+    const char *slash = strchr(name, '/');
+    return slash && slash > name && slash[1] && name[0] != '.' && !strchr(slash + 1, '/');
+}
+
+/* What --hf-path names comes from the hub first, where it is not on this machine. `*path` is freed with we_free. */
+static int bring_source(const cli_options *options, char **path)
+{
+    we_error err;
+    const char *name = options->gguf ? options->gguf : options->hf_path;
+    *path = NULL;
+    const we_status st = we_model_find(name, path, &err);
+    if (!st) return CLI_OK;
+    if (st != WE_E_NOT_FOUND || options->gguf || !is_hub_name(name)) return cli_fail(&err);
+    cli_note("%s is not on this machine: asking the hub", name);
+    return cli_pull(options, name, path, NULL);
+}
+
 static int convert_run(const cli_options *options)
 {
     we_error err;
+    char *source;
     int status = check_flags(options);
     if (status) return status;
+    if ((status = bring_source(options, &source))) return status;
     we_convert_options o = WE_CONVERT_OPTIONS_INIT;
     o.quantize = options->quantize;
     o.dequantize = options->dequantize;
@@ -95,7 +117,8 @@ static int convert_run(const cli_options *options)
     we_convert_result result = { .size = sizeof result };
     const double start = we_now_s();
     const char *target = target_of(options);
-    const we_status st = we_convert(options->gguf ? options->gguf : options->hf_path, target, &o, &result, &err);
+    const we_status st = we_convert(source, target, &o, &result, &err);
+    we_free(source);
     cli_progress_end();
     if (st == WE_E_CANCELLED && cli_interrupted()) {
         cli_note("Stopped: %s is as it was before.", target);

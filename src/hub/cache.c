@@ -110,6 +110,8 @@ static we_status io_error(const char *root, const char *path, const char *what, 
 /* The folder `name` below `at`, made where it is not there. */
 static int open_below(int at, const char *name)
 {
+    const int there = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (there >= 0 || errno != ENOENT) return there;
     if (mkdirat(at, name, 0777) != 0 && errno != EEXIST) return -1;
     return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }

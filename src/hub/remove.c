@@ -204,31 +204,30 @@ static we_status plan_folder(plan *p, we_removal *r, const char *name, we_error 
     return split_path(p, r->path, err);
 }
 
+static we_status take_revision(plan *p, we_removal *r, const we_model_source *source, we_error *err)
+{
+    p->root = we_strndup(r->path, strlen(r->path) - strlen("/snapshots/") - strlen(source->commit));
+    p->commit = we_strdup(source->commit);
+    p->folder = p->root ? we_strdup(we_path_base(p->root)) : NULL;
+    we_status st = p->folder && p->commit ? split_path(p, r->path, err) : no_memory(err);
+    const int at = st ? -1 : open(r->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (at >= 0) add_sizes(at, r, 0);
+    return st ? st : plan_revision(p, r, err);
+}
+
+/* A name may also lead to a folder below the working directory, or to another program's models: those are not ours. */
 static we_status plan_cached(plan *p, we_removal *r, const char *name, we_error *err)
 {
-    we_model_source origin;
-    char *path = NULL;
-    we_status st = we_hub_find(name, &path, err);
-    if (st) return st;
-    st = we_hub_source_of(&origin, path, err);
-    if (!st && !origin.repo) {
-        we_free(path);
-        return refuse(name, "is not in the models folder nor in the hub's cache", err);
-    }
-    if (!st) {
-        r->path = path;
-        p->root = we_strndup(path, strlen(path) - strlen("/snapshots/") - strlen(origin.commit));
-        p->commit = we_strdup(origin.commit);
-        p->folder = p->root ? we_strdup(we_path_base(p->root)) : NULL;
-        p->cache = p->folder ? we_strndup(p->root, strlen(p->root) - strlen(p->folder) - 1) : NULL;
-        st = p->cache && p->commit ? split_path(p, path, err) : no_memory(err);
-        const int at = st ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (at >= 0) add_sizes(at, r, 0);
-        if (!st) st = plan_revision(p, r, err);
-    } else {
-        we_free(path);
-    }
-    we_hub_source_deinit(&origin);
+    we_model_source source = { 0 };
+    we_status st = we_hub_find(name, &r->path, err);
+    if (!st) st = we_hub_source_of(&source, r->path, err);
+    p->cache = st ? NULL : we_hub_cache_dir();
+    const bool ours = source.repo && p->cache && we_str_starts_with(we_str_from(r->path), we_str_from(p->cache)) &&
+                      strlen(r->path) > strlen(p->cache);
+    if (!st)
+        st = ours ? take_revision(p, r, &source, err)
+                  : refuse(name, "is not in the models folder nor in the hub's cache", err);
+    we_hub_source_deinit(&source);
     return st;
 }
 

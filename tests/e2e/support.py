@@ -72,7 +72,7 @@ class EndToEnd(unittest.TestCase):
                 "WHISPERENGINE_MODEL")
         env = {k: v for k, v in os.environ.items()
                if k not in drop and not k.startswith(("MLX_", "XDG_", "HF_", "HUGGINGFACE_"))}
-        env.update(HOME=self.home, LOCAL_MODELS_DIR=self.models, TERM="xterm-256color", LC_ALL="C.UTF-8")
+        env.update(HOME=self.home, LOCAL_MODELS_DIR=self.models, HF_ENDPOINT="http://127.0.0.1:1", TERM="xterm-256color", LC_ALL="C.UTF-8")
         env.update({k: v for k, v in changes.items() if v is not None})
         return env
 

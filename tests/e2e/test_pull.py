@@ -231,6 +231,19 @@ class Pulling(HubTest):
         self.pull(env={"SSL_CERT_FILE": cert})
 
 
+    def test_convert_fetches_what_it_needs(self):
+        self.add(self.scripted_files())
+        target = os.path.join(self.dir, "out")
+        done = self.run_we("convert", "--hf-path", REPO, "--mlx-path", target)
+        self.assertIn("asking the hub", done.notes)
+        self.assertEqual(self.run_we("run", "-m", target, "hi").text.strip(), "Hello, world!")
+        self.hub.clear()
+        self.run_we("convert", "--hf-path", REPO, "--mlx-path", target, "--overwrite")
+        self.assertEqual(self.hub.asked, [])
+        self.fails("convert", "--hf-path", "org/nope", "--mlx-path", target, says="no such repository")
+        self.fails("convert", "--hf-path", "./org/nope", "--mlx-path", target, says="does not exist")
+
+
 class Breaking(HubTest):
     def test_ranges_over_several_connections(self):
         _, files = self.big()

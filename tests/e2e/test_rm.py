@@ -78,6 +78,14 @@ class Removing(HubTest):
         self.assertFalse(os.path.exists(self.root()))
         self.pull()  # and it can come back
 
+    def test_folders_that_are_not_ours(self):
+        commit = self.add()
+        self.pull()
+        self.run_we("info", REPO, status=None)
+        place = f"models--org--tiny/snapshots/{commit}"
+        self.fails("rm", place, "--yes", cwd=self.cache, says="nor in the hub's cache")
+        self.assertTrue(os.path.isdir(os.path.join(self.cache, place)))
+
     def test_while_a_download_runs(self):
         self.add()
         path = self.pull().text.strip()
