@@ -77,6 +77,7 @@ void we_backend_close(we_backend *b)
     if (!b) return;
     b->ops->close(b);
     we_backend_target_deinit(&b->target);
+    we_free(b->chosen);
     we_free((char *)b->options.api_key);
     we_free((char *)b->options.keep_alive);
     we_free(b);
@@ -158,6 +159,10 @@ we_status we_backend_answer(we_backend *b, const we_backend_ask *ask, we_backend
     }
     whole.options = &o;
     st = b->ops->answer(b, &whole, &o, reply, err);
+    if (st == WE_E_CANCELLED && atomic_load(&b->cancel)) { /* before the first word */
+        reply->result.finish = WE_FINISH_CANCELLED;
+        st = WE_OK;
+    }
     reply->may_pass = st == WE_E_NETWORK;
     return end(b, st);
 }

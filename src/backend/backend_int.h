@@ -31,9 +31,10 @@ struct we_backend {
     we_backend_target target;
     we_backend_options options; /* its strings are the handle's own */
     atomic_bool cancel, busy;
-    int wait_ms; /* of the inspection, for its message */
-    we_net *net; /* of those that speak HTTP */
-    void *own;   /* the kind's */
+    int wait_ms;  /* of the inspection, for its message */
+    we_net *net;  /* of those that speak HTTP */
+    char *chosen; /* the server's model, where the target names none: it stays the same from then on */
+    void *own;    /* the kind's */
 };
 
 /* ---- Streams (stream.c) ---- */
@@ -70,10 +71,10 @@ typedef struct we_server_call {
     bool waits_for_load; /* a 503 is asked again */
 } we_server_call;
 
-/** Send and wait. A status of 400 and more is no error here (we_server_refused makes it one); that nothing answers is, with the
+/** Send and wait. Another status than 2xx is no error here (we_server_refused makes it one); that nothing answers is, with the
  * backend's name, address and how to start it. */
 we_status we_server_send(we_backend *b, const we_server_call *call, we_net_response *r, we_error *err);
-/** The error that a status of 400 and more means, with what the server says of it. */
+/** The error that another status than 2xx means, with what the server says of it. */
 we_status we_server_refused(we_backend *b, const we_net_response *r, we_error *err);
 /** A whole JSON answer, an object. The tree points into r->body. Errors: also those of we_server_refused, WE_E_FORMAT. */
 we_status we_server_json(we_backend *b, const we_server_call *call, we_net_response *r, we_arena *arena,
@@ -90,7 +91,8 @@ bool we_server_error_is_model(const we_json *root); /* it says that there is no 
 we_backend_model *we_report_add(we_backend_report *report, we_str name);
 /** "runs, 3 models, 1 of them loaded". */
 we_status we_report_running(we_backend_report *report, we_error *err);
-/** Take a no-such-model error and offer the nearest names; asks the server for its models. */
+/** Behind an error of the server that may mean so: asks it for its models, and where this one is not among them says that in
+ * place of the error, with the nearest names. Gives WE_E_NOT_FOUND. */
 we_status we_server_no_model(we_backend *b, const char *model, we_error *err);
 /** The model to ask for: the target's, else the one that is loaded, else the first. `*name` is freed with we_free. */
 we_status we_server_model(we_backend *b, char **name, we_error *err);

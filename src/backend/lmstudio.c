@@ -136,8 +136,11 @@ static we_status load_named(we_backend *b, const char *model, we_error *err)
         if (strcmp(report.models[i].name, model) == 0) known = true, loaded = report.models[i].loaded;
     we_backend_report_deinit(&report);
     if (st || loaded) return st; /* another load would make a second instance */
-    if (*level_of(b) != V1)
-        return known ? WE_OK : we_server_no_model(b, model, err); /* it loads with the first question */
+    if (*level_of(b) != V1) {    /* it loads with the first question */
+        if (known) return WE_OK;
+        we_server_fail(b, err, WE_E_NOT_FOUND, " has no model \"%s\"", model);
+        return we_server_no_model(b, model, err);
+    }
     we_json_begin_object(&w);
     we_json_key(&w, "model");
     we_json_write_str(&w, we_str_from(model));
@@ -312,7 +315,7 @@ static we_status answer_v1(we_backend *b, const we_backend_ask *ask, const we_ge
             &(we_server_call){
                 .path = "/api/v1/chat", .body = &body, .on_body = receive, .user = &r, .waits_for_load = true },
             &response, err);
-    if (!st && response.status >= 400) st = we_server_refused(b, &response, err);
+    if (!st && response.status >= 300) st = we_server_refused(b, &response, err);
     if (!st || st == WE_E_NETWORK) finish(&r);
     st = we_intake_end(&r.in, st, reply, err);
     we_stream_deinit(&r.stream);

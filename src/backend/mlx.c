@@ -175,10 +175,6 @@ static we_status answer(we_backend *b, const we_backend_ask *ask, const we_gener
     mlx *m = b->own;
     const bool was_loaded = m->session != NULL;
     we_status st = load(b, err);
-    if (st == WE_E_CANCELLED && atomic_load(&b->cancel)) {
-        reply->result.finish = WE_FINISH_CANCELLED;
-        return WE_OK;
-    }
     if (st) return st;
     if (!was_loaded) reply->load_s = m->load_s;
     if (!(reply->model = we_strdup(b->target.model))) return we_fail(err, WE_E_NOMEM, "no memory for a model's name");

@@ -363,7 +363,7 @@ static void finish(receiver *r)
 static we_status no_model(we_backend *b, const char *model, we_error *err)
 {
     const we_status st = we_server_no_model(b, model, err);
-    if (err && st == WE_E_NOT_FOUND) {
+    if (err && strstr(err->message, "has no model")) {
         we_error whole = *err;
         we_fail(err, st, "%s; `ollama pull %s` fetches it", whole.message, model);
     }
@@ -387,7 +387,7 @@ static we_status answer(we_backend *b, const we_backend_ask *ask, const we_gener
                                                .user = &r,
                                                .waits_for_load = true },
                             &response, err);
-        if (!st && response.status >= 400) st = we_server_refused(b, &response, err);
+        if (!st && response.status >= 300) st = we_server_refused(b, &response, err);
         if (!st || st == WE_E_NETWORK || r.is_other) finish(&r);
         st = we_intake_end(&r.in, st, reply, err);
     }

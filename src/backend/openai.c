@@ -261,7 +261,7 @@ we_status we_openai_answer(we_backend *b, const we_openai_flavour *f, const char
                                                .user = &r,
                                                .waits_for_load = true },
                             &response, err);
-        if (!st && response.status >= 400) st = we_server_refused(b, &response, err);
+        if (!st && response.status >= 300) st = we_server_refused(b, &response, err);
         if (!st || st == WE_E_NETWORK) finish(&r, &response);
         st = we_intake_end(&r.in, st, reply, err);
     }

@@ -67,7 +67,7 @@ bool we_server_error_is_model(const we_json *root)
            we_str_is(we_text_of(we_json_get(error, "type")), "model_not_found");
 }
 
-/* What a status of 400 and more means, and what the body says of it, shortened. */
+/* What another status than 2xx means, and what the body says of it, shortened. */
 static we_status read_refusal(const we_net_response *r, char said[256])
 {
     we_arena arena = { 0 };
@@ -93,6 +93,11 @@ we_status we_server_refused(we_backend *b, const we_net_response *r, we_error *e
     const we_status st = read_refusal(r, said);
     const char *colon = said[0] ? ": " : "";
     const char *token = b->target.kind == WE_BACKEND_LMSTUDIO ? "; its token belongs into LM_API_TOKEN" : "";
+    if (r->status < 400) {
+        const we_str to = we_net_field_get(r, "location");
+        return we_server_fail(b, err, WE_E_FORMAT, " leads to another address (HTTP %d), which is not followed: \"%s\"",
+                              r->status, we_server_words(said, to.ptr ? to : WE_STR("")));
+    }
     if (st == WE_E_DENIED)
         return we_server_fail(b, err, st, " %s (HTTP %d%s%s)%s",
                               b->options.api_key ? "does not accept this API key" : "wants an API key", r->status,
@@ -137,6 +142,7 @@ static we_status send_once(we_backend *b, const we_server_call *call, const char
         .idle_timeout_s = o->idle_timeout_s ? o->idle_timeout_s : IDLE_S,
         .timeout_ms = call->timeout_ms,
         .max_body = MAX_JSON,
+        .no_redirects = true, /* only the server that was named gets to read the conversation */
         .on_body = call->on_body,
         .user = call->user,
         .cancel = &b->cancel,
@@ -172,7 +178,7 @@ we_status we_server_json(we_backend *b, const we_server_call *call, we_net_respo
     char words[256];
     *root = NULL;
     we_status st = we_server_send(b, call, r, err);
-    if (!st && r->status >= 400) st = we_server_refused(b, r, err);
+    if (!st && r->status >= 300) st = we_server_refused(b, r, err);
     if (st) return st;
     const bool parsed = we_json_parse(arena, we_buf_str(&r->body), root, err) == WE_OK;
     if (parsed && (*root)->type == WE_JSON_OBJECT) return WE_OK;
@@ -273,29 +279,29 @@ we_status we_server_no_model(we_backend *b, const char *model, we_error *err)
 {
     we_backend_report report = { 0 };
     we_buf near = { 0 };
-    if (b->ops->inspect(b, &report, 0, NULL) == WE_OK) we_backend_nearest(&near, &report, model);
-    const we_status st =
-        near.len ? we_server_fail(b, err, WE_E_NOT_FOUND, " has no model \"%s\"; did you mean %s?", model, near.ptr)
-                 : we_server_fail(b, err, WE_E_NOT_FOUND, " has no model \"%s\" (it has %zu)", model, report.n_models);
+    bool known = b->ops->inspect(b, &report, 0, NULL) != WE_OK; /* then what the server said has to do */
+    for (size_t i = 0; i < report.n_models; i++) known = known || strcmp(report.models[i].name, model) == 0;
+    if (!known && we_backend_nearest(&near, &report, model)[0])
+        we_server_fail(b, err, WE_E_NOT_FOUND, " has no model \"%s\"; did you mean %s?", model, near.ptr);
+    else if (!known)
+        we_server_fail(b, err, WE_E_NOT_FOUND, " has no model \"%s\", and none of a similar name", model);
     we_buf_deinit(&near);
     we_backend_report_deinit(&report);
-    return st;
+    return WE_E_NOT_FOUND;
 }
 
 we_status we_server_model(we_backend *b, char **name, we_error *err)
 {
-    *name = NULL;
-    if (b->target.model[0]) {
-        *name = we_strdup(b->target.model);
-        return *name ? WE_OK : we_fail(err, WE_E_NOMEM, "no memory for a model's name");
-    }
+    const char *wanted = b->target.model[0] ? b->target.model : b->chosen;
     we_backend_report report = { 0 };
-    we_status st = b->ops->inspect(b, &report, 0, err);
+    we_status st = wanted ? WE_OK : b->ops->inspect(b, &report, 0, err);
     const we_backend_model *best = NULL;
     for (size_t i = 0; !st && i < report.n_models; i++)
         if (!best || (report.models[i].loaded && !best->loaded)) best = &report.models[i];
-    if (!st && !best) st = we_server_fail(b, err, WE_E_NOT_FOUND, " has no model");
-    if (!st && !(*name = we_strdup(best->name))) st = we_fail(err, WE_E_NOMEM, "no memory for a model's name");
+    if (!st && !wanted && !best) st = we_server_fail(b, err, WE_E_NOT_FOUND, " has no model");
+    if (!st && !wanted) wanted = b->chosen = we_strdup(best->name);
+    *name = st || !wanted ? NULL : we_strdup(wanted);
+    if (!st && !*name) st = we_fail(err, WE_E_NOMEM, "no memory for a model's name");
     we_backend_report_deinit(&report);
     return st;
 }

@@ -173,7 +173,8 @@ static bool head_complete(transfer *t)
     if (status < 200) return true;
     t->head_done = true;
     t->response->status = (int)status;
-    t->redirected = is_redirect((int)status) && we_net_field_get(t->response, "location").len > 0;
+    t->redirected =
+        !t->request->no_redirects && is_redirect((int)status) && we_net_field_get(t->response, "location").len > 0;
     if (t->redirected || !t->request->on_head) return true;
     t->stopped = !t->request->on_head(t->request->user, t->response);
     return !t->stopped;

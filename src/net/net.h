@@ -48,6 +48,7 @@ typedef struct we_net_request {
     we_str body;           /* sent where ptr is not NULL, an empty one too */
     int connect_timeout_s; /* 0: 15 */
     int idle_timeout_s;    /* no byte for so long; 0: 30, negative: no limit */
+    bool no_redirects;     /* an answer that leads elsewhere is an answer like others */
     int timeout_ms;        /* for all of it, redirects apart; 0: no limit */
     size_t max_body;       /* of a collected 2xx body; 0: 64 MiB */
     /* Called once when the last answer's headers are complete, before its body. False ends the request: WE_E_CANCELLED. */

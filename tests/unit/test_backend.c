@@ -169,6 +169,8 @@ TEST(backend_openai_tells_what_is_wrong)
           WE_E_ARG, "field required", "" },
         { "401", HTTP_ANSWER("401 No", "text/plain", "go away"), WE_E_DENIED,
           "does not accept this API key (HTTP 401: go away)", "" },
+        { "redirect", "HTTP/1.1 307 Elsewhere\r\nConnection: close\r\nLocation: http://evil.example/v1\r\n\r\n",
+          WE_E_FORMAT, "leads to another address (HTTP 307), which is not followed: \"http://evil.example/v1\"", "" },
         { "429", HTTP_ANSWER("429 Slow", "text/plain", ""), WE_E_NETWORK, "failed (HTTP 429)", "" },
         { "array", JSON("[1]"), WE_E_FORMAT, "without choices", "" },
     };
@@ -222,6 +224,33 @@ TEST(backend_nothing_listens)
     CHECK_STATUS(talk_ask(&t), WE_E_NETWORK, &t.err);
     EXPECT_MESSAGE(&t.err, "Ollama does not answer at http://127.0.0.1:1: start it with `ollama serve`");
     assert_true(t.reply.may_pass);
+    talk_end(&t);
+}
+
+TEST(backend_takes_the_loaded_model_where_none_is_named_and_stays_with_it)
+{
+    talk t = { 0 };
+    const char *const answers[] = { JSON("{\"version\":\"1\"}"),
+                                    JSON("{\"models\":[{\"name\":\"a\"},{\"name\":\"b\"}]}"),
+                                    JSON("{\"models\":[{\"name\":\"b\"}]}"), JSON("{\"done\":true}"),
+                                    JSON("{\"done\":true}") };
+    talk_begin(&t, "ollama://@127.0.0.1:%d", answers, WE_COUNT(answers), 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(talk_ask(&t), &t.err);
+        assert_string_equal(t.reply.model, "b");
+        we_backend_reply_deinit(&t.reply);
+    }
+    talk_end(&t);
+}
+
+TEST(backend_a_refusal_that_is_not_about_the_model_is_told_as_it_is)
+{
+    talk t = { 0 };
+    const char *const answers[] = { HTTP_ANSWER("404 Not Found", "text/plain", "404 page not found"),
+                                    HTTP_ANSWER("404 Not Found", "text/plain", "404 page not found") };
+    talk_begin(&t, "http://127.0.0.1:%d/api#m", answers, 2, 0);
+    CHECK_STATUS(talk_ask(&t), WE_E_NOT_FOUND, &t.err);
+    EXPECT_MESSAGE(&t.err, "refused the request (HTTP 404: 404 page not found)");
     talk_end(&t);
 }
 

@@ -398,6 +398,46 @@ TEST(net_is_cancelled_while_nothing_arrives)
     server_stop(&s);
 }
 
+TEST(net_keeps_a_limit_for_the_whole_request)
+{
+    server s = { .hang = true };
+    const char *const answers[] = { HEAD("200 OK", "Content-Length: 9\r\n") "begun" };
+    server_listen(&s, "127.0.0.1");
+    server_start(&s, answers, 1);
+    we_net *net = open_net();
+    we_net_response r;
+    we_error err;
+    CHECK_STATUS(we_net_send(net, &(we_net_request){ .url = url_of(&s, "/"), .timeout_ms = 300 }, &r, &err),
+                 WE_E_NETWORK, &err);
+    assert_true(r.is_timeout && !r.is_refused && r.may_pass);
+    we_net_response_deinit(&r);
+    shutdown(s.fd, SHUT_RDWR); /* on a busy machine it never came to a connection */
+    server_stop(&s);
+    CHECK_STATUS(we_net_send(net, &(we_net_request){ .url = "http://127.0.0.1:1/" }, &r, &err), WE_E_NETWORK, &err);
+    assert_true(r.is_refused && !r.is_timeout);
+    we_net_response_deinit(&r);
+    we_net_close(net);
+}
+
+TEST(net_gives_redirects_as_answers_where_told)
+{
+    server s = { 0 };
+    const char *const answers[] = { HEAD("307 Elsewhere", "Location: /b\r\n") "over there" };
+    server_listen(&s, "127.0.0.1");
+    server_start(&s, answers, 1);
+    we_net *net = open_net();
+    we_net_response r;
+    we_error err;
+    CHECK_OK(we_net_send(net, &(we_net_request){ .url = url_of(&s, "/"), .no_redirects = true }, &r, &err), &err);
+    assert_int_equal(r.status, 307);
+    assert_int_equal(r.n_hops, 0);
+    CHECK_STR(we_buf_str(&r.body), "over there");
+    CHECK_STR(we_net_field_get(&r, "location"), "/b");
+    we_net_response_deinit(&r);
+    we_net_close(net);
+    server_stop(&s);
+}
+
 TEST(net_gives_up_on_a_silent_server)
 {
     server s = { .hang = true };
