@@ -90,7 +90,7 @@ static void lay_out(writer *w, size_t index)
         at += part->bytes;
     }
     we_json_end_object(&json);
-    while (s->header.len % HEADER_ALIGNMENT) we_buf_append_char(&s->header, ' ');
+    while (!s->header.failed && s->header.len % HEADER_ALIGNMENT) we_buf_append_char(&s->header, ' ');
     if (s->header.failed) return;
     const uint64_t json_len = s->header.len - 8;
     for (int i = 0; i < 8; i++) s->header.ptr[i] = (char)(json_len >> (8 * i));
