@@ -20,17 +20,19 @@ INLINE bool is_e2m1(we_quant_mode mode) { return mode != WE_QUANT_AFFINE; }
 
 /* ---- Few tokens ---- */
 
-#define FEW 4         /* tokens of one pass over the rows */
+#define FEW 8         /* most tokens of one pass over the rows */
 #define PREFETCH 4096 /* bytes ahead: the hardware's prefetcher stops at the end of every page */
 
-typedef struct few {
+typedef struct few { /* tokens side by side in the order of their use, so that one address serves all */
     const we_matrix *w;
     size_t code_bytes, scale_bytes; /* of a row */
     int64_t stride;                 /* columns, padded to whole blocks */
-    const int8_t *x[FEW];           /* [stride]; 2 and 4 bits: a block's planes one after the other, see order() */
-    const int32_t *start[FEW];      /* e2m1: [stride / 8]: minus 12 times the activations that meet in a lane */
+    const int8_t *x;                /* [step][token][planes][64], see order() */
+    const int32_t *start;           /* e2m1: [step][token][16]: minus 12 times the activations that meet in a lane */
+    float *
+        products; /* of the current row: its scales times the activations', [unit / 16][token][16]; a unit is 32 columns,
+                        nvfp4: 16 */
     const float *scales[FEW], *sums[FEW];
-    float *products[FEW]; /* of the current row: its scales times the activations', [stride / 32] (nvfp4: / 16) */
     float *y[FEW];
     bool add;
 } few;
@@ -67,7 +69,7 @@ INLINE void row_scales(const few *f, int64_t row, we_quant_mode mode, we_dtype d
                                   ? _mm512_permutexvar_ps(
                                         spread(2, 0), _mm512_castps256_ps512(_mm256_loadu_ps(f->scales[t] + at / 2)))
                                   : _mm512_loadu_ps(f->scales[t] + at);
-            _mm512_store_ps(f->products[t] + at, _mm512_mul_ps(scale, xs));
+            _mm512_store_ps(f->products + at * n + 16 * t, _mm512_mul_ps(scale, xs));
         }
         if (is_e2m1(mode)) continue;
         const __m512 bias = _mm512_permutexvar_ps(by, scale_floats(mode, dtype, b, m));
@@ -76,48 +78,40 @@ INLINE void row_scales(const few *f, int64_t row, we_quant_mode mode, we_dtype d
     }
 }
 
-/* `planes` activations for each lane's bytes were multiplied and added up: scale them. */
-INLINE __m512 scaled(const few *f, we_quant_mode mode, int planes, int t, int64_t c, int k, __m512i dot, __m512 acc)
-{
-    const int lanes = 8 / planes; /* of a group of 32 */
-    const float *products = f->products[t] + c / WE_Q8_GROUP;
-    __m512 s;
-    if (mode == WE_QUANT_NVFP4)
-        s = _mm512_permutexvar_ps(spread(2, 8 * (k & 1)), _mm512_load_ps(f->products[t] + c / 16 + 16 * (k / 2)));
-    else
-        s = _mm512_permutexvar_ps(spread(lanes, 16 / lanes * k), _mm512_load_ps(products));
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), s, acc);
-}
-
 /* 512 columns of a row times n tokens. Where several codes share a byte, it gives one plane of codes after the other; the
  * products of a lane belong to neighbouring columns, so they are added before they are scaled. */
 INLINE void block_few(const few *f, const uint8_t *p, const uint8_t *ahead, int64_t c, we_quant_mode mode, int bits,
                       int n, __m512 *acc, __m512 *acc2)
 {
-    const int planes = bits == 4 ? 2 : bits == 2 ? 4 : 1, steps = 8 / planes;
+    const int planes = bits == 4 ? 2 : bits == 2 ? 4 : 1, steps = 8 / planes, lanes = 8 / planes; /* of 32 columns */
+    const int8_t *x = f->x + c * n;
+    const int32_t *start = f->start + c / 8 * n;
+    const float *products = f->products + c / (mode == WE_QUANT_NVFP4 ? 16 : WE_Q8_GROUP) * n;
     UNROLL for (int k = 0; k < steps; k++)
     {
-        const int64_t at = 64 * planes * k;
-        const uint8_t *codes = p + at * bits / 8;
+        const uint8_t *codes = p + 8 * planes * bits * k;
         if (planes > 1 || k < bits) _mm_prefetch((const char *)ahead + 64 * k, _MM_HINT_T0);
-        __m512i dot[FEW];
-        UNROLL for (int t = 0; t < n; t++) dot[t] =
-            is_e2m1(mode) ? _mm512_load_si512(f->start[t] + (c + at) / 8) : _mm512_setzero_si512();
         const __m512i bytes = planes > 1 ? _mm512_loadu_si512(codes) : codes64(bits, codes);
+        __m512i v[4];
         UNROLL for (int j = 0; j < planes; j++)
         {
-            __m512i v = j ? _mm512_srli_epi16(bytes, (unsigned)(j * bits)) : bytes;
-            if (planes > 1) v = _mm512_and_si512(v, _mm512_set1_epi8((char)((1 << bits) - 1)));
-            if (is_e2m1(mode)) v = e2m1_bytes(v);
-            UNROLL for (int t = 0; t < n; t++) dot[t] =
-                _mm512_dpbusd_epi32(dot[t], v, _mm512_loadu_si512(f->x[t] + c + at + 64 * j));
+            v[j] = j ? _mm512_srli_epi16(bytes, (unsigned)(j * bits)) : bytes;
+            if (planes > 1) v[j] = _mm512_and_si512(v[j], _mm512_set1_epi8((char)((1 << bits) - 1)));
+            if (is_e2m1(mode)) v[j] = e2m1_bytes(v[j]);
         }
+        /* nvfp4 has 32 units in a block, two for each 32 columns */
+        const __m512i by = mode == WE_QUANT_NVFP4 ? spread(2, 8 * (k & 1)) : spread(lanes, 16 / lanes * k);
+        const int of_units = mode == WE_QUANT_NVFP4 ? k / 2 : 0;
         UNROLL for (int t = 0; t < n; t++)
         {
-            if (k % 2)
-                acc2[t] = scaled(f, mode, planes, t, c, k, dot[t], acc2[t]);
+            __m512i dot = is_e2m1(mode) ? _mm512_load_si512(start + 16 * (n * k + t)) : _mm512_setzero_si512();
+            UNROLL for (int j = 0; j < planes; j++) dot =
+                _mm512_dpbusd_epi32(dot, v[j], _mm512_load_si512(x + 64 * (planes * (n * k + t) + j)));
+            const __m512 s = _mm512_permutexvar_ps(by, _mm512_load_ps(products + 16 * (n * of_units + t)));
+            if (k % 2 && n <= 4)
+                acc2[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), s, acc2[t]);
             else
-                acc[t] = scaled(f, mode, planes, t, c, k, dot[t], acc[t]);
+                acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), s, acc[t]);
         }
     }
 }
@@ -154,7 +148,10 @@ typedef void (*rows_fn)(const few *f, int64_t first, int64_t n_rows);
     }
 #define ROWS_N(name, mode, dtype, bits)  \
     ROWS_FEW(name, mode, dtype, bits, 1) \
-    ROWS_FEW(name, mode, dtype, bits, 2) ROWS_FEW(name, mode, dtype, bits, 3) ROWS_FEW(name, mode, dtype, bits, 4)
+    ROWS_FEW(name, mode, dtype, bits, 2) \
+    ROWS_FEW(name, mode, dtype, bits, 3) \
+    ROWS_FEW(name, mode, dtype, bits, 4) \
+    ROWS_FEW(name, mode, dtype, bits, 8)
 #define ROWS_AFFINE(bits)                              \
     ROWS_N(f32_q##bits, WE_QUANT_AFFINE, WE_F32, bits) \
     ROWS_N(f16_q##bits, WE_QUANT_AFFINE, WE_F16, bits) ROWS_N(bf16_q##bits, WE_QUANT_AFFINE, WE_BF16, bits)
@@ -167,69 +164,91 @@ ROWS_AFFINE(8)
 ROWS_N(mx4, WE_QUANT_MXFP4, WE_U8, 4)
 ROWS_N(nv4, WE_QUANT_NVFP4, WE_U8, 4)
 
-static rows_fn rows_of(const we_matrix *w, int64_t n)
+#define SIZES 5
+static const int rows_sizes[SIZES] = { 1, 2, 3, 4, 8 }; /* tokens of one pass */
+
+static rows_fn rows_of(const we_matrix *w, int size)
 {
-#define NAMES(name)                                                        \
-    {                                                                      \
-        rows_##name##_1, rows_##name##_2, rows_##name##_3, rows_##name##_4 \
+#define NAMES(name)                                                                         \
+    {                                                                                       \
+        rows_##name##_1, rows_##name##_2, rows_##name##_3, rows_##name##_4, rows_##name##_8 \
     }
 #define TYPES(bits) [bits] = { NAMES(f32_q##bits), NAMES(f16_q##bits), NAMES(bf16_q##bits) }
-    static const rows_fn affine[9][3][FEW] = { TYPES(2), TYPES(3), TYPES(4), TYPES(5), TYPES(6), TYPES(8) };
-    static const rows_fn mxfp4[FEW] = NAMES(mx4), nvfp4[FEW] = NAMES(nv4);
+    static const rows_fn affine[9][3][SIZES] = { TYPES(2), TYPES(3), TYPES(4), TYPES(5), TYPES(6), TYPES(8) };
+    static const rows_fn mxfp4[SIZES] = NAMES(mx4), nvfp4[SIZES] = NAMES(nv4);
     static_assert(WE_F32 == 0 && WE_F16 == 1 && WE_BF16 == 2, "the table's order");
-    if (w->quant.mode == WE_QUANT_MXFP4) return mxfp4[n - 1];
-    if (w->quant.mode == WE_QUANT_NVFP4) return nvfp4[n - 1];
-    return affine[w->quant.bits][w->dtype][n - 1];
+    if (w->quant.mode == WE_QUANT_MXFP4) return mxfp4[size];
+    if (w->quant.mode == WE_QUANT_NVFP4) return nvfp4[size];
+    return affine[w->quant.bits][w->dtype][size];
 }
 
-/* Activations in the order in which codes come out of their bytes: column `planes` * i + j of a step becomes number i of plane
- * j. And for e2m1 what the offset of the codes must start from. */
-static void order(few *f, int t, const int8_t *from, int8_t *to, int32_t *start)
+/* 64 activations of each plane, in the order in which codes come out of their bytes: column `planes` * i + j becomes number i of
+ * plane j. */
+INLINE void planes_of(const int8_t *from, int8_t *to, int planes)
 {
-    const int planes = f->w->quant.bits == 4 ? 2 : 4;
-    f->x[t] = to;
-    f->start[t] = start;
-    const __m128i pairs = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
-    const __m128i fours = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const int each = 16 / planes; /* of a plane among 16 neighbours */
-    for (int64_t c = 0; c < f->stride; c += 16) {
-        const __m128i v =
-            _mm_shuffle_epi8(_mm_load_si128((const __m128i *)(const void *)(from + c)), planes == 2 ? pairs : fours);
-        int8_t bytes[16];
-        _mm_storeu_si128((__m128i *)(void *)bytes, v);
-        const int64_t step = c / (64 * planes) * (64 * planes), within = c % (64 * planes) / planes;
-        for (int j = 0; j < planes; j++) memcpy(to + step + 64 * j + within, bytes + each * j, (size_t)each);
-    }
-    if (f->w->quant.mode == WE_QUANT_AFFINE) return;
-    const __m512i offset = _mm512_set1_epi8((char)E2M1_OFFSET), zero = _mm512_setzero_si512();
-    for (int64_t c = 0; c < f->stride; c += 128) {
-        const __m512i even = _mm512_load_si512(to + c), odd = _mm512_load_si512(to + c + 64);
-        const __m512i added = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, offset, even), offset, odd);
-        _mm512_store_si512(start + c / 8, _mm512_sub_epi32(zero, added));
+    UNROLL for (int j = 0; j < planes; j++)
+    {
+        __m512i plane = _mm512_loadu_si512(from);
+        if (planes == 2) {
+            const __m512i a = _mm512_srli_epi16(plane, (unsigned)(8 * j));
+            const __m512i b = _mm512_srli_epi16(_mm512_loadu_si512(from + 64), (unsigned)(8 * j));
+            plane = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(a)), _mm512_cvtepi16_epi8(b), 1);
+        } else if (planes == 4) {
+            __m128i some[4];
+            UNROLL for (int i = 0; i < 4; i++) some[i] =
+                _mm512_cvtepi32_epi8(_mm512_srli_epi32(_mm512_loadu_si512(from + 64 * i), (unsigned)(8 * j)));
+            plane = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(some[1], some[0])),
+                                       _mm256_set_m128i(some[3], some[2]), 1);
+        }
+        _mm512_store_si512(to + 64 * j, plane);
     }
 }
 
-static void linear_few(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t token, int64_t n,
+/* The activations of `n` tokens as block_few reads them. And for e2m1 what the offset of the codes must start from. */
+static void order(const we_matrix *w, const we_q8 *x, int64_t token, int n, int8_t *to, int32_t *start)
+{
+    const int planes = w->quant.bits == 4 ? 2 : w->quant.bits == 2 ? 4 : 1;
+    const __m512i offset = _mm512_set1_epi8((char)E2M1_OFFSET), zero = _mm512_setzero_si512();
+    for (int64_t c = 0; c < x->stride; c += 64 * planes)
+        for (int t = 0; t < n; t++, to += 64 * planes, start += 16) {
+            const int8_t *from = x->values + (token + t) * x->stride + c;
+            if (planes == 1)
+                planes_of(from, to, 1);
+            else if (planes == 2)
+                planes_of(from, to, 2);
+            else
+                planes_of(from, to, 4);
+            if (w->quant.mode == WE_QUANT_AFFINE) continue;
+            const __m512i even = _mm512_dpbusd_epi32(zero, offset, _mm512_load_si512(to));
+            const __m512i added = _mm512_dpbusd_epi32(even, offset, _mm512_load_si512(to + 64));
+            _mm512_store_si512(start, _mm512_sub_epi32(zero, added));
+        }
+}
+
+static void linear_few(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t token, int size,
                        float *y, int64_t y_stride, bool add, uint8_t *scratch)
 {
+    const int n = rows_sizes[size];
     const int64_t stride = x->stride, groups = stride / WE_Q8_GROUP;
+    int8_t *values = (int8_t *)scratch; /* then `start`, half as large at most, and the products, a quarter */
+    int32_t *start = (int32_t *)(void *)(scratch + n * stride);
     few f = {
         .w = w,
         .code_bytes = we_matrix_row_bytes(w),
         .scale_bytes = we_matrix_row_scale_bytes(w),
         .stride = stride,
+        .x = values,
+        .start = start,
+        .products = (float *)(void *)(scratch + n * (stride + stride / 2)),
         .add = add,
     };
-    for (int t = 0; t < (int)n; t++, scratch += 2 * stride) { /* of 2: 1, 1/2 and 1/4 in use */
-        f.x[t] = x->values + (token + t) * stride;
-        f.products[t] = (float *)(void *)(scratch + stride + stride / 2);
-        if (w->quant.bits == 4 || w->quant.bits == 2)
-            order(&f, t, f.x[t], (int8_t *)scratch, (int32_t *)(void *)(scratch + stride));
+    order(w, x, token, n, values, start);
+    for (int t = 0; t < n; t++) {
         f.scales[t] = x->scales + (token + t) * groups;
         f.sums[t] = x->sums + (token + t) * groups;
         f.y[t] = y + (token + t) * y_stride;
     }
-    rows_of(w, n)(&f, first, n_rows);
+    rows_of(w, size)(&f, first, n_rows);
 }
 
 /* ---- Many tokens ---- */
@@ -601,6 +620,10 @@ void we_avx512_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, cons
             linear_many(w, first, n_rows, x, t, WE_MIN(n - t, CHUNK), y, y_stride, add, scratch);
         return;
     }
-    for (int64_t t = 0; t < n; t += FEW)
-        linear_few(w, first, n_rows, x, t, WE_MIN(n - t, FEW), y, y_stride, add, scratch);
+    for (int64_t t = 0; t < n;) {
+        int size = SIZES - 1;
+        while (rows_sizes[size] > n - t) size--;
+        linear_few(w, first, n_rows, x, t, size, y, y_stride, add, scratch);
+        t += rows_sizes[size];
+    }
 }
