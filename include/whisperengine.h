@@ -103,6 +103,87 @@ WE_API void we_log_set_callback(we_log_fn fn, void *user);
  * Threads: any. Since: 0.1 */
 WE_API we_status we_log_set_levels(const char *spec, we_error *err);
 
+/* ---- Configuration ---------------------------------------------------------------------------------------------- */
+
+/* Variables that say who answers and how: LLM_CHAT_API_URL, MLX_MAX_TOKENS, LOCAL_MODELS_DIR, ... (docs/configuration.md lists
+ * them). A variable's value comes from the environment, else from ./.env, else from the user's file `whisperengine/env` in the
+ * configuration directory, else it is the default. Without we_config_load only the environment counts. The process's
+ * environment itself is never changed. */
+
+typedef enum we_config_source {
+    WE_CONFIG_DEFAULT,
+    WE_CONFIG_ENVIRONMENT,
+    WE_CONFIG_DOTENV, /* ./.env */
+    WE_CONFIG_USER    /* the user's file */
+} we_config_source;
+
+/* A line for people: what was read, left out, decided. Borrowed for the call. */
+typedef void (*we_note_fn)(void *user, const char *text);
+/* A question that needs a yes; false is the safe answer. */
+typedef bool (*we_confirm_fn)(void *user, const char *question);
+
+typedef struct we_config_options {
+    size_t size;           /* sizeof(we_config_options) */
+    bool no_dotenv;        /* leave ./.env alone */
+    we_confirm_fn confirm; /* ./.env leads to another machine: follow it? NULL: no */
+    we_note_fn on_note;    /* NULL: none */
+    void *user;            /* handed to both */
+} we_config_options;
+/* clang-format off */
+#define WE_CONFIG_OPTIONS_INIT { sizeof(we_config_options), false, NULL, NULL, NULL }
+/* clang-format on */
+
+typedef struct we_config_value {
+    size_t size;               /* in: sizeof(we_config_value) */
+    const char *name;          /* strings are borrowed for the process's life, but for the environment's own */
+    const char *value;         /* NULL: not set; a secret is shown as "********" */
+    const char *default_value; /* what counts where it is not set, for people */
+    const char *help;          /* one line */
+    const char *path;          /* of the file it comes from; NULL: none */
+    const char *refused; /* what ./.env says and was not followed, since it leads to another machine; NULL: nothing */
+    we_config_source source;
+    bool is_secret, is_settable, is_valid;
+    char range[160];    /* "a whole number, 1 to 64" */
+    char problem[1024]; /* where it is not valid */
+} we_config_value;
+
+/** Read ./.env and the user's file, and apply WE_LOG. A program calls it once, at its start; a later call reads them anew.
+ * ./.env counts only where it belongs to the user and nobody else may write to it.
+ * opt    : NULL for the defaults; read, not kept.
+ * Errors : WE_E_NOMEM, WE_E_ARG (WE_LOG). Files that are missing or not to be trusted are no error: on_note hears of it.
+ * Threads: any; others may see some variables changed before others. Since: 0.1 */
+WE_API we_status we_config_load(const we_config_options *opt, we_error *err);
+
+typedef bool (*we_config_fn)(void *user, const we_config_value *value); /* borrowed for the call; false stops */
+
+/** Every variable, in the order of the documentation.
+ * Threads: any. Since: 0.1 */
+WE_API void we_config_each(we_config_fn fn, void *user);
+
+/** One variable.
+ * value  : out; `size` must be set.
+ * Errors : WE_E_NOT_FOUND (no such variable), WE_E_ARG (size).
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_config_get(const char *name, we_config_value *value, we_error *err);
+
+/** Would this be a value of the variable?
+ * Errors : WE_E_NOT_FOUND, WE_E_ARG (the message names the range), WE_E_UNSUPPORTED (counts only in the environment), WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_config_check(const char *name, const char *value, we_error *err);
+
+/** Write a variable into the user's file, whose other lines stay as they are, and let it count from now on. The environment
+ * and ./.env still come first.
+ * value  : NULL takes the variable out.
+ * Errors : those of we_config_check; WE_E_IO, WE_E_NOT_FOUND (no home folder), WE_E_NOMEM. The file is whole, old or new.
+ * Threads: any; two programs that write at once: the later one wins. Since: 0.1 */
+WE_API we_status we_config_set(const char *name, const char *value, we_error *err);
+
+/** Where the user's file is, whether it exists or not.
+ * path   : out; free with we_free.
+ * Errors : WE_E_NOT_FOUND (no home folder), WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_config_file(char **path, we_error *err);
+
 /* ---- Engine ----------------------------------------------------------------------------------------------------- */
 
 typedef struct we_engine we_engine; /* the device: worker threads and the kernels chosen for this machine */

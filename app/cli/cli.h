@@ -13,13 +13,18 @@
 extern const cli_command cli_command_pull, cli_command_rm, cli_command_verify;
 extern const cli_command cli_command_chat, cli_command_run, cli_command_list, cli_command_info, cli_command_bench,
     cli_command_perplexity, cli_command_tokenize, cli_command_detokenize, cli_command_template, cli_command_logits,
-    cli_command_generate, cli_command_convert, cli_command_backends;
+    cli_command_generate, cli_command_convert, cli_command_backends, cli_command_config;
 
 /* ---- From options to a model (model.c) ---- */
 
+/** A variable's value, NULL where it is not set. Borrowed. */
+const char *cli_config(const char *name);
 /** What --model, LLM_CHAT_API_URL, MLX_MODEL_NAME or the default say, the first that is there.
  * origin : out, "--model" or the variable's name, for messages; NULL where it is the default. Returns: borrowed. */
 const char *cli_model_name(const cli_options *options, const char **origin);
+
+/** Say so and fail where --model is missing and ./.env names a URL that was not followed. */
+int cli_refused(const cli_options *options);
 
 /** The folder of that model; `*path` is freed with we_free. */
 int cli_model_path(const cli_options *options, char **path);
@@ -73,6 +78,9 @@ void cli_note_result(const we_result *result);
 int cli_read_all(FILE *stream, const char *name, we_buf *out);
 /** All of a file; "-" is standard input. */
 int cli_read_file(const char *path, we_buf *out);
+
+/** Ask the person at the terminal. False where the answer is not yes, or nobody is there to be asked. */
+bool cli_ask(const char *question);
 
 /* Called for each line of standard input, without its '\n' and with a NUL behind; another status than CLI_OK ends the reading. */
 typedef int (*cli_line_fn)(void *user, we_str line, size_t number);

@@ -54,3 +54,14 @@ int cli_each_line(cli_line_fn fn, void *user)
     free(line);
     return status;
 }
+
+bool cli_ask(const char *question)
+{
+    char answer[16];
+    if (!cli_is_terminal(stdin) || !cli_is_terminal(stderr)) return false;
+    we_buf shown = { 0 };
+    fprintf(stderr, "%s [y/N] ", cli_escape_line(&shown, question));
+    we_buf_deinit(&shown);
+    if (!fgets(answer, sizeof answer, stdin)) return false;
+    return strcmp(answer, "y\n") == 0 || strcmp(answer, "Y\n") == 0 || strcmp(answer, "yes\n") == 0;
+}

@@ -12,6 +12,7 @@ static const cli_command *const commands[] = {
     &cli_command_info,       &cli_command_verify,   &cli_command_rm,       &cli_command_bench,
     &cli_command_perplexity, &cli_command_generate, &cli_command_tokenize, &cli_command_detokenize,
     &cli_command_template,   &cli_command_logits,   &cli_command_convert,  &cli_command_backends,
+    &cli_command_config,
 };
 
 static void print_overview(FILE *stream)
@@ -65,11 +66,32 @@ static void log_line(void *user, we_log_level level, const char *module, const c
     we_buf_deinit(&line);
 }
 
-static int set_log(const cli_options *options)
+static void on_note(void *user, const char *text)
+{
+    (void)user;
+    cli_note("%s", text);
+}
+
+static bool on_question(void *user, const char *question)
+{
+    (void)user;
+    return cli_ask(question);
+}
+
+/* Files of variables, and what is logged: -v, then WE_LOG, then --log. */
+static int set_up(const cli_options *options)
 {
     we_error err;
+    we_config_options config = WE_CONFIG_OPTIONS_INIT;
+    const bool answers = options->command == &cli_command_run || options->command == &cli_command_chat;
+    config.confirm = answers ? on_question : NULL;
+    config.on_note = on_note;
     we_log_set_callback(log_line, NULL);
     if (options->verbose && we_log_set_levels("info", &err)) return cli_fail(&err);
+    if (we_config_load(&config, &err)) {
+        if (err.status != WE_E_ARG) return cli_fail(&err);
+        if (options->command != &cli_command_config) return cli_usage_error(options->command, "%s", err.message);
+    }
     for (size_t i = 0; i < options->log.n; i++)
         if (we_log_set_levels(options->log.items[i], &err))
             return cli_usage_error(options->command, "--log: %s", err.message);
@@ -82,7 +104,7 @@ static int run_command(const cli_command *command, int argc, char **argv)
     int status = cli_options_parse(&options, command, argc, argv);
     if (!status && options.help)
         cli_options_print_help(command);
-    else if (!status && !(status = set_log(&options)))
+    else if (!status && !(status = set_up(&options)))
         status = command->run(&options);
     we_log_set_callback(NULL, NULL);
     cli_options_deinit(&options);

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-static const char *environment(const char *name)
+const char *cli_config(const char *name)
 {
-    const char *value = getenv(name);
-    return value && *value ? value : NULL;
+    we_config_value v = { .size = sizeof v };
+    return we_config_get(name, &v, NULL) ? NULL : v.value;
 }
 
 const char *cli_model_name(const cli_options *options, const char **origin)
@@ -17,8 +17,19 @@ const char *cli_model_name(const cli_options *options, const char **origin)
     static const char *const variables[] = { "LLM_CHAT_API_URL", "MLX_MODEL_NAME" };
     if (options->model) return *origin = "--model", options->model;
     for (size_t i = 0; i < WE_COUNT(variables); i++)
-        if ((*origin = variables[i], environment(variables[i])) != NULL) return environment(variables[i]);
+        if ((*origin = variables[i], cli_config(variables[i])) != NULL) return cli_config(variables[i]);
     return *origin = NULL, "default";
+}
+
+int cli_refused(const cli_options *options)
+{
+    we_config_value v = { .size = sizeof v };
+    if (options->model || we_config_get("LLM_CHAT_API_URL", &v, NULL) || !v.refused) return CLI_OK;
+    cli_error(
+        "./.env sets LLM_CHAT_API_URL=%s, which is another machine and was not followed; mean it with 'whisperengine config "
+        "set LLM_CHAT_API_URL=...' or the environment, or say --model",
+        v.refused);
+    return CLI_FAILED;
 }
 
 int cli_model_path(const cli_options *options, char **path)
@@ -26,6 +37,8 @@ int cli_model_path(const cli_options *options, char **path)
     we_error err;
     const char *origin, *name = cli_model_name(options, &origin);
     *path = NULL;
+    const int status = cli_refused(options);
+    if (status) return status;
     if (!we_model_find(name, path, &err)) return CLI_OK;
     if (origin && !options->model) we_fail_in(&err, err.status, "%s=%s: ", origin, name);
     return cli_fail(&err);
@@ -138,19 +151,20 @@ int cli_environment_apply(cli_options *o)
         const char *name;
         cli_int *i;
         cli_real *r;
-        double min, max;
     } rows[] = {
-        { "MLX_MAX_TOKENS", &o->max_tokens, NULL, CLI_MAX_TOKENS_MIN, CLI_MAX_TOKENS_MAX },
-        { "MLX_TEMPERATURE", NULL, &o->temperature, 0, CLI_TEMPERATURE_MAX },
-        { "MLX_TOP_P", NULL, &o->top_p, 0, 1 },
+        { "MLX_MAX_TOKENS", &o->max_tokens, NULL },
+        { "MLX_TEMPERATURE", NULL, &o->temperature },
+        { "MLX_TOP_P", NULL, &o->top_p },
     };
     for (size_t k = 0; k < WE_COUNT(rows); k++) {
-        const char *value = environment(rows[k].name);
-        if (!value || (rows[k].i ? rows[k].i->set : rows[k].r->set)) continue;
-        const int status = rows[k].i
-                               ? cli_int_parse(o->command, rows[k].name, value, rows[k].min, rows[k].max, rows[k].i)
-                               : cli_real_parse(o->command, rows[k].name, value, rows[k].min, rows[k].max, rows[k].r);
-        if (status) return status;
+        we_config_value v = { .size = sizeof v };
+        if (rows[k].i ? rows[k].i->set : rows[k].r->set) continue;
+        if (we_config_get(rows[k].name, &v, NULL) || !v.value) continue;
+        if (!v.is_valid) return cli_usage_error(o->command, "%s", v.problem);
+        if (rows[k].i)
+            rows[k].i->set = we_parse_i64(we_str_from(v.value), &rows[k].i->value);
+        else
+            rows[k].r->set = we_parse_f64(we_str_from(v.value), &rows[k].r->value);
     }
     return CLI_OK;
 }

@@ -36,10 +36,8 @@ static const cli_option engine_options[] = {
 };
 
 static const cli_option sampling_options[] = {
-    { "max-tokens", 0, CLI_INT, AT(max_tokens), CLI_MAX_TOKENS_MIN, CLI_MAX_TOKENS_MAX, "N",
-      "most tokens of an answer" },
-    { "temperature", 0, CLI_REAL, AT(temperature), 0, CLI_TEMPERATURE_MAX, "X",
-      "0 takes the likeliest token each time" },
+    { "max-tokens", 0, CLI_INT, AT(max_tokens), 1, INT_LIMIT, "N", "most tokens of an answer" },
+    { "temperature", 0, CLI_REAL, AT(temperature), 0, 100, "X", "0 takes the likeliest token each time" },
     { "top-p", 0, CLI_REAL, AT(top_p), 0, 1, "X", "sample from the likeliest tokens that sum to X (0 or 1: off)" },
     { "top-k", 0, CLI_INT, AT(top_k), 0, INT_LIMIT, "N", "sample from the N likeliest tokens (0: off)" },
     { "min-p", 0, CLI_REAL, AT(min_p), 0, 1, "X", "drop tokens below X times the likeliest one (0: off)" },
@@ -176,7 +174,8 @@ static int unknown_option(const cli_command *command, const char *shown, const c
 
 /* ---- Values ---- */
 
-int cli_int_parse(const cli_command *command, const char *name, const char *text, double min, double max, cli_int *out)
+static int int_parse(const cli_command *command, const char *name, const char *text, double min, double max,
+                     cli_int *out)
 {
     int64_t value;
     if (!we_parse_i64(we_str_from(text), &value) || (double)value < min || (double)value > max)
@@ -185,8 +184,8 @@ int cli_int_parse(const cli_command *command, const char *name, const char *text
     return CLI_OK;
 }
 
-int cli_real_parse(const cli_command *command, const char *name, const char *text, double min, double max,
-                   cli_real *out)
+static int real_parse(const cli_command *command, const char *name, const char *text, double min, double max,
+                      cli_real *out)
 {
     double value;
     if (!we_parse_f64(we_str_from(text), &value) || !(value >= min && value <= max))
@@ -275,10 +274,10 @@ static int value_store(cli_options *out, const cli_option *option, const char *s
     const cli_command *command = out->command;
     switch (option->type) {
     case CLI_FLAG: *(bool *)at = true; return CLI_OK;
-    case CLI_INT: return cli_int_parse(command, shown, text, option->min, option->max, at);
+    case CLI_INT: return int_parse(command, shown, text, option->min, option->max, at);
     case CLI_CHOICE: return choice_parse(command, shown, option, text, at);
     case CLI_WORD: return word_parse(command, shown, option, text, at);
-    case CLI_REAL: return cli_real_parse(command, shown, text, option->min, option->max, at);
+    case CLI_REAL: return real_parse(command, shown, text, option->min, option->max, at);
     case CLI_SEED: return seed_parse(command, shown, text, at);
     case CLI_TOKENS: return tokens_parse(command, shown, text, at);
     case CLI_TEXT: *(const char **)at = text; return CLI_OK;

@@ -2,7 +2,7 @@
  * options.h - what can stand on the command line, as tables: each option has a row with its type, range and help, each
  * command a row with its options. One parser and one printer of help read them; no command parses anything itself.
  *
- * Not here: the environment variables (model.c) and what the options do. */
+ * Not here: the environment variables (the library's configuration) and what the options do. */
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
 
@@ -73,6 +73,7 @@ typedef struct cli_options {
     const char *hf_path, *gguf, *mlx_path, *q_mode, *quant_predicate, *dtype;
     cli_int q_bits, q_group_size;
     bool quantize, dequantize, overwrite, lossless;
+    bool no_failover, write, dotenv;
 } cli_options;
 
 typedef enum cli_type {
@@ -131,18 +132,7 @@ void cli_options_print_help(const cli_command *command);
 /** "what: ...", then where to look; gives CLI_USAGE. For what a table can't say ("one of these two is needed"). */
 int cli_usage_error(const cli_command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/** A number with the option's own check, for values that come from elsewhere: MLX_MAX_TOKENS and the like.
- * name   : what the message calls it. Returns: CLI_OK, or CLI_USAGE after the message is printed. */
-int cli_int_parse(const cli_command *command, const char *name, const char *text, double min, double max, cli_int *out);
-int cli_real_parse(const cli_command *command, const char *name, const char *text, double min, double max,
-                   cli_real *out);
-
 /** How many edits turn one name into the other: for "did you mean". */
 size_t cli_distance(const char *a, const char *b);
-
-/* Ranges that a flag and an environment variable share. */
-#define CLI_MAX_TOKENS_MIN 1.0
-#define CLI_MAX_TOKENS_MAX 2147483647.0
-#define CLI_TEMPERATURE_MAX 100.0
 
 #endif

@@ -38,7 +38,7 @@ static we_status copy_options(we_backend *b, const we_backend_options *opt, we_e
 {
     if (opt) b->options = *opt;
     const char *key = b->options.api_key, *keep_alive = b->options.keep_alive;
-    if (!key && b->target.kind == WE_BACKEND_LMSTUDIO && b->target.local) key = getenv("LM_API_TOKEN");
+    if (!key && b->target.kind == WE_BACKEND_LMSTUDIO && b->target.local) key = we_env("LM_API_TOKEN");
     if (key && !key[0]) key = NULL;
     b->options.api_key = key ? we_strdup(key) : NULL;
     b->options.keep_alive = keep_alive ? we_strdup(keep_alive) : NULL;

@@ -30,6 +30,8 @@ we_status we_backend_target_parse(we_backend_target *out, const char *url, we_er
 /** A backend at its usual address, no model named. Errors: as above, where a variable is wrong. */
 we_status we_backend_target_default(we_backend_target *out, we_backend_kind kind, we_error *err);
 void we_backend_target_deinit(we_backend_target *target);
+/** Is `value` an address as LMSTUDIO_HOST and OLLAMA_HOST take it, and is it on this machine? Errors: WE_E_ARG. */
+we_status we_backend_host_check(const char *variable, const char *value, bool *local, we_error *err);
 /** Does a model's name begin with one of the schemes? */
 bool we_backend_is_url(const char *name);
 

@@ -157,10 +157,9 @@ static we_str trimmed(we_str s)
     return s;
 }
 
-/* The base that the scheme's variable names, or its usual one. */
-static we_status usual_base(const scheme *row, we_buf *base, bool *local, we_error *err)
+/* The base that `value`, the text of the scheme's variable, names; its usual one where it is NULL. */
+static we_status base_of(const scheme *row, const char *value, we_buf *base, bool *local, we_error *err)
 {
-    const char *value = row->variable ? getenv(row->variable) : NULL;
     we_str text = value ? trimmed(we_str_from(value)) : WE_STR("");
     const char *protocol = "http";
     address a = { "127.0.0.1", 0 };
@@ -194,6 +193,21 @@ static we_status usual_base(const scheme *row, we_buf *base, bool *local, we_err
     we_buf_printf(base, "%s://%s:%d%.*s", protocol, a.host, a.port ? a.port : port, (int)path.len, path.ptr);
     *local = is_local(a.host);
     return WE_OK;
+}
+
+static we_status usual_base(const scheme *row, we_buf *base, bool *local, we_error *err)
+{
+    return base_of(row, row->variable ? we_env(row->variable) : NULL, base, local, err);
+}
+
+we_status we_backend_host_check(const char *variable, const char *value, bool *local, we_error *err)
+{
+    const scheme *row = schemes;
+    while (!row->variable || strcmp(row->variable, variable) != 0) row++;
+    we_buf base = { 0 };
+    const we_status st = base_of(row, value, &base, local, err);
+    we_buf_deinit(&base);
+    return st;
 }
 
 /* ---- The parts of a URL ---- */

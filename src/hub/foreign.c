@@ -28,12 +28,6 @@ typedef struct visit {
     bool stopped;
 } visit;
 
-static const char *environment(const char *name)
-{
-    const char *value = getenv(name);
-    return value && value[0] ? value : NULL;
-}
-
 static bool give(visit *v, const char *name, const char *path)
 {
     v->stopped = !v->fn(v->user, &(we_hub_entry){ name, path, v->source });
@@ -191,7 +185,7 @@ static bool visit_ollama(const char *models, we_hub_fn fn, void *user)
 
 bool we_foreign_each(we_hub_fn fn, void *user)
 {
-    const char *home = environment("HOME"), *set = environment("OLLAMA_MODELS");
+    const char *home = we_env("HOME"), *set = we_env("OLLAMA_MODELS");
     if (home && (!visit_lmstudio(home, ".lmstudio/models", fn, user) ||
                  !visit_lmstudio(home, ".cache/lm-studio/models", fn, user)))
         return false;

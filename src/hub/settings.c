@@ -6,15 +6,9 @@
 #include <stdlib.h>
 #include <strings.h>
 
-static const char *environment(const char *name)
-{
-    const char *value = getenv(name);
-    return value && value[0] ? value : NULL;
-}
-
 static bool is_true(const char *name)
 {
-    const char *v = environment(name);
+    const char *v = we_env(name);
     return v && (strcasecmp(v, "1") == 0 || strcasecmp(v, "on") == 0 || strcasecmp(v, "yes") == 0 ||
                  strcasecmp(v, "true") == 0);
 }
@@ -22,7 +16,7 @@ static bool is_true(const char *name)
 /* A leading "~/" is the home folder: environment files are not always read by a shell. */
 static char *expand(const char *path)
 {
-    const char *home = environment("HOME");
+    const char *home = we_env("HOME");
     return path[0] == '~' && path[1] == '/' && home ? we_path_join(home, path + 2) : we_strdup(path);
 }
 
@@ -36,7 +30,7 @@ static char *expand_join(const char *dir, const char *name)
 /* huggingface_hub's own folder, and a part of it; we_free. */
 static char *home_part(const char *name)
 {
-    const char *set = environment("HF_HOME"), *cache = environment("XDG_CACHE_HOME"), *home = environment("HOME");
+    const char *set = we_env("HF_HOME"), *cache = we_env("XDG_CACHE_HOME"), *home = we_env("HOME");
     if (set) return expand_join(set, name);
     char *dir = cache ? expand_join(cache, "huggingface") : home ? we_path_join(home, ".cache/huggingface") : NULL;
     char *part = dir ? we_path_join(dir, name) : NULL;
@@ -46,14 +40,14 @@ static char *home_part(const char *name)
 
 char *we_hub_cache_dir(void)
 {
-    const char *set = environment("HF_HUB_CACHE");
-    if (!set) set = environment("HUGGINGFACE_HUB_CACHE");
+    const char *set = we_env("HF_HUB_CACHE");
+    if (!set) set = we_env("HUGGINGFACE_HUB_CACHE");
     return set ? expand(set) : home_part("hub");
 }
 
 char *we_hub_models_dir(void)
 {
-    const char *set = environment("LOCAL_MODELS_DIR");
+    const char *set = we_env("LOCAL_MODELS_DIR");
     if (set) return we_strdup(set);
     if (we_path_is_dir("./models")) return we_strdup("./models");
     char *data = we_dir_user_data(), *dir = data ? we_path_join(data, "models") : NULL;
@@ -74,11 +68,11 @@ static char *clean_token(const char *text)
 
 static char *read_token(void)
 {
-    const char *set = environment("HF_TOKEN");
-    if (!set) set = environment("HUGGING_FACE_HUB_TOKEN");
+    const char *set = we_env("HF_TOKEN");
+    if (!set) set = we_env("HUGGING_FACE_HUB_TOKEN");
     if (set) return clean_token(set);
     if (is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN")) return NULL;
-    const char *named = environment("HF_TOKEN_PATH");
+    const char *named = we_env("HF_TOKEN_PATH");
     char *path = named ? expand(named) : home_part("token"), *text = NULL, *token = NULL;
     if (path && we_path_exists(path) && !we_file_read(path, 4096, &text, NULL, NULL)) token = clean_token(text);
     we_free(text);
@@ -88,7 +82,7 @@ static char *read_token(void)
 
 we_status we_hub_settings_read(we_hub_settings *s, const char *token, const char *endpoint, we_error *err)
 {
-    if (!endpoint) endpoint = environment("HF_ENDPOINT");
+    if (!endpoint) endpoint = we_env("HF_ENDPOINT");
     if (!endpoint) endpoint = "https://huggingface.co";
     size_t len = strlen(endpoint);
     while (len && endpoint[len - 1] == '/') len--;

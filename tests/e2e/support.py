@@ -28,7 +28,7 @@ DEFAULT_MODEL = os.path.join(SOURCE_DIR, "models", "default")
 TIMEOUT_S = int(os.environ.get("WE_E2E_TIMEOUT_S", "120"))  # a sanitizer build on a busy machine; nothing waits for its end
 
 COMMANDS = ["chat", "run", "pull", "list", "info", "verify", "rm", "bench", "perplexity", "generate", "tokenize", "detokenize",
-            "template", "logits", "convert", "backends"]
+            "template", "logits", "convert", "backends", "config"]
 
 
 # ---- Running the command ----
@@ -71,7 +71,7 @@ class EndToEnd(unittest.TestCase):
         drop = ("LLM_CHAT_API_URL", "OLLAMA_HOST", "OLLAMA_MODELS", "LMSTUDIO_HOST", "LM_API_TOKEN", "NO_COLOR",
                 "WHISPERENGINE_MODEL")
         env = {k: v for k, v in os.environ.items()
-               if k not in drop and not k.startswith(("MLX_", "XDG_", "HF_", "HUGGINGFACE_"))}
+               if k not in drop and not k.startswith(("MLX_", "XDG_", "HF_", "HUGGINGFACE_", "LLM_CHAT_", "FALLBACK_MODEL_", "WE_LOG", "OPENAI_"))}
         env.update(HOME=self.home, LOCAL_MODELS_DIR=self.models, HF_ENDPOINT="http://127.0.0.1:1", TERM="xterm-256color", LC_ALL="C.UTF-8")
         env.update({k: v for k, v in changes.items() if v is not None})
         return env

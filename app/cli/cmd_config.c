@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * cmd_config.c - `config`: each variable, its value and where that comes from; and the user's file changed a variable at a time.
+ * What the variables mean and which values they take is the library's table. */
+#include "cli.h"
+
+static const char *source_name(const we_config_value *v)
+{
+    static const char *const names[] = { [WE_CONFIG_DEFAULT] = "default",
+                                         [WE_CONFIG_ENVIRONMENT] = "environment",
+                                         [WE_CONFIG_DOTENV] = "./.env",
+                                         [WE_CONFIG_USER] = "user" };
+    return names[v->source];
+}
+
+typedef struct listing {
+    const cli_options *options;
+    cli_json json;
+    int status;
+} listing;
+
+static bool write_value(void *user, const we_config_value *v)
+{
+    cli_json *json = &((listing *)user)->json;
+    we_json_begin_object(&json->w);
+    cli_json_text(json, "name", v->name);
+    cli_json_text(json, "value", v->value);
+    cli_json_text(json, "default", v->default_value);
+    cli_json_text(json, "source", source_name(v));
+    cli_json_text(json, "path", v->path);
+    cli_json_text(json, "range", v->range);
+    cli_json_text(json, "help", v->help);
+    cli_json_text(json, "refused", v->refused);
+    cli_json_text(json, "problem", v->is_valid ? NULL : v->problem);
+    cli_json_bool(json, "secret", v->is_secret);
+    cli_json_bool(json, "settable", v->is_settable);
+    we_json_end_object(&json->w);
+    return true;
+}
+
+static bool print_value(void *user, const we_config_value *v)
+{
+    listing *l = user;
+    we_buf text = { 0 };
+    const char *plain = v->value ? "" : cli_style_code(stdout, CLI_STYLE_DIM);
+    cli_out_printf("%-28s %s%s%s", v->name, plain, cli_escape_line(&text, v->value ? v->value : v->default_value),
+                   cli_style_code(stdout, CLI_STYLE_RESET));
+    cli_out_printf("  (%s)\n", v->path ? cli_escape_line(&text, v->path) : source_name(v));
+    if (v->refused)
+        cli_out_printf("%-28s   ./.env says %s, which was not followed\n", "", cli_escape_line(&text, v->refused));
+    if (!v->is_valid) cli_out_printf("%-28s   %s\n", "", cli_escape_line(&text, v->problem));
+    if (l->options->verbose) cli_out_printf("%-28s   %s: %s\n", "", v->help, v->range);
+    we_buf_deinit(&text);
+    return true;
+}
+
+static int list(const cli_options *options)
+{
+    listing l = { .options = options };
+    char *file = NULL;
+    if (!options->json) {
+        we_config_each(print_value, &l);
+        we_buf text = { 0 };
+        if (!we_config_file(&file, NULL)) cli_out_printf("\nYour file: %s\n", cli_escape_line(&text, file));
+        we_buf_deinit(&text);
+        we_free(file);
+        return CLI_OK;
+    }
+    cli_json_begin(&l.json);
+    we_json_begin_array(&l.json.w);
+    we_config_each(write_value, &l);
+    we_json_end_array(&l.json.w);
+    return cli_json_end(&l.json);
+}
+
+static int change(const char *name, const char *value)
+{
+    we_error err;
+    char *file = NULL;
+    if (we_config_set(name, value, &err) || we_config_file(&file, &err)) return cli_fail(&err);
+    we_config_value v = { .size = sizeof v };
+    cli_note("%s is %s %s", name, value ? "set in" : "not set any more in", file);
+    if (!we_config_get(name, &v, NULL) && (v.source == WE_CONFIG_ENVIRONMENT || v.source == WE_CONFIG_DOTENV))
+        cli_note("but %s comes first and sets it too", v.source == WE_CONFIG_DOTENV ? "./.env" : "the environment");
+    we_free(file);
+    return CLI_OK;
+}
+
+static int set(const cli_options *options, const char *pair)
+{
+    const char *equals = strchr(pair, '=');
+    if (!equals || equals == pair) return cli_usage_error(options->command, "'%s' is not of the form NAME=VALUE", pair);
+    char *name = we_strndup(pair, (size_t)(equals - pair));
+    if (!name) {
+        cli_error("no memory for a variable's name");
+        return CLI_FAILED;
+    }
+    const int status = change(name, equals + 1);
+    we_free(name);
+    return status;
+}
+
+static int run(const cli_options *options)
+{
+    const cli_texts *words = &options->positional;
+    if (words->n == 0) return list(options);
+    const char *verb = words->items[0];
+    const bool is_set = strcmp(verb, "set") == 0, is_unset = strcmp(verb, "unset") == 0;
+    if ((!is_set && !is_unset) || words->n < 2)
+        return cli_usage_error(options->command, is_set     ? "set NAME=VALUE: which?"
+                                                 : is_unset ? "unset NAME: which?"
+                                                            : "expected set NAME=VALUE or unset NAME");
+    int status = CLI_OK;
+    for (size_t i = 1; i < words->n && !status; i++)
+        status = is_set ? set(options, words->items[i]) : change(words->items[i], NULL);
+    return status;
+}
+
+const cli_command cli_command_config = {
+    "config",
+    "[options] [set NAME=VALUE... | unset NAME...]",
+    "show and set the variables, and where each value comes from",
+    "A value comes from the environment, else ./.env, else your own file, else it is the default.\n"
+    "'set' and 'unset' change your own file. -v tells what each variable means and takes.",
+    NULL,
+    0,
+    { NULL },
+    -1,
+    run
+};

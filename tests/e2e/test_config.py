@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`config`: values and where they come from; ./.env that is not to be trusted; the user's file."""
+import os
+
+from support import EndToEnd, main
+
+
+class Config(EndToEnd):
+    def values(self, **kw):
+        return {v["name"]: v for v in self.run_we("config", "--json", **kw).json()}
+
+    def user_file(self):
+        return os.path.join(self.home, ".config", "whisperengine", "env")
+
+    def test_sources(self):
+        self.write(".env", "MLX_TOP_P=0.2\nMLX_TEMPERATURE=0.4\nSOMETHING=else\n")
+        self.run_we("config", "set", "MLX_TEMPERATURE=0.5", "MLX_MAX_TOKENS=7")
+        done = self.run_we("config", env={"MLX_TOP_P": "0.1"})
+        self.assertIn("./.env sets MLX_TEMPERATURE\n", done.notes)
+        values = self.values(env={"MLX_TOP_P": "0.1"})
+        got = {n: (values[n]["value"], values[n]["source"]) for n in ("MLX_TOP_P", "MLX_TEMPERATURE", "MLX_MAX_TOKENS", "WE_LOG")}
+        self.assertEqual(got, {"MLX_TOP_P": ("0.1", "environment"), "MLX_TEMPERATURE": ("0.4", "./.env"),
+                               "MLX_MAX_TOKENS": ("7", "user"), "WE_LOG": (None, "default")})
+        self.assertEqual(values["MLX_MAX_TOKENS"]["path"], self.user_file())
+        self.assertNotIn("SOMETHING", values)
+
+    def test_set_and_unset(self):
+        self.run_we("config", "set", "LLM_CHAT_API_KEY=s3cret")
+        self.assertEqual(os.stat(self.user_file()).st_mode & 0o777, 0o600)
+        self.assertEqual(self.values()["LLM_CHAT_API_KEY"]["value"], "********")
+        self.assertNotIn("s3cret", self.run_we("config", "-v").text)
+        self.run_we("config", "unset", "LLM_CHAT_API_KEY")
+        self.assertIsNone(self.values()["LLM_CHAT_API_KEY"]["value"])
+        self.fails("config", "set", "MLX_TOP_P=3", says=["MLX_TOP_P", "'3'", "0 to 1"])
+        self.fails("config", "set", "PATH=3", says="PATH is not a variable of ours")
+        self.fails("config", "set", "HF_HOME=/x", says="only in the environment")
+        self.usage("config", "set", "nonsense", says="NAME=VALUE")
+        self.usage("config", "remove", says="expected set")
+        self.run_we("config", "set", "MLX_TOP_P=0.5")
+        self.assertIn("the environment comes first", self.run_we("config", "set", "MLX_TOP_P=0.6", env={"MLX_TOP_P": "1"}).notes)
+
+    def test_files_act(self):
+        self.scripted("loop", loop=True, pieces=["ab", "cd"])
+        self.write(".env", 'MLX_MODEL_NAME="loop"\nMLX_MAX_TOKENS=3\nMLX_TEMPERATURE=0\n')
+        self.assertEqual(self.run_we("run", "hi").text, "abcdab\n")
+        self.write(".env", "MLX_MODEL_NAME=loop\nMLX_TEMPERATURE=hot\n")
+        self.usage("run", "hi", says=["MLX_TEMPERATURE", "'hot'", "./.env", "0 to 100"])
+        self.write(".env", "WE_LOG=loud\n")
+        self.usage("list", says=["WE_LOG", "'loud'", "./.env"])
+
+    def test_a_dotenv_that_others_write(self):
+        os.chmod(self.write(".env", "MLX_TOP_P=0.2\n"), 0o666)
+        done = self.run_we("config", "--json")
+        self.assertIn("./.env is not read: others may write to it", done.notes)
+        self.assertIsNone(self.values()["MLX_TOP_P"]["value"])
+
+    def test_a_dotenv_that_leads_away(self):
+        self.write(".env", "LLM_CHAT_API_URL=https://198.51.100.1/v1\n")
+        value = self.values()["LLM_CHAT_API_URL"]
+        self.assertEqual((value["value"], value["refused"]), (None, "https://198.51.100.1/v1"))
+        for command in ("run", "chat"):
+            self.fails(command, stdin="hi", says=["LLM_CHAT_API_URL", "another machine", "config set"])
+
+
+if __name__ == "__main__":
+    main()
