@@ -274,7 +274,7 @@ static we_status fetch_chunk(fetch *f, we_net *net)
 {
     we_status st = WE_OK;
     for (int attempt = 0;; attempt++) {
-        we_net_response r;
+        we_net_response r = { 0 };
         bool passing = false;
         const uint64_t before = f->at;
         st = fetch_once(f, net, &r, &passing);

@@ -54,7 +54,7 @@ void we_hub_source_deinit(we_model_source *source);
 we_status we_hub_verify(const char *path, const we_verify_options *options, we_verify_result *result, we_error *err);
 
 /** See we_model_removal_plan and its neighbours in whisperengine.h. */
-we_status we_hub_removal_plan(we_removal *out, const char *name, we_error *err);
+we_status we_hub_removal_plan(we_removal *removal, const char *name, we_error *err);
 we_status we_hub_removal_run(const we_removal *removal, we_error *err);
 void we_hub_removal_deinit(we_removal *removal);
 
