@@ -258,9 +258,10 @@ static we_status read_server(const scheme *row, we_str rest, we_str *model, we_b
     if (!read_address(host, &a))
         return we_fail(err, WE_E_ARG, "%s://%.*s: \"%.*s\" is no HOST or HOST:PORT", row->name,
                        (int)WE_MIN(rest.len, 200), rest.ptr, (int)WE_MIN(host.len, 200), host.ptr);
-    if (first_of(path, "?") < path.len)
-        return we_fail(err, WE_E_ARG, "%s://%s: a '?' has no place in a server's address; expected %s://HOST/v1",
-                       row->name, a.host, row->name);
+    const size_t odd = first_of(path, "? \\");
+    if (odd < path.len)
+        return we_fail(err, WE_E_ARG, "%s://%s: a '%c' has no place in a server's address; expected %s://HOST/v1",
+                       row->name, a.host, path.ptr[odd], row->name);
     static const we_str whole = { "/chat/completions", 17 };
     if (we_str_ends_with(path, whole)) path.len -= whole.len;
     if (path.len == 0) path = WE_STR("/v1");

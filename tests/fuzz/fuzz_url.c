@@ -13,9 +13,11 @@ static void check_target(we_status st, const we_backend_target *t, const we_erro
         if (err->status != st || !err->message[0] || t->model || t->base) abort();
         return;
     }
-    for (const char *p = t->base; *p; p++)
-        if ((unsigned char)*p <= ' ' || *p == '@' || *p == '?' || *p == '#') abort();
     if (!t->base[0]) return;
+    for (const char *p = t->base; *p; p++)
+        if ((unsigned char)*p <= ' ' || *p == '?' || *p == '#') abort();
+    for (const char *p = strstr(t->base, "://") + 3; *p && *p != '/'; p++)
+        if (*p == '@') abort();
     we_backend_target again;
     if (we_backend_target_parse(&again, t->base, NULL)) abort(); /* as a server of its own */
     if (!we_str_starts_with(we_str_from(again.base), we_str_from(t->base)) &&

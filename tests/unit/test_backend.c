@@ -5,6 +5,7 @@
 #include "http_server.h"
 #include <math.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define SSE(body) HTTP_ANSWER("200 OK", "text/event-stream", body)
@@ -573,4 +574,49 @@ TEST(backend_mlx_answers_and_unloads)
     CHECK_OK(we_backend_unload(b, &err), &err);
     we_backend_close(b);
     we_backend_target_deinit(&target);
+}
+
+/* ---- Detection ---- */
+
+TEST(backend_detection_gives_the_whole_chain)
+{
+    we_backends *list;
+    we_error err;
+    setenv("OLLAMA_HOST", "127.0.0.1:1", 1);
+    setenv("LMSTUDIO_HOST", "127.0.0.1:1", 1);
+    CHECK_OK(we_backends_detect(&list, NULL, &err), &err);
+    assert_int_equal(we_backends_count(list), 5);
+    assert_int_equal(we_backends_optimal(list), 0);
+    for (size_t i = 0; i < we_backends_count(list); i++) {
+        we_backend_info info = { .size = sizeof info };
+        CHECK_OK(we_backends_get(list, i, &info, &err), &err);
+        assert_int_equal(info.size, sizeof info);
+        assert_int_equal(info.priority, i + 1);
+        assert_true(info.id[0] && info.name[0] && info.description[0] && info.reason[0]);
+        if (i < 3) assert_int_equal(info.available, i == 0); /* a Python beside may well have the others */
+    }
+    we_backend_info info = { .size = sizeof info };
+    CHECK_STATUS(we_backends_get(list, 5, &info, &err), WE_E_RANGE, &err);
+    info.size = 0;
+    CHECK_STATUS(we_backends_get(list, 0, &info, &err), WE_E_ARG, &err);
+    we_backends_close(list);
+    const we_backends_options options = { sizeof options, -1 };
+    CHECK_STATUS(we_backends_detect(&list, &options, &err), WE_E_RANGE, &err);
+    assert_null(list);
+}
+
+TEST(backend_detection_survives_failing_allocations)
+{
+    we_status st = WE_E_NOMEM;
+    we_error err;
+    setenv("OLLAMA_HOST", "127.0.0.1:1", 1);
+    setenv("LMSTUDIO_HOST", "127.0.0.1:1", 1);
+    EACH_ALLOCATION_FAILING(st == WE_OK)
+    {
+        we_backends *list;
+        st = we_backends_detect(&list, NULL, &err);
+        assert_true(st == WE_OK || st == WE_E_NOMEM);
+        assert_true((st == WE_OK) == (list != NULL));
+        we_backends_close(list);
+    }
 }
