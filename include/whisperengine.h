@@ -897,6 +897,47 @@ typedef struct we_memory_info {
  * Threads: any. Since: 0.1 */
 WE_API we_status we_memory_get_info(we_memory_info *info, we_error *err);
 
+/* ---- Monitor ---------------------------------------------------------------------------------------------------- */
+
+/* What a process that runs a model does now. Texts are clean: no control characters, valid UTF-8. */
+typedef struct we_monitor_info {
+    size_t size; /* in: sizeof(we_monitor_info) */
+    int64_t pid;
+    char program[64];
+    char model[256];        /* the one opened last; "" where none is open */
+    char device[64];        /* "cpu (avx512, 8 threads)" */
+    size_t n_models;        /* open ones */
+    uint64_t weights_bytes; /* of all of them */
+    uint64_t kv_bytes;      /* of all sessions' caches */
+    uint64_t scratch_bytes;
+    uint64_t resident_bytes;                             /* of the process, mapped weights included */
+    uint64_t system_total_bytes, system_available_bytes; /* see we_memory_info; 0: unknown */
+    size_t n_waiting; /* requests whose first token has not come: their prompt is read, or waits for its turn */
+    size_t n_running; /* requests that get tokens now */
+    uint64_t n_done, n_failed; /* since the process began, like all below */
+    uint64_t n_prompt_tokens;  /* computed */
+    uint64_t n_cached_tokens;  /* of prompts, that were still in a cache */
+    uint64_t n_generated_tokens;
+    double prompt_tokens_per_second;     /* of the latest prompt; 0: none yet */
+    double generation_tokens_per_second; /* of the latest answer, while it comes and after */
+    double time_to_first_token_s;        /* of the latest request */
+} we_monitor_info;
+
+/** This process's figures.
+ * info   : out; `size` must be set.
+ * Errors : WE_E_IO (the system does not tell), WE_E_ARG (size).
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_monitor_get(we_monitor_info *info, we_error *err);
+
+/* Called for each process; `info` is borrowed for the call. Return false to stop. */
+typedef bool (*we_monitor_fn)(void *user, const we_monitor_info *info);
+
+/** The figures of every process of this user that has a model open, this one's too, in no order. They are read from
+ * $XDG_RUNTIME_DIR/whisperengine or, without that, a folder of the user's below /tmp; what processes that are gone left there is removed.
+ * Errors : WE_E_NOMEM. What can't be read is left out and logged.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_monitor_each(we_monitor_fn fn, void *user, we_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -68,7 +68,7 @@ typedef struct cli_options {
     bool no_generation_prompt, continue_final_message;
     const char *output, *file, *kl_base;
     cli_int n_prompt, n_generate, depth, repetitions, batch;
-    bool all, yes;
+    bool all, yes, once;
     cli_int connections, retries;
     const char *hf_path, *gguf, *mlx_path, *q_mode, *quant_predicate, *dtype;
     cli_int q_bits, q_group_size;

@@ -26,6 +26,7 @@ struct we_model {
     we_tokenizer *tokenizer; /* NULL: the folder has none */
     char *path;
     double load_s;
+    bool monitored; /* the monitor counts it */
     struct {
         double temperature, top_p, min_p, repetition_penalty, top_k; /* NAN: generation_config.json does not say */
     } recommended;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * engine.c - the engine handle, the version, memory figures. */
+ * engine.c - the engine handle, the version, memory figures, the monitor. */
 #include "api/api.h"
 
 #ifndef WE_VERSION
@@ -45,4 +45,18 @@ we_status we_memory_get_info(we_memory_info *info, we_error *err)
     const we_status st = we_system_memory(&i, err);
     if (!st) WE_GIVE_INFO(info, i);
     return st;
+}
+
+we_status we_monitor_get(we_monitor_info *info, we_error *err)
+{
+    we_monitor_info i;
+    WE_REFUSE_UNSIZED(info, "its sizeof");
+    const we_status st = we_monitor_self(&i, err);
+    if (!st) WE_GIVE_INFO(info, i);
+    return st;
+}
+
+we_status we_monitor_each(we_monitor_fn fn, void *user, we_error *err)
+{
+    return we_monitor_each_process(fn, user, err);
 }

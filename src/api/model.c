@@ -114,6 +114,20 @@ static we_status open_parts(we_model *m, const we_model_options *o, we_error *er
     return WE_OK;
 }
 
+/* As people know it: ORG/NAME where the hub's cache holds it, else the folder's or file's own name. */
+static void tell_monitor(we_model *m)
+{
+    const we_decoder_info *d = we_decoder_get_info(m->decoder);
+    const we_device *device = m->engine->device;
+    we_model_source source = { .size = sizeof source };
+    char on[64];
+    const bool known = we_hub_source_of(&source, m->path, NULL) == WE_OK && source.repo;
+    snprintf(on, sizeof on, "%s (%s, %d threads)", device->ops->name, device->kernels, device->n_threads);
+    we_monitor_model_opened(known ? source.repo : we_path_base(m->path), on, d->weights_bytes, d->scratch_bytes);
+    m->monitored = true;
+    we_hub_source_deinit(&source);
+}
+
 we_status we_model_open(we_model **out, we_engine *engine, const char *path, const we_model_options *opt, we_error *err)
 {
     *out = NULL;
@@ -133,6 +147,7 @@ we_status we_model_open(we_model **out, we_engine *engine, const char *path, con
         return st;
     }
     m->load_s = we_now_s() - start;
+    tell_monitor(m);
     *out = m;
     return WE_OK;
 }
@@ -140,6 +155,10 @@ we_status we_model_open(we_model **out, we_engine *engine, const char *path, con
 void we_model_close(we_model *m)
 {
     if (!m) return;
+    if (m->monitored) {
+        const we_decoder_info *d = we_decoder_get_info(m->decoder);
+        we_monitor_model_closed(d->weights_bytes, d->scratch_bytes);
+    }
     we_decoder_close(m->decoder);
     we_tokenizer_close(m->tokenizer);
     we_free(m->path);

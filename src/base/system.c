@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * system.c - the clock. What each system tells of processors and memory: system_linux.c, system_macos.c. */
+ * system.c - the clock, room on disks. What each system tells of processors and memory: system_linux.c, system_macos.c. */
+#include "base/arena.h"
 #include "base/base_int.h"
 #include "base/system.h"
 
 #include <string.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 uint64_t we_now_ns(void)
@@ -20,4 +22,28 @@ void we_memory_info_set(we_memory_info *info, const we_memory_info *read)
     const size_t size = info->size < sizeof(*read) ? info->size : sizeof(*read);
     const size_t first = offsetof(we_memory_info, total_bytes);
     if (size > first) memcpy((char *)info + first, (const char *)read + first, size - first);
+}
+
+uint64_t we_disk_free(const char *path)
+{
+    char *at = we_strdup(path[0] ? path : ".");
+    struct statvfs info;
+    uint64_t bytes = 0;
+    while (at && at[0]) {
+        if (statvfs(at, &info) == 0) {
+            bytes = (uint64_t)info.f_bavail * info.f_frsize;
+            break;
+        }
+        char *slash = strrchr(at, '/');
+        if (slash == at && at[1])
+            at[1] = '\0'; /* the root itself */
+        else if (slash && slash != at)
+            *slash = '\0';
+        else if (!slash && strcmp(at, ".") != 0)
+            memcpy(at, ".", 2);
+        else
+            break;
+    }
+    we_free(at);
+    return bytes;
 }

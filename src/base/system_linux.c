@@ -237,6 +237,35 @@ we_status we_system_memory_at(const char *root, we_memory_info *info, we_error *
 
 we_status we_system_memory(we_memory_info *info, we_error *err) { return we_system_memory_at("", info, err); }
 
+/* ---- Processes ---- */
+
+/* "PID (NAME) S PPID ...", the name may hold anything, ')' too. Source: proc_pid_stat(5); fields counted from 1. */
+bool we_system_process(int64_t pid, we_process *out)
+{
+    enum { STATE = 3, START = 22, RESIDENT_PAGES = 24 };
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%lld/stat", (long long)pid);
+    char *stat = read_small(path);
+    const char *name = stat ? strchr(stat, '(') : NULL, *end = stat ? strrchr(stat, ')') : NULL;
+    uint64_t start = 0, pages = 0;
+    bool ok = name && end && end > name && end[1] == ' ' && end[2] != 'Z' && end[2] != 'X'; /* not one that has ended */
+    if (ok) {
+        const char *field = end + 2;
+        for (int i = STATE; i < RESIDENT_PAGES && field; i++) {
+            if (i == START) leading_u64(field, &start);
+            field = strchr(field, ' ');
+            if (field) field++;
+        }
+        ok = field && leading_u64(field, &pages);
+        size_t len = (size_t)(end - name - 1);
+        if (len > sizeof(out->name) - 1) len = sizeof(out->name) - 1;
+        *out = (we_process){ .start = start, .resident_bytes = pages * (uint64_t)sysconf(_SC_PAGESIZE) };
+        memcpy(out->name, name + 1, len);
+    }
+    we_free(stat);
+    return ok;
+}
+
 char *we_executable_dir(void)
 {
     char path[PATH_MAX];

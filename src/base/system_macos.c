@@ -6,9 +6,11 @@
 #include "base/file.h"
 #include "base/system.h"
 
+#include <libproc.h>
 #include <limits.h>
 #include <mach-o/dyld.h>
 #include <mach/mach.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/sysctl.h>
@@ -56,6 +58,20 @@ we_status we_system_memory(we_memory_info *info, we_error *err)
     };
     we_memory_info_set(info, &read);
     return WE_OK;
+}
+
+bool we_system_process(int64_t pid, we_process *out)
+{
+    struct proc_taskallinfo info;
+    if (pid <= 0 || pid > INT_MAX ||
+        proc_pidinfo((int)pid, PROC_PIDTASKALLINFO, 0, &info, sizeof(info)) != sizeof(info))
+        return false;
+    *out = (we_process){
+        .start = info.pbsd.pbi_start_tvsec * 1000000 + info.pbsd.pbi_start_tvusec,
+        .resident_bytes = info.ptinfo.pti_resident_size,
+    };
+    snprintf(out->name, sizeof(out->name), "%s", info.pbsd.pbi_comm);
+    return true;
 }
 
 char *we_executable_dir(void)

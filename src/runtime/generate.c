@@ -78,8 +78,10 @@ static we_status prefill(we_seq *s, const we_generation *r, we_result *result, i
     return WE_OK;
 }
 
+#define KV_COUNTED_EACH 64 /* tokens: walking a long cache's pages is not for every one */
+
 static we_status decode(we_seq *s, const we_generation *r, writer *w, we_ids *out, int32_t token, we_finish *finish,
-                        we_error *err)
+                        we_monitor_request *monitor, we_error *err)
 {
     for (;;) {
         we_status st;
@@ -87,6 +89,8 @@ static we_status decode(we_seq *s, const we_generation *r, writer *w, we_ids *ou
             *finish = WE_FINISH_EOS;
             return WE_OK;
         }
+        we_monitor_tokens(monitor, 1);
+        if (out->n % KV_COUNTED_EACH == 0) we_monitor_kv(&s->kv_counted, we_seq_kv_bytes(s));
         if ((st = we_ids_push(out, token, err)) || (st = write_token(w, token, err))) return st;
         const bool full =
             s->tokens.n >= (size_t)s->info->context || (r->max_tokens > 0 && out->n >= (size_t)r->max_tokens);
@@ -116,8 +120,10 @@ we_status we_seq_generate(we_seq *s, const we_generation *r, we_result *result, 
         return st;
     if (r->tok) we_tok_stream_init(&w.stream, r->tok, true);
 
+    we_monitor_request monitor;
     int32_t token = 0;
     bool go_on = false;
+    we_monitor_begin(&monitor);
     result->n_prompt_tokens = r->n_tokens;
     result->finish = WE_FINISH_CANCELLED;
     st = prefill(s, r, result, &token, &go_on, err);
@@ -125,12 +131,15 @@ we_status we_seq_generate(we_seq *s, const we_generation *r, we_result *result, 
     result->prefill_s = first - start;
     if (!st && go_on) {
         result->first_token_s = first - start;
-        st = decode(s, r, &w, &out, token, &result->finish, err);
+        we_monitor_first_token(&monitor, r->n_tokens - result->n_cached_tokens, result->n_cached_tokens);
+        st = decode(s, r, &w, &out, token, &result->finish, &monitor, err);
         const we_status rest = write_rest(&w, st ? NULL : err);
         if (!st) st = rest;
         if (!st && w.stop.stopped) result->finish = WE_FINISH_STOP;
         result->decode_s = we_now_s() - first;
     }
+    we_monitor_kv(&s->kv_counted, we_seq_kv_bytes(s));
+    we_monitor_end(&monitor, st == WE_OK);
     result->tokens = out.ids;
     result->n_tokens = out.n;
     if (r->tok) {

@@ -67,17 +67,27 @@ static we_status step_all(bench *b, int32_t *ids, we_error *err)
     return st ? st : we_decoder_step(b->decoder, &request, err);
 }
 
+static void count_caches(const bench *b)
+{
+    for (int i = 0; i < b->options->batch; i++) we_monitor_kv(&b->seqs[i]->kv_counted, we_seq_kv_bytes(b->seqs[i]));
+}
+
 static we_status prompt_test(bench *b, we_bench_sample *sample, we_error *err)
 {
     const we_sampling greedy = { .temperature = 0 };
     const int n = b->options->prompt_tokens;
+    we_monitor_request monitor;
     we_status st = to_depth(b, err);
     const double start = we_now_s();
+    we_monitor_begin(&monitor);
     for (int i = 0; i < b->options->batch && !st; i++) {
         st = fill(b, b->seqs[i], (size_t)n, &greedy, err);
         if (i == 0) sample->time_to_first_token_s = we_now_s() - start;
     }
     sample->prompt_tokens_per_second = (double)n * b->options->batch / (we_now_s() - start);
+    if (!st) we_monitor_first_token(&monitor, (size_t)(n * b->options->batch), 0);
+    count_caches(b);
+    we_monitor_end(&monitor, !st);
     return st;
 }
 
@@ -85,11 +95,19 @@ static we_status generation_test(bench *b, we_bench_sample *sample, we_error *er
 {
     int32_t ids[WE_LOGIT_ROWS];
     for (int i = 0; i < b->options->batch; i++) ids[i] = random_token(b);
+    we_monitor_request monitor;
     we_status st = to_depth(b, err);
+    we_monitor_begin(&monitor);
+    we_monitor_first_token(&monitor, 0, 0);
     const double start = we_now_s();
-    for (int i = 0; i < b->options->generated_tokens && !st; i++) st = step_all(b, ids, err);
+    for (int i = 0; i < b->options->generated_tokens && !st; i++) {
+        st = step_all(b, ids, err);
+        we_monitor_tokens(&monitor, (size_t)b->options->batch);
+    }
     sample->generation_tokens_per_second =
         (double)b->options->generated_tokens * b->options->batch / (we_now_s() - start);
+    count_caches(b);
+    we_monitor_end(&monitor, !st);
     return st;
 }
 

@@ -60,4 +60,26 @@ we_status we_decoder_perplexity(we_decoder *decoder, const int32_t *tokens, size
 we_status we_decoder_compare(we_decoder *decoder, we_decoder *base, const int32_t *tokens, size_t n, int32_t bos,
                              int context, we_progress_fn progress, void *user, we_comparison *result, we_error *err);
 
+/* ---- Monitor (monitor.c, monitor_each.c): what this process does, in a page of figures that `top` of another one reads ---- */
+
+/** A model is there, or gone: the first brings the page, the last takes it away. Texts are copied. */
+void we_monitor_model_opened(const char *model, const char *device, uint64_t weights_bytes, uint64_t scratch_bytes);
+void we_monitor_model_closed(uint64_t weights_bytes, uint64_t scratch_bytes);
+
+typedef struct we_monitor_request { /* one request's own figures, with whoever runs it */
+    double start_s, first_s;
+    uint64_t n_generated;
+} we_monitor_request;
+void we_monitor_begin(we_monitor_request *r);
+/** The prompt is read: that many tokens were computed, those were in the cache. */
+void we_monitor_first_token(we_monitor_request *r, size_t n_computed, size_t n_cached);
+void we_monitor_tokens(we_monitor_request *r, size_t n); /* n more have come, one of each sequence */
+void we_monitor_end(we_monitor_request *r, bool ok);
+/** A cache has so many bytes now; *counted is the caller's, 0 at first, and what is counted of it. */
+void we_monitor_kv(uint64_t *counted, uint64_t now);
+
+/** See we_monitor_get and we_monitor_each in whisperengine.h. */
+we_status we_monitor_self(we_monitor_info *info, we_error *err);
+we_status we_monitor_each_process(we_monitor_fn fn, void *user, we_error *err);
+
 #endif

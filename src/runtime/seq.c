@@ -31,6 +31,7 @@ static void drop_snapshot(we_seq *s)
 void we_seq_close(we_seq *s)
 {
     if (!s) return;
+    we_monitor_kv(&s->kv_counted, 0);
     drop_snapshot(s);
     s->device->ops->kv_free(s->device, s->kv);
     we_ids_deinit(&s->tokens);
@@ -45,6 +46,7 @@ void we_seq_reset(we_seq *s)
     assert(emptied); /* nothing before position 0 can be missing */
     (void)emptied;
     s->tokens.n = 0;
+    we_monitor_kv(&s->kv_counted, we_seq_kv_bytes(s));
 }
 
 void we_seq_restart(we_seq *s)

@@ -13,6 +13,7 @@ struct we_seq {
     we_ids tokens; /* what the cache holds, in order */
     we_kv *snapshot;
     we_ids snapshot_tokens; /* what the snapshot holds */
+    uint64_t kv_counted;    /* by the monitor */
     atomic_bool cancelled;
 };
 

@@ -28,7 +28,7 @@ DEFAULT_MODEL = os.path.join(SOURCE_DIR, "models", "default")
 TIMEOUT_S = int(os.environ.get("WE_E2E_TIMEOUT_S", "120"))  # a sanitizer build on a busy machine; nothing waits for its end
 
 COMMANDS = ["chat", "run", "pull", "list", "info", "verify", "rm", "bench", "perplexity", "generate", "tokenize", "detokenize",
-            "template", "logits", "convert", "backends", "config"]
+            "template", "logits", "convert", "backends", "config", "top"]
 
 
 # ---- Running the command ----
@@ -66,13 +66,16 @@ class EndToEnd(unittest.TestCase):
         self.models = os.path.join(self.dir, "models")
         os.makedirs(self.home)
         os.makedirs(os.path.join(self.models, "mlx"))
+        self.runtime = os.path.join(self.dir, "run")  # where running processes leave their figures
+        os.makedirs(self.runtime, mode=0o700)
 
     def environment(self, **changes):
         drop = ("LLM_CHAT_API_URL", "OLLAMA_HOST", "OLLAMA_MODELS", "LMSTUDIO_HOST", "LM_API_TOKEN", "NO_COLOR",
                 "WHISPERENGINE_MODEL")
         env = {k: v for k, v in os.environ.items()
                if k not in drop and not k.startswith(("MLX_", "XDG_", "HF_", "HUGGINGFACE_", "LLM_CHAT_", "FALLBACK_MODEL_", "WE_LOG", "OPENAI_"))}
-        env.update(HOME=self.home, LOCAL_MODELS_DIR=self.models, HF_ENDPOINT="http://127.0.0.1:1", TERM="xterm-256color", LC_ALL="C.UTF-8")
+        env.update(HOME=self.home, LOCAL_MODELS_DIR=self.models, XDG_RUNTIME_DIR=self.runtime,
+                   HF_ENDPOINT="http://127.0.0.1:1", TERM="xterm-256color", LC_ALL="C.UTF-8")
         env.update({k: v for k, v in changes.items() if v is not None})
         return env
 
