@@ -154,6 +154,29 @@ void we_chunk_scratch_deinit(we_chunk_scratch *scratch);
 /** Bytes of one row of a part. */
 uint64_t we_part_row_bytes(const we_plan_item *item, const we_part *part);
 
+/* ---- Quantizing for given inputs (refine.c) ---- */
+
+typedef struct we_hessian we_hessian; /* X^T X of the inputs of one matrix, or of several that read the same */
+typedef struct we_refiner we_refiner; /* quantizes rows for it, on all threads of a pool */
+
+/** Of inputs with n columns, n % 32 == 0; NULL when memory is out. */
+we_hessian *we_hessian_new(int64_t n);
+void we_hessian_free(we_hessian *h);
+/** What one takes when it is finished, without its threads' scratch. */
+uint64_t we_hessian_bytes(int64_t n);
+/** Add rows of inputs [n_rows, n], n_rows <= 128; scratch: we_hessian_scratch(n) floats. */
+void we_hessian_add(we_hessian *h, we_pool *pool, const float *x, size_t n_rows, float *scratch);
+size_t we_hessian_scratch(int64_t n);
+/** All is added: make it ready for groups of this size. name: for messages.
+ * Errors: WE_E_NOMEM, WE_E_FORMAT (inputs that are not finite). */
+we_status we_hessian_finish(we_hessian *h, we_pool *pool, int group_size, const char *name, we_error *err);
+
+/** Affine packings of this size, scales and biases stored as dtype; NULL when memory is out. */
+we_refiner *we_refiner_new(we_pool *pool, const we_hessian *h, we_quant quant, we_dtype dtype);
+void we_refiner_free(we_refiner *r);
+/** Rows [n_rows, n] to packed rows, as we_quant_row lays them out, one behind the other. */
+void we_refiner_run(we_refiner *r, const float *rows, int64_t n_rows, uint8_t *data, uint8_t *scales, uint8_t *biases);
+
 /* ---- The target (target.c) ---- */
 
 typedef struct we_target { /* a folder that comes into being beside its final place; zeroed is none */
