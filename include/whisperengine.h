@@ -705,9 +705,13 @@ typedef struct we_convert_options {
     void *progress_user;
     bool
         lossless; /* of a GGUF file: Q4_0, Q4_1 and Q8_0 as affine groups of 32 with the same values, in a float16 model */
+    const char
+        *calibrate; /* a UTF-8 text file like what the model will read: packings are made for it, and bits go to the
+                                matrices that need them; no larger than without. NULL: none. Affine only, no predicate */
+    we_progress_fn calibrate_progress; /* NULL: none; steps of the calibration; the same user; false cancels */
 } we_convert_options;
 /* clang-format off */
-#define WE_CONVERT_OPTIONS_INIT { sizeof(we_convert_options), false, false, 0, 0, NULL, NULL, NULL, false, NULL, NULL, false }
+#define WE_CONVERT_OPTIONS_INIT { sizeof(we_convert_options), false, false, 0, 0, NULL, NULL, NULL, false, NULL, NULL, false, NULL, NULL }
 /* clang-format on */
 
 typedef struct we_convert_result {

@@ -24,12 +24,16 @@ static int check_flags(const cli_options *o)
                                                : "--dtype");
     if (o->quantize && o->dequantize)
         return cli_usage_error(o->command, "--quantize and --dequantize exclude each other");
-    if (!o->quantize && (o->q_bits.set || o->q_group_size.set || o->q_mode || o->quant_predicate))
+    if (!o->quantize && (o->q_bits.set || o->q_group_size.set || o->q_mode || o->quant_predicate || o->calibrate))
         return cli_usage_error(o->command, "%s has a meaning only with -q",
                                o->q_bits.set         ? "--q-bits"
                                : o->q_group_size.set ? "--q-group-size"
                                : o->q_mode           ? "--q-mode"
-                                                     : "--quant-predicate");
+                               : o->quant_predicate  ? "--quant-predicate"
+                                                     : "--calibrate");
+    if (o->calibrate && (o->quant_predicate || (o->q_mode && strcmp(o->q_mode, "affine") != 0)))
+        return cli_usage_error(o->command, "--calibrate chooses the bits of affine packings itself: leave %s out",
+                               o->quant_predicate ? "--quant-predicate" : "--q-mode");
     if (o->quant_predicate && o->q_mode && strcmp(o->q_mode, "affine") != 0)
         return cli_usage_error(o->command, "--quant-predicate mixes affine packings: leave --q-mode %s out", o->q_mode);
     return CLI_OK;
@@ -37,9 +41,27 @@ static int check_flags(const cli_options *o)
 
 static const char *target_of(const cli_options *o) { return o->mlx_path ? o->mlx_path : "mlx_model"; }
 
+typedef struct stages { /* a calibration, where asked for, and the conversion: one line after the other */
+    cli_progress calibrating, converting;
+    bool converts;
+} stages;
+
 static bool step(void *user, uint64_t done, uint64_t total)
 {
-    cli_progress_step(user, done, total);
+    stages *s = user;
+    if (!s->converts) {
+        cli_progress_end();
+        s->converting = cli_progress_begin("Converting", true);
+        s->converting.show_rate = true;
+        s->converts = true;
+    }
+    cli_progress_step(&s->converting, done, total);
+    return !cli_interrupted();
+}
+
+static bool calibrate_step(void *user, uint64_t done, uint64_t total)
+{
+    cli_progress_step(&((stages *)user)->calibrating, done, total);
     return !cli_interrupted();
 }
 
@@ -107,9 +129,10 @@ static int convert_run(const cli_options *options)
     o.mode = options->q_mode;
     o.predicate = options->quant_predicate;
     o.dtype = options->dtype;
-    cli_progress progress = cli_progress_begin("Converting", true);
-    progress.show_rate = true;
+    o.calibrate = options->calibrate;
+    stages progress = { .calibrating = cli_progress_begin("Calibrating", false) };
     o.progress = step;
+    o.calibrate_progress = calibrate_step;
     o.progress_user = &progress;
 
     cli_interrupt_catch();
@@ -144,6 +167,8 @@ static const cli_option convert_own[] = {
       "weights that share a scale: 32, 64 or 128 (default 64; mxfp4 and mxfp8: 32, nvfp4: 16)" },
     { "q-mode", 0, CLI_WORD, AT(q_mode), 0, 0, MODES, "how weights are packed (default affine)" },
     { "quant-predicate", 0, CLI_WORD, AT(quant_predicate), 0, 0, RECIPES, "more bits for the layers that need them" },
+    { "calibrate", 0, CLI_TEXT, AT(calibrate), 0, 0, "FILE",
+      "pack for text like this, with more bits where they help, in the same size (minutes)" },
     { "dtype", 0, CLI_WORD, AT(dtype), 0, 0, DTYPES,
       "of what is not packed (default: config.json's torch_dtype, else as it is)" },
     { "dequantize", 'd', CLI_FLAG, AT(dequantize), 0, 0, NULL, "unpack a quantized model" },

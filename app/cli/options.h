@@ -70,7 +70,7 @@ typedef struct cli_options {
     cli_int n_prompt, n_generate, depth, repetitions, batch;
     bool all, yes, once;
     cli_int connections, retries;
-    const char *hf_path, *gguf, *mlx_path, *q_mode, *quant_predicate, *dtype;
+    const char *hf_path, *gguf, *mlx_path, *q_mode, *quant_predicate, *calibrate, *dtype;
     cli_int q_bits, q_group_size;
     bool quantize, dequantize, overwrite, lossless;
     bool no_failover, write, dotenv;

@@ -220,6 +220,34 @@ static we_status quantize(piece *p, const uint8_t *out[3])
     return WE_OK;
 }
 
+/* Made by a calibration: no copy. */
+static void take_given(const we_plan_item *item, int64_t first, int64_t n, const uint8_t *out[3])
+{
+    const we_matrix rows = we_matrix_rows(item->given, first, n);
+    out[0] = rows.data;
+    out[1] = rows.scales;
+    out[2] = rows.biases;
+}
+
+we_status we_chunk_values(const we_source *source, const we_plan_item *item, int64_t first, int64_t n,
+                          we_chunk_scratch *scratch, const float **values, we_error *err)
+{
+    const we_source_tensor *t = item->tensor;
+    const size_t n_values = (size_t)(n * item->cols);
+    we_chunk_counts counts = { 0 };
+    piece p = { source, item, first, n, scratch, &counts, err };
+    const uint8_t *rows;
+    float *out = make_values(scratch, n_values);
+    if (!out) return no_memory(item, err);
+    const we_status st = read_rows(&p, 0, t, &rows);
+    if (st) return st;
+    to_f32(t->dtype, rows, n_values, out);
+    if (t->dtype != item->dtype) round_to(item->dtype, out, n_values);
+    give_back(&p, t, rows);
+    *values = out;
+    return WE_OK;
+}
+
 /* As mx.dequantize computes it: scale and bias in the type of the result, the product rounded to it before the bias is
  * added. The other modes' values are exact in float32. */
 static void dequantize_row(const we_plan_item *item, const we_matrix *m, int64_t row, uint8_t *codes, float *values)
@@ -269,7 +297,10 @@ we_status we_chunk_compute(const we_source *source, const we_plan_item *item, in
     switch (item->action) {
     case WE_COPY: return read_rows(&p, 0, item->tensor, &out[0]);
     case WE_CAST: return cast(&p, out);
-    case WE_QUANTIZE: return quantize(&p, out);
+    case WE_QUANTIZE:
+        if (!item->given) return quantize(&p, out);
+        take_given(item, first, n, out);
+        return WE_OK;
     case WE_DEQUANTIZE: return dequantize(&p, out);
     }
     return we_fail(err, WE_E_INTERNAL, "%s: no such action", item->tensor->name);

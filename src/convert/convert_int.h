@@ -80,7 +80,10 @@ typedef struct we_convert_job { /* we_convert_options with their defaults filled
     bool quantize, dequantize, overwrite;
     we_quant quant; /* of `quantize` */
     we_recipe recipe;
-    bool has_dtype; /* else config.json's torch_dtype, else what each tensor has */
+    const char *calibrate; /* a text file, or NULL */
+    we_progress_fn calibrate_progress;
+    const struct we_calibration *calibrated; /* what came of it: matrices that are packed already */
+    bool has_dtype;                          /* else config.json's torch_dtype, else what each tensor has */
     we_dtype dtype;
     uint64_t shard_bytes; /* most of one file's tensors; 0: mlx-lm's 5 GiB */
     we_progress_fn progress;
@@ -111,6 +114,7 @@ typedef struct we_plan_item { /* one source tensor, or a packed one with its sca
     we_quant quant;                          /* of QUANTIZE and DEQUANTIZE */
     we_dtype dtype;                          /* to compute in: floats are rounded to it first */
     int64_t rows, cols;                      /* of the plain values */
+    const we_matrix *given;                  /* of QUANTIZE: the packed rows, where a calibration made them */
     we_part parts[3];                        /* one, or weight, scales and biases */
     int n_parts;
 } we_plan_item;
@@ -150,6 +154,10 @@ int64_t we_chunk_rows(const we_plan_item *item);
  * out: [n_parts], borrowed from the scratch or the source until the next call; the bytes follow from plan and rows. */
 we_status we_chunk_compute(const we_source *source, const we_plan_item *item, int64_t first, int64_t n,
                            we_chunk_scratch *scratch, const uint8_t *out[3], we_chunk_counts *counts, we_error *err);
+/** Rows [first, first + n) of an item to be quantized, as float32 rounded to the item's type.
+ * values: out, [n, cols], borrowed from the scratch until the next call. */
+we_status we_chunk_values(const we_source *source, const we_plan_item *item, int64_t first, int64_t n,
+                          we_chunk_scratch *scratch, const float **values, we_error *err);
 void we_chunk_scratch_deinit(we_chunk_scratch *scratch);
 /** Bytes of one row of a part. */
 uint64_t we_part_row_bytes(const we_plan_item *item, const we_part *part);
@@ -176,6 +184,19 @@ we_refiner *we_refiner_new(we_pool *pool, const we_hessian *h, we_quant quant, w
 void we_refiner_free(we_refiner *r);
 /** Rows [n_rows, n] to packed rows, as we_quant_row lays them out, one behind the other. */
 void we_refiner_run(we_refiner *r, const float *rows, int64_t n_rows, uint8_t *data, uint8_t *scales, uint8_t *biases);
+
+/* ---- Quantizing with a text in view (calibrate.c) ---- */
+
+typedef struct we_calibration we_calibration;
+
+/** Quantize all that `plan` would quantize, with job->calibrate in view, to no more bits than it plans for the whole.
+ * source : its name is a folder or file that we_decoder_open takes; source and plan are not needed afterwards.
+ * Errors : WE_E_FORMAT (the text: empty, not UTF-8, too short; weights that are no numbers), those of we_decoder_open, WE_E_CANCELLED. */
+we_status we_calibrate(we_calibration **out, const we_source *source, const we_convert_job *job, const we_plan *plan,
+                       we_error *err);
+void we_calibration_free(we_calibration *calibration); /* NULL is allowed */
+/** A matrix packed, by its name without ".weight"; NULL: none. Borrowed. */
+const we_matrix *we_calibration_find(const we_calibration *calibration, we_str name);
 
 /* ---- The target (target.c) ---- */
 

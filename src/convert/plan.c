@@ -95,13 +95,20 @@ we_status we_convert_job_init(we_convert_job *job, const we_convert_options *o, 
                              .overwrite = o->overwrite,
                              .quant.mode = WE_QUANT_AFFINE,
                              .progress = o->progress,
-                             .progress_user = o->progress_user };
+                             .progress_user = o->progress_user,
+                             .calibrate = o->calibrate,
+                             .calibrate_progress = o->calibrate_progress };
     if (o->quantize && o->dequantize)
         return we_fail(err, WE_E_ARG, "a model is either quantized or dequantized, not both");
     if (!o->quantize && (o->mode || o->predicate || o->bits || o->group_size))
         return we_fail(err, WE_E_ARG, "bits, group size, mode and recipe only have a meaning when quantizing");
+    if (!o->quantize && o->calibrate)
+        return we_fail(err, WE_E_ARG, "a text to calibrate with only has a meaning when quantizing");
     const we_status st = check_names(job, o, err);
     if (st) return st;
+    if (job->calibrate && (job->recipe || job->quant.mode != WE_QUANT_AFFINE))
+        return we_fail(err, WE_E_ARG, "calibration chooses the bits of affine packings itself: leave %s out",
+                       job->recipe ? "the recipe" : "the mode");
     job->quant.bits = o->bits ? o->bits : mode_defaults[job->quant.mode].bits;
     job->quant.group_size = o->group_size ? o->group_size : mode_defaults[job->quant.mode].group_size;
     return check_quant(job, err);
@@ -380,7 +387,8 @@ static we_status plan_plain(planner *p, we_plan_item *item, we_str path, bool is
     if (p->job->quantize && is_weight && is_float(t->dtype) && t->n_dims == 2 && item->rows > 0 && item->cols > 0 &&
         item->cols % p->job->quant.group_size == 0) {
         item->action = WE_QUANTIZE;
-        item->quant = choose(p, path);
+        item->given = we_calibration_find(p->job->calibrated, path);
+        item->quant = item->given ? item->given->quant : choose(p, path);
         return add_quantized(p, item, path);
     }
     return add_part(p, item, we_str_from(t->name), "", item->dtype, t->shape, t->n_dims);
@@ -476,7 +484,7 @@ static const we_json *quantization_object(planner *p)
     const bool was_quantized = p->quantization != NULL;
     const we_json *common = was_quantized ? p->quantization : quant_object(arena, p->job->quant);
     we_json *o = common ? we_arena_alloc(arena, sizeof *o) : NULL;
-    if (!o || (!was_quantized && !p->job->recipe)) return common;
+    if (!o || (!was_quantized && !p->job->recipe && !p->job->calibrated)) return common;
     *o = (we_json){ .type = WE_JSON_OBJECT };
     const we_json **end = &o->first;
     for (const we_json *m = common->first; m; m = m->next) {

@@ -29,6 +29,8 @@ typedef struct shard {
 typedef struct writer {
     const we_source *source;
     const we_convert_job *job;
+    we_calibration *calibration;
+    we_convert_job calibrated; /* the job with it */
     we_plan plan;
     we_target target;
     shard *shards;
@@ -390,9 +392,25 @@ static void report(const writer *w, we_convert_result *r)
     we_buf_deinit(&names);
 }
 
+/* A first plan says what is to be quantized; the one that is carried out knows what came of it. */
+static we_status calibrate(writer *w, we_error *err)
+{
+    we_plan plan;
+    we_status st = we_plan_init(&plan, w->source, w->job, err);
+    if (st) return st;
+    if (!(st = we_target_check_room(&w->target, plan.total_bytes, err)))
+        st = we_calibrate(&w->calibration, w->source, w->job, &plan, err);
+    we_plan_deinit(&plan);
+    w->calibrated = *w->job;
+    w->calibrated.calibrated = w->calibration;
+    w->job = &w->calibrated;
+    return st;
+}
+
 static we_status write_all(writer *w, we_error *err)
 {
     we_status st;
+    if (w->job->calibrate && (st = calibrate(w, err))) return st;
     if ((st = we_plan_init(&w->plan, w->source, w->job, err)) || (st = prepare(w, err)) ||
         (st = we_target_check_room(&w->target, bytes_needed(w), err)) || (st = we_target_begin(&w->target, err)) ||
         (st = write_small_files(w, err)) || (st = write_weights(w, err)))
@@ -416,5 +434,6 @@ we_status we_convert_write(const we_source *source, const we_convert_job *job, c
     we_buf_deinit(&w.config);
     we_buf_deinit(&w.index);
     we_plan_deinit(&w.plan);
+    we_calibration_free(w.calibration);
     return st;
 }

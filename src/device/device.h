@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * device.h - the op set: what a machine must be able to do so that the architecture pages (model/arch/) run on it, and the
- * storage of KV caches. Devices: cpu/ (reference, AVX2, AVX-512, NEON). Architectures are not known here.
+ * storage of KV caches. Devices: cpu/ (reference, AVX2, AVX-512, NEON); tap.c stands before another one. Architectures are not known here.
  *
  * How a step runs:
  *
@@ -164,5 +164,13 @@ typedef struct we_device_options {
 /** Open a device by name. Errors: WE_E_UNSUPPORTED (lists the names this build and machine have), WE_E_ARG, WE_E_NOMEM. */
 we_status we_device_open(we_device **out, const we_device_options *options, we_error *err);
 void we_device_close(we_device *d); /* NULL is allowed */
+
+/* Called before each `linear` with its input, float32 [n_rows, cols of the weights], borrowed for the call. False: leave the
+ * product out (what it would write stays as it is). */
+typedef bool (*we_tap_fn)(void *user, const we_linear *l, int n, const float *x, int64_t n_rows);
+
+/** A device that does what `inner` does and shows what its products read. inner must outlive it; handles are inner's own.
+ * Errors: WE_E_NOMEM. */
+we_status we_tap_open(we_device **out, we_device *inner, we_tap_fn fn, void *user, we_error *err);
 
 #endif

@@ -204,6 +204,9 @@ we_status we_decoder_open(we_decoder **out, we_device *device, const char *dir, 
 void we_decoder_close(we_decoder *m)
 {
     if (!m) return;
+    for (size_t i = 0; i < m->n_slots; i++)
+        if (*m->slots[i].field != m->slots[i].own) m->device->ops->tensor_free(m->device, *m->slots[i].field);
+    we_free(m->slots);
     for (size_t i = 0; i < m->n_tensors; i++) m->device->ops->tensor_free(m->device, m->tensors[i]);
     we_free(m->tensors);
     free_scratch(m);

@@ -69,6 +69,21 @@ we_status we_decoder_step(we_decoder *decoder, const we_step_request *request, w
 const char *we_model_type_at(size_t index);
 bool we_model_type_known(we_str model_type);
 
+/* ---- Matrices by name, for what measures or replaces them (convert/) ---- */
+
+/** The checkpoint name of a matrix that a product reads, without ".weight": "model.layers.0.mlp.up_proj"; NULL: none of this
+ * decoder's. Parts of a joined matrix have one name. */
+const char *we_decoder_matrix_name(const we_decoder *decoder, const we_tensor *weight);
+
+/** Whether it is the output matrix, whose product are the logits. */
+bool we_decoder_is_head(const we_decoder *decoder, const we_tensor *weight);
+
+/** Let the decoder read `with` in place of a matrix of the checkpoint, whose shape it has; its bytes are borrowed.
+ * with   : NULL: the checkpoint's again.
+ * Threads: no step may run.
+ * Errors : WE_E_NOT_FOUND, WE_E_NOMEM: the checkpoint's is back in place. */
+we_status we_decoder_replace(we_decoder *decoder, const char *name, const we_matrix *with, we_error *err);
+
 /* ---- GGUF files, in the words of an MLX folder (gguf.c) ---- */
 
 typedef struct we_gguf_arch we_gguf_arch; /* a row of the table of architectures */

@@ -126,6 +126,12 @@ const we_arch *we_arch_find(we_str model_type);
 
 /* ---- The decoder ---- */
 
+typedef struct we_slot { /* where the forward pass reads a matrix, or some rows of a joined one */
+    const char *name;    /* in the checkpoint, without ".weight" */
+    we_tensor **field, *own;
+    int64_t first, rows;
+} we_slot;
+
 struct we_decoder {
     we_decoder_info info;
     we_decoder_options options;
@@ -141,6 +147,8 @@ struct we_decoder {
     int64_t rope_length;
     we_tensor **tensors; /* all that were made, to be freed */
     size_t n_tensors, tensors_capacity;
+    we_slot *slots;
+    size_t n_slots, slots_capacity;
     pthread_mutex_t lock; /* guards the scratch below, from the first op of a step until its results are read */
     we_step step;
 };

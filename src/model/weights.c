@@ -185,14 +185,33 @@ static we_status make_tensor(binder *b, const we_matrix *m, we_tensor **out)
     return st;
 }
 
-static we_status make_proj(binder *b, const bound *t, int64_t first_bias, we_proj *out)
+static we_status add_slot(binder *b, const char *name, we_tensor **field, int64_t first, int64_t rows)
+{
+    we_decoder *d = b->m;
+    if (d->options.bind_only) return WE_OK;
+    if (d->n_slots == d->slots_capacity) {
+        const size_t more = WE_MAX(64, d->slots_capacity * 2);
+        we_slot *grown = we_realloc_array(d->slots, more, sizeof *grown);
+        if (!grown) return we_fail(b->err, WE_E_NOMEM, "%s: no memory for the list of matrices", b->dir);
+        d->slots = grown;
+        d->slots_capacity = more;
+    }
+    const char *kept = we_arena_strndup(&d->arena, name, strlen(name));
+    if (!kept) return we_fail(b->err, WE_E_NOMEM, "%s: no memory for the list of matrices", b->dir);
+    d->slots[d->n_slots++] = (we_slot){ kept, field, *field, first, rows };
+    return WE_OK;
+}
+
+/* first: of the checkpoint's rows, where the matrix is a part of a joined one. */
+static we_status make_proj(binder *b, const bound *t, const char *name, int64_t first, we_proj *out)
 {
     we_status st = make_tensor(b, &t->matrix, &out->weight);
+    if (!st) st = add_slot(b, name, &out->weight, first, t->matrix.rows);
     if (st || !t->bias) return st;
     const we_matrix bias = { .rows = 1,
                              .cols = t->matrix.rows,
                              .dtype = t->bias->dtype,
-                             .data = t->bias->data + (size_t)first_bias * we_dtype_size(t->bias->dtype) };
+                             .data = t->bias->data + (size_t)first * we_dtype_size(t->bias->dtype) };
     return make_tensor(b, &bias, &out->bias);
 }
 
@@ -217,7 +236,7 @@ static we_status bind_field(binder *b, we_layer *layer, const we_tensor_spec *sp
     if ((st = find_matrix(b, name, all_rows ? all_rows : rows, cols, &t))) return st;
     if (first == 0) count(b, &t); /* a joined tensor once */
     t.matrix = we_matrix_rows(&t.matrix, first, rows);
-    return make_proj(b, &t, first, field);
+    return make_proj(b, &t, name, first, field);
 }
 
 /* A page's fields: its own rows, and those of its parents for fields that it does not have itself. */
@@ -247,6 +266,8 @@ static we_status bind_outer(binder *b)
     count(b, &t);
     if ((st = make_tensor(b, &t.matrix, &m->embed_tokens))) return st;
     m->lm_head = (we_proj){ m->embed_tokens, NULL };
+    if ((st = add_slot(b, name, &m->embed_tokens, 0, t.matrix.rows))) return st;
+    if ((st = add_slot(b, name, &m->lm_head.weight, 0, t.matrix.rows))) return st; /* unless it has its own: below */
     bound head = t;
 
     snprintf(name, sizeof name, "%snorm", b->prefix);
@@ -263,7 +284,8 @@ static we_status bind_outer(binder *b)
     if (!c->tie_word_embeddings) {
         if ((st = find_matrix(b, name, c->vocab_size, c->hidden_size, &head))) return st;
         count(b, &head);
-        if ((st = make_proj(b, &head, 0, &m->lm_head))) return st;
+        if (m->n_slots) m->n_slots--; /* that of the tied one */
+        if ((st = make_proj(b, &head, name, 0, &m->lm_head))) return st;
         m->info.weight_bytes_read_per_token =
             m->info.weights_bytes - embed_bytes; /* of the embeddings one row is read */
     }
@@ -325,6 +347,43 @@ we_status we_bind_weights(we_decoder *m, const char *dir, we_error *err)
     }
     if (!st) st = bind_outer(&b);
     describe_quantization(&b);
+    return st;
+}
+
+/* ---- Matrices by name ---- */
+
+const char *we_decoder_matrix_name(const we_decoder *m, const we_tensor *weight)
+{
+    for (size_t i = 0; i < m->n_slots; i++)
+        if (*m->slots[i].field == weight) return m->slots[i].name;
+    return NULL;
+}
+
+bool we_decoder_is_head(const we_decoder *m, const we_tensor *weight) { return m->lm_head.weight == weight; }
+
+static void put_own(we_decoder *m, we_slot *slot)
+{
+    if (*slot->field != slot->own) m->device->ops->tensor_free(m->device, *slot->field);
+    *slot->field = slot->own;
+}
+
+we_status we_decoder_replace(we_decoder *m, const char *name, const we_matrix *with, we_error *err)
+{
+    we_status st = WE_OK;
+    bool found = false;
+    for (size_t i = 0; i < m->n_slots; i++) {
+        we_slot *slot = &m->slots[i];
+        if (strcmp(slot->name, name) != 0) continue;
+        found = true;
+        put_own(m, slot);
+        if (!with || st) continue;
+        const we_matrix part = we_matrix_rows(with, slot->first, slot->rows);
+        we_tensor *made;
+        st = m->device->ops->weight_new(m->device, &part, &made, err);
+        if (!st) *slot->field = made;
+    }
+    if (!found) return we_fail(err, WE_E_NOT_FOUND, "the model has no matrix %s", name);
+    if (st) we_decoder_replace(m, name, NULL, NULL);
     return st;
 }
 

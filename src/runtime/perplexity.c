@@ -71,6 +71,11 @@ static double divergence(const float *base, softmax b, const float *row, softmax
     return fmax(sum - (b.log_sum - q.log_sum), 0);
 }
 
+double we_divergence(const float *base, const float *row, int n)
+{
+    return divergence(base, softmax_of(base, n), row, softmax_of(row, n), n);
+}
+
 static void compare_row(reading *r, const float *row, softmax q, const float *base, int32_t id)
 {
     const softmax b = softmax_of(base, r->vocab_size);

@@ -52,6 +52,9 @@ we_status we_seq_eval(we_seq *seq, const int32_t *tokens, size_t n, we_logits_fn
 we_status we_decoder_bench(we_decoder *decoder, const we_bench_options *options, we_bench_sample *samples,
                            we_error *err);
 
+/** Kullback-Leibler divergence D(softmax(base) || softmax(row)) of two rows of n logits. */
+double we_divergence(const float *base, const float *row, int n);
+
 /** See we_perplexity. tokens: of the whole text; bos: begins each window, -1 for none. */
 we_status we_decoder_perplexity(we_decoder *decoder, const int32_t *tokens, size_t n, int32_t bos, int context,
                                 we_progress_fn progress, void *user, we_perplexity_result *result, we_error *err);

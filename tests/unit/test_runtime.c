@@ -331,3 +331,78 @@ TEST(runtime_perplexity_refuses_what_it_cannot_read)
     st = we_decoder_compare(b.decoder, b.decoder, tokens, 64, -1, 32, NULL, NULL, &c, &err);
     close_bed(&b);
 }
+
+/* ---- What calibration stands on ---- */
+
+typedef struct tapped {
+    we_decoder *decoder;
+    int n_calls;
+    int64_t n_rows;
+    bool all_named, skip;
+} tapped;
+
+static bool on_linear(void *user, const we_linear *l, int n, const float *x, int64_t n_rows)
+{
+    tapped *t = user;
+    for (int i = 0; i < n; i++) t->all_named &= we_decoder_matrix_name(t->decoder, l[i].weight) != NULL;
+    for (int64_t i = 0; i < n_rows; i++) t->all_named &= isfinite(x[i]);
+    t->n_calls++;
+    t->n_rows += n_rows;
+    return !t->skip;
+}
+
+static void logits_of(we_decoder *decoder, const int32_t *tokens, all_rows *out)
+{
+    we_error err;
+    we_seq *seq;
+    CHECK_OK(we_seq_open(&seq, decoder, &err), &err);
+    CHECK_OK(we_seq_eval(seq, tokens, CONTEXT, keep_all, out, &err), &err);
+    we_seq_close(seq);
+}
+
+TEST(runtime_a_tapped_device_computes_the_same_and_a_replaced_matrix_comes_back)
+{
+    bed b = open_bed("llama_f32", 64);
+    we_error err;
+    we_device *tap;
+    tapped seen = { .all_named = true };
+    int32_t tokens[CONTEXT];
+    all_rows *want = we_calloc(1, sizeof *want), *got = we_calloc(1, sizeof *got);
+    assert_true(want && got);
+    make_tokens(tokens, CONTEXT, 12);
+    logits_of(b.decoder, tokens, want);
+    CHECK_OK(we_tap_open(&tap, b.device, on_linear, &seen, &err), &err);
+    CHECK_OK(we_decoder_open(&seen.decoder, tap, test_fixture("logits/llama_f32"),
+                             &(we_decoder_options){ .precise = true, .context = 64 }, &err),
+             &err);
+    logits_of(seen.decoder, tokens, got);
+    assert_memory_equal(got->rows, want->rows, sizeof want->rows);
+    const we_decoder_info *info = we_decoder_get_info(seen.decoder);
+    const int pieces = (CONTEXT + WE_LOGIT_ROWS - 1) / WE_LOGIT_ROWS;
+    assert_true(seen.all_named);
+    assert_int_equal(seen.n_calls, 4 * info->n_layers + pieces); /* qkv, o, gate and up, down; the head */
+    assert_int_equal(seen.n_rows, (4 * info->n_layers + 1) * CONTEXT);
+
+    float *zeros = we_calloc((size_t)(info->hidden_size * info->hidden_size) * 8, sizeof(float));
+    assert_non_null(zeros);
+    const we_matrix none = { .rows = info->n_heads * info->head_dim,
+                             .cols = info->hidden_size,
+                             .dtype = WE_F32,
+                             .data = (const uint8_t *)zeros };
+    CHECK_OK(we_decoder_replace(seen.decoder, "model.layers.0.self_attn.q_proj", &none, &err), &err);
+    logits_of(seen.decoder, tokens, got);
+    assert_memory_not_equal(got->rows, want->rows, sizeof want->rows);
+    CHECK_OK(we_decoder_replace(seen.decoder, "model.layers.0.self_attn.q_proj", NULL, &err), &err);
+    logits_of(seen.decoder, tokens, got);
+    assert_memory_equal(got->rows, want->rows, sizeof want->rows);
+    CHECK_OK(we_decoder_replace(seen.decoder, "model.layers.0.self_attn.q_proj", &none, &err),
+             &err); /* closed like this */
+    CHECK_STATUS(we_decoder_replace(seen.decoder, "model.layers.9.mlp.up_proj", &none, &err), WE_E_NOT_FOUND, &err);
+    EXPECT_MESSAGE(&err, "model.layers.9.mlp.up_proj");
+    we_decoder_close(seen.decoder);
+    we_device_close(tap);
+    we_free(zeros);
+    we_free(want);
+    we_free(got);
+    close_bed(&b);
+}
