@@ -819,6 +819,119 @@ WE_API we_status we_backends_get(const we_backends *list, size_t index, we_backe
  * Threads: any. Since: 0.1 */
 WE_API size_t we_backends_optimal(const we_backends *list);
 
+/* ---- Client ----------------------------------------------------------------------------------------------------- */
+
+/* A client holds conversations with whoever a URL names, and where that one fails with the next of the chain: MLX, LM Studio,
+ * Ollama, llama-cpp-python, Transformers. The whole conversation is handed over each time, so nothing is lost on the way. */
+typedef struct we_client we_client;
+
+typedef struct we_client_options {
+    size_t size;                     /* sizeof(we_client_options) */
+    const char *api_key;             /* for the URL's own server; NULL: what the configuration has for it */
+    int connect_timeout_s;           /* 0: 5 */
+    int idle_timeout_s;              /* a server sends no byte for so long; 0: 300, negative: no limit */
+    int retries;                     /* of a request that failed in a way that may pass; 0: 2, negative: none */
+    bool no_failover;                /* only the URL's own backend answers */
+    int context;                     /* most tokens, where the backend can be told; 0: its own choice */
+    const we_engine_options *engine; /* MLX; NULL: the defaults. Kept: both must outlive the client */
+    const we_model_options *model;   /* likewise */
+    we_note_fn on_note;              /* who failed and who answers in its place; NULL: none */
+    void *user;                      /* handed to it */
+} we_client_options;
+/* clang-format off */
+#define WE_CLIENT_OPTIONS_INIT { sizeof(we_client_options), NULL, 0, 0, 0, false, 0, NULL, NULL, NULL, NULL }
+/* clang-format on */
+
+typedef struct we_client_result {
+    size_t size;          /* in: sizeof(we_client_result) */
+    we_backend_kind kind; /* who answered */
+    const char *backend;  /* its name: "Ollama"; static */
+    char *model;          /* as it calls the model */
+    char *reasoning;      /* the model's thoughts, where the server marks them; NULL: none */
+    char *tool_calls;     /* a JSON array as in OpenAI's messages; NULL: none */
+    int n_failovers;      /* backends that failed before */
+    bool restarted;       /* the answer was begun anew in the middle: only the new one is in `result` */
+    double load_s;        /* spent on loading the model; 0 where unknown */
+    we_result result;     /* its size is the client's to set; `tokens` is NULL but for MLX */
+} we_client_result;
+
+/** Free what a result holds; the struct itself is the caller's. NULL and zeroed structs are allowed.
+ * Threads: its own. Since: 0.1 */
+WE_API void we_client_result_deinit(we_client_result *result);
+
+/** A result as an OpenAI-style chat completion: {"id", "object", "created", "model", "choices": [{"index", "message",
+ * "finish_reason"}], "usage"}, and "backend".
+ * json   : out; free with we_free.
+ * Errors : WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_client_result_json(const we_client_result *result, char **json, we_error *err);
+
+/** Make a client. Nothing is asked or loaded yet.
+ * out    : the client, or NULL on failure; free with we_client_close.
+ * url    : mlx://NAME, lmstudio://NAME, ollama://NAME, llamacpp://FILE, transformers://NAME, http(s)://HOST/v1[#MODEL];
+ *          NULL: LLM_CHAT_API_URL, else mlx://MLX_MODEL_NAME, else the built-in model.
+ * opt    : NULL for the defaults; copied, but for what engine and model point to.
+ * Errors : WE_E_ARG (URL, options), WE_E_DENIED (./.env names a URL of another machine; see we_config_load), WE_E_UNSUPPORTED,
+ *          WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_client_open(we_client **out, const char *url, const we_client_options *opt, we_error *err);
+
+/** End a client; its models are unloaded where it loaded them into this process, children that it started end. NULL is allowed.
+ * Threads: when no other call uses it. Since: 0.1 */
+WE_API void we_client_close(we_client *client);
+
+/** Answer a conversation, streaming to opt->on_piece. A backend that fails before its first piece is asked again where that
+ * may help; then the next of the chain takes over, continuing what is there of the answer.
+ * opt    : NULL: what MLX_MAX_TOKENS, MLX_TEMPERATURE and MLX_TOP_P say. So do max_tokens 0, temperature NAN and top_p 0; where
+ *          they are not set either, and for top_k, min_p, repetition_penalty and seed at 0, the backend chooses.
+ * result : out, may be NULL; `size` must be set; free its insides with we_client_result_deinit, after an error too (it then
+ *          holds what came until there).
+ * Errors : the first backend's, with what kept the others from answering; WE_E_ARG (a variable's value), WE_E_BUSY. Cancelling is
+ *          no error: WE_OK and WE_FINISH_CANCELLED.
+ * Threads: one at a time per client; callbacks run on the calling thread. Since: 0.1 */
+WE_API we_status we_client_chat(we_client *client, const we_conversation *conversation, const we_generate_options *opt,
+                                we_client_result *result, we_error *err);
+
+/** Continue a text as it is, without a chat template; otherwise like we_client_chat.
+ * Errors : those of we_client_chat.
+ * Threads: one at a time per client. Since: 0.1 */
+WE_API we_status we_client_generate(we_client *client, const char *prompt, const we_generate_options *opt,
+                                    we_client_result *result, we_error *err);
+
+/** Stop the running call of a client soon. Does nothing where none runs.
+ * Threads: any; safe in a signal handler. Since: 0.1 */
+WE_API void we_client_cancel(we_client *client);
+
+/** Bring the model into memory, so that the first answer need not wait.
+ * Errors : the backend's own (nobody takes over); WE_E_BUSY.
+ * Threads: one at a time per client. Since: 0.1 */
+WE_API we_status we_client_load(we_client *client, we_error *err);
+
+/** Give the model's memory back. A server that cannot be told does so when it likes.
+ * Errors : as we_client_load's.
+ * Threads: one at a time per client. Since: 0.1 */
+WE_API we_status we_client_unload(we_client *client, we_error *err);
+
+typedef bool (*we_client_model_fn)(void *user, const we_backend_model *model); /* borrowed for the call; false stops */
+
+/** The models of the client's backend.
+ * Errors : WE_E_NETWORK, WE_E_DENIED, WE_E_FORMAT, WE_E_BUSY, WE_E_NOMEM.
+ * Threads: one at a time per client. Since: 0.1 */
+WE_API we_status we_client_models(we_client *client, we_client_model_fn fn, void *user, we_error *err);
+
+typedef struct we_client_info {
+    size_t size;          /* in: sizeof(we_client_info) */
+    we_backend_kind kind; /* who answers now */
+    const char *backend;  /* its name; static */
+    const char *model;    /* "" where the URL names none; borrowed until the client's next call */
+    const char *url;      /* its address, "" where it is no server; likewise */
+    int n_failovers;      /* since the client was opened */
+} we_client_info;
+
+/** Tell who answers.
+ * Threads: one at a time per client. Since: 0.1 */
+WE_API void we_client_get_info(const we_client *client, we_client_info *info);
+
 /* ---- Measuring -------------------------------------------------------------------------------------------------- */
 
 typedef struct we_bench_options {

@@ -42,6 +42,9 @@ typedef struct cli_model { /* an open model with all it stands on; zeroed is clo
 /** Find and load the model that the options name, and start a session on it where asked.
  * context: of its sessions; 0: what --context says, else the library's choice. */
 int cli_model_open(cli_model *m, const cli_options *options, int context, bool with_session);
+/** Who answers run and chat: the model in this process, where --model or the configuration means MLX; else, or where MLX fails
+ * and LLM_CHAT_API_URL allows another, a client. One of m->session and *client is set. */
+int cli_answerer_open(cli_model *m, we_client **client, const cli_options *options);
 /** Load a second model on the engine of `m`, precise (float32 throughout). name: as --model takes it. */
 int cli_model_open_precise(we_model **out, const cli_model *m, const cli_options *options, const char *name,
                            int context);
@@ -54,6 +57,8 @@ int cli_tokenizer_open(we_tokenizer **out, const cli_options *options);
 int cli_environment_apply(cli_options *options);
 /** Lay the sampling flags over `out`, which holds the defaults. Without --seed the seed is random. */
 void cli_sampling_apply(const cli_options *options, we_generate_options *out);
+/** The same for a client: what no flag says is the backend's choice. */
+void cli_client_sampling(const cli_options *options, we_generate_options *out);
 
 /** The --template-arg options as a JSON object; NULL in *json where there are none. Free with we_free. */
 int cli_template_variables(const cli_options *options, char **json);
@@ -69,6 +74,8 @@ double cli_prompt_speed(const we_result *result); /* tokens a second; 0 where un
 double cli_generation_speed(const we_result *result);
 /** The members that every answer's JSON object has: text, tokens, counts, timings, finish reason. */
 void cli_json_result(cli_json *json, const char *model, const we_result *result, uint64_t seed);
+/** The same of a client's answer, and who gave it. */
+void cli_json_client_result(cli_json *json, const we_client_result *result, uint64_t seed);
 /** The same as a line on standard error, for -v. */
 void cli_note_result(const we_result *result);
 
@@ -98,6 +105,8 @@ void cli_interrupt_catch(void);
 int cli_interrupt_status(void);
 /** Ctrl-C cancels this session from now on, and an earlier Ctrl-C is forgotten; NULL: it cancels none any more. */
 void cli_interrupt_target(we_session *session);
+/** The same for a client's call. */
+void cli_interrupt_client(we_client *asked);
 /** Has Ctrl-C been pressed since a target was set or cli_interrupt_clear was called? */
 bool cli_interrupted(void);
 void cli_interrupt_clear(void);

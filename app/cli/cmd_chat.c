@@ -14,12 +14,13 @@
 
 typedef struct chat {
     const cli_options *options;
-    cli_model m;
+    cli_model m;       /* one of these two answers: m.session, */
+    we_client *client; /* or this */
     cli_conversation conversation;
     we_generate_options generate;
     uint64_t seed;
     char *variables;
-    we_result last;                         /* of the last turn; zeroed before the first */
+    we_client_result last;                  /* of the last turn; zeroed before the first */
     char *conversation_path, *history_path; /* NULL where there is no place for them */
     bool store_failed;                      /* told once, then no longer tried */
     cli_lineedit *editor;
@@ -31,6 +32,15 @@ typedef struct chat {
 } chat;
 
 /* ---- What is kept between runs ---- */
+
+/* The model, as the conversation's file names it. */
+static const char *model_name(const chat *c)
+{
+    we_client_info info = { .size = sizeof info };
+    if (!c->client) return c->m.name;
+    we_client_get_info(c->client, &info);
+    return info.model;
+}
 
 static void paths_find(chat *c)
 {
@@ -49,7 +59,7 @@ static void store_conversation(chat *c)
 {
     we_error err;
     if (!c->conversation_path || c->store_failed) return;
-    if (!cli_conversation_save(&c->conversation, c->conversation_path, c->m.name, &err)) return;
+    if (!cli_conversation_save(&c->conversation, c->conversation_path, model_name(c), &err)) return;
     c->store_failed = true;
     cli_note("the conversation is not kept: %s", err.message);
 }
@@ -66,7 +76,7 @@ static int continue_last(chat *c)
     if (st) return cli_fail(&err);
     if (c->screen || c->options->verbose)
         cli_note("Continuing the last conversation: %zu messages.", c->conversation.n);
-    if (c->conversation.model && strcmp(c->conversation.model, c->m.name) != 0)
+    if (c->conversation.model && strcmp(c->conversation.model, model_name(c)) != 0)
         cli_note("It was last held with %s.", c->conversation.model);
     return CLI_OK;
 }
@@ -97,13 +107,17 @@ static void turn_failed(chat *c, const we_error *err)
     if (!c->screen) c->status = CLI_FAILED;
 }
 
-static void print_answer(chat *c, const we_result *result)
+static void print_answer(chat *c, const we_client_result *answered)
 {
+    const we_result *result = &answered->result;
     if (c->options->json) {
         cli_json json;
         cli_json_begin(&json);
         we_json_begin_object(&json.w);
-        cli_json_result(&json, c->m.name, result, c->generate.seed);
+        if (c->client)
+            cli_json_client_result(&json, answered, c->generate.seed);
+        else
+            cli_json_result(&json, c->m.name, result, c->generate.seed);
         we_json_end_object(&json.w);
         cli_json_end(&json);
     } else if (c->last_char != '\n') {
@@ -113,10 +127,14 @@ static void print_answer(chat *c, const we_result *result)
     cli_out_flush();
 }
 
-static void tell_finish(const chat *c, const we_result *result)
+static void tell_finish(const chat *c, const we_client_result *answered)
 {
+    const we_result *result = &answered->result;
     we_session_info info = { .size = sizeof info };
-    we_session_get_info(c->m.session, &info);
+    if (c->client)
+        info.context = SIZE_MAX; /* the server's own knowledge */
+    else
+        we_session_get_info(c->m.session, &info);
     if (result->finish == WE_FINISH_CANCELLED)
         cli_note("(stopped)");
     else if (result->finish == WE_FINISH_LENGTH && info.n_tokens + 1 >= info.context)
@@ -124,6 +142,8 @@ static void tell_finish(const chat *c, const we_result *result)
     else if (result->finish == WE_FINISH_LENGTH)
         cli_note("(the answer was cut after %zu tokens, as --max-tokens says)", result->n_tokens);
     if (c->options->verbose) cli_note_result(result);
+    if (c->options->verbose && c->client)
+        cli_note("answered by %s, model %s", answered->backend, answered->model ? answered->model : "");
 }
 
 /* Keep the answer; one that was stopped before its first character takes its question with it. */
@@ -153,26 +173,29 @@ static void take_turn(chat *c, const char *text)
     c->generate.seed = c->seed + c->n_turns++;
     c->last_char = '\n';
 
-    we_result result = { .size = sizeof result };
+    we_client_result result = { .size = sizeof result, .result.size = sizeof result.result };
     cli_interrupt_target(c->m.session);
+    cli_interrupt_client(c->client);
     if (c->editor) cli_echo_off();
-    we_status st = we_session_chat(c->m.session, &conversation, &c->generate, &result, &err);
+    we_status st = c->client ? we_client_chat(c->client, &conversation, &c->generate, &result, &err)
+                             : we_session_chat(c->m.session, &conversation, &c->generate, &result.result, &err);
     if (c->editor) cli_echo_restore();
     cli_interrupt_target(NULL);
+    cli_interrupt_client(NULL);
 
     if (!st) {
         print_answer(c, &result);
         if (c->screen || c->options->verbose) tell_finish(c, &result);
-        st = keep_answer(c, &result, &err);
+        st = keep_answer(c, &result.result, &err);
     } else if (c->last_char != '\n') {
         cli_out_printf("\n");
     }
     if (st) {
         turn_failed(c, &err);
-        we_result_deinit(&result);
+        we_client_result_deinit(&result);
         return;
     }
-    we_result_deinit(&c->last);
+    we_client_result_deinit(&c->last);
     c->last = result;
     store_conversation(c);
 }
@@ -186,14 +209,23 @@ typedef struct slash_command {
 
 static void slash_help(chat *c, const char *argument);
 
+static void stats_of_client(const chat *c)
+{
+    we_buf text = { 0 };
+    we_client_info info = { .size = sizeof info };
+    we_client_get_info(c->client, &info);
+    cli_out_printf("backend  %s%s%s", info.backend, info.url[0] ? " at " : "", cli_escape_line(&text, info.url));
+    cli_out_printf("; model %s", cli_escape_line(&text, c->last.model ? c->last.model : info.model));
+    cli_out_printf("; %d failover%s so far\n", info.n_failovers, info.n_failovers == 1 ? "" : "s");
+    we_buf_deinit(&text);
+}
+
 static void slash_stats(chat *c, const char *argument)
 {
     (void)argument;
     char weights[24], kv[24], full[24], resident[24], available[24];
-    const we_result *r = &c->last;
-    we_session_info session = { .size = sizeof session };
+    const we_result *r = &c->last.result;
     we_memory_info memory = { .size = sizeof memory };
-    we_session_get_info(c->m.session, &session);
     if (c->n_turns && r->n_prompt_tokens) {
         cli_out_printf("prompt   %zu tokens, %zu of them cached; %.1f tokens/s\n", r->n_prompt_tokens,
                        r->n_cached_tokens, cli_prompt_speed(r));
@@ -202,6 +234,13 @@ static void slash_stats(chat *c, const char *argument)
     } else {
         cli_out_printf("no answer yet: tokens/s are known after the first one\n");
     }
+    if (c->client) {
+        stats_of_client(c);
+        return;
+    }
+    we_session_info session = { .size = sizeof session };
+    we_session_get_info(c->m.session, &session);
+    cli_out_printf("backend  MLX, in this process; model %s\n", c->m.name);
     cli_out_printf("context  %zu of %zu tokens\n", session.n_tokens, session.context);
     cli_out_printf("memory   weights %s, KV cache %s (%s when full)\n",
                    we_format_bytes(weights, c->m.info.weights_bytes), we_format_bytes(kv, session.kv_bytes),
@@ -229,7 +268,7 @@ static void slash_reset(chat *c, const char *argument)
 {
     (void)argument;
     cli_conversation_reset(&c->conversation);
-    we_session_reset(c->m.session);
+    if (c->m.session) we_session_reset(c->m.session);
     store_conversation(c);
     cli_note("A new conversation begins.");
 }
@@ -239,7 +278,7 @@ static void slash_save(chat *c, const char *argument)
     we_error err;
     if (!*argument)
         cli_note("/save needs a file's name: /save FILE");
-    else if (cli_conversation_save(&c->conversation, argument, c->m.name, &err))
+    else if (cli_conversation_save(&c->conversation, argument, model_name(c), &err))
         cli_fail(&err);
     else
         cli_note("%zu messages are in %s.", c->conversation.n, argument);
@@ -324,8 +363,15 @@ static void greet(const chat *c)
 {
     char size[24];
     const we_model_info *i = &c->m.info;
+    we_client_info info = { .size = sizeof info };
     fprintf(c->screen, "%sWhisperEngine %s%s\n", cli_style_code(c->screen, CLI_STYLE_BOLD), we_version(),
             cli_style_code(c->screen, CLI_STYLE_RESET));
+    if (c->client) {
+        we_client_get_info(c->client, &info);
+        cli_note("%s%s%s, model %s.\n/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.\n", info.backend,
+                 info.url[0] ? " at " : "", info.url, info.model[0] ? info.model : "of its choice");
+        return;
+    }
     cli_note(
         "Model %s: %s, %s, %s; context of %d tokens.\n/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.\n",
         c->m.name, i->model_type, i->quantization, we_format_bytes(size, i->weights_bytes), i->context);
@@ -383,7 +429,7 @@ static FILE *find_screen(void)
 
 static int check_model(const chat *c)
 {
-    if (c->m.info.has_tokenizer) return CLI_OK;
+    if (c->client || c->m.info.has_tokenizer) return CLI_OK;
     cli_error("%s: the folder has no tokenizer, which a chat needs; 'whisperengine generate' continues raw tokens",
               c->m.path);
     return CLI_FAILED;
@@ -394,11 +440,15 @@ static int begin(chat *c)
     we_error err;
     int status;
     if ((status = cli_template_variables(c->options, &c->variables)) ||
-        (status = cli_model_open(&c->m, c->options, 0, true)) || (status = check_model(c)))
+        (status = cli_answerer_open(&c->m, &c->client, c->options)) || (status = check_model(c)))
         return status;
     cli_interrupt_install(c->screen != NULL);
-    we_model_default_sampling(c->m.model, &c->generate);
-    cli_sampling_apply(c->options, &c->generate);
+    if (c->client) {
+        cli_client_sampling(c->options, &c->generate);
+    } else {
+        we_model_default_sampling(c->m.model, &c->generate);
+        cli_sampling_apply(c->options, &c->generate);
+    }
     c->seed = c->generate.seed;
     c->generate.on_piece = c->options->json ? NULL : show_piece;
     c->generate.on_prefill = go_on;
@@ -423,8 +473,9 @@ static int run(const cli_options *given)
             hold_over_pipe(&c);
         status = c.status;
     }
-    we_result_deinit(&c.last);
+    we_client_result_deinit(&c.last);
     cli_conversation_deinit(&c.conversation);
+    we_client_close(c.client);
     cli_model_close(&c.m);
     we_free(c.variables);
     we_free(c.conversation_path);
@@ -447,7 +498,7 @@ const cli_command cli_command_chat = {
     "MLX_TOP_P are the defaults of their options; the model's own recommendation comes after them.",
     own,
     WE_COUNT(own),
-    { &cli_group_model, &cli_group_sampling, &cli_group_template, &cli_group_engine },
+    { &cli_group_model, &cli_group_sampling, &cli_group_template, &cli_group_engine, &cli_group_answerer },
     0,
     run
 };

@@ -68,7 +68,22 @@ static bool go_on(void *user, size_t done, size_t total)
     return !cli_interrupted();
 }
 
-static int answer(const cli_options *options, cli_model *m, const char *prompt, const char *variables)
+static void print_json(const cli_model *m, const we_client_result *answered, const we_result *result, uint64_t seed,
+                       int *status)
+{
+    cli_json json;
+    cli_json_begin(&json);
+    we_json_begin_object(&json.w);
+    if (m->session)
+        cli_json_result(&json, m->name, result, seed);
+    else
+        cli_json_client_result(&json, answered, seed);
+    we_json_end_object(&json.w);
+    *status = cli_json_end(&json);
+}
+
+static int answer(const cli_options *options, cli_model *m, we_client *client, const char *prompt,
+                  const char *variables)
 {
     const we_message messages[] = { { "system", options->system }, { "user", prompt } };
     const size_t skip = options->system ? 0 : 1;
@@ -79,33 +94,37 @@ static int answer(const cli_options *options, cli_model *m, const char *prompt, 
 
     char last = '\n';
     we_generate_options generate = WE_GENERATE_OPTIONS_INIT;
-    we_model_default_sampling(m->model, &generate);
-    cli_sampling_apply(options, &generate);
+    if (client) {
+        cli_client_sampling(options, &generate);
+    } else {
+        we_model_default_sampling(m->model, &generate);
+        cli_sampling_apply(options, &generate);
+    }
     generate.on_piece = options->json ? NULL : show_piece;
     generate.on_prefill = go_on;
     generate.user = &last;
 
-    we_result result = { .size = sizeof result };
+    we_client_result answered = { .size = sizeof answered, .result.size = sizeof answered.result };
+    we_result *const result = &answered.result;
     we_error err;
     cli_interrupt_target(m->session);
-    const we_status st = we_session_chat(m->session, &conversation, &generate, &result, &err);
+    cli_interrupt_client(client);
+    const we_status st = client ? we_client_chat(client, &conversation, &generate, &answered, &err)
+                                : we_session_chat(m->session, &conversation, &generate, result, &err);
     cli_interrupt_target(NULL);
+    cli_interrupt_client(NULL);
 
     int status = CLI_OK;
     if (!options->json && last != '\n') cli_out_printf("\n");
-    if (st) {
+    if (st)
         status = cli_fail(&err);
-    } else if (options->json) {
-        cli_json json;
-        cli_json_begin(&json);
-        we_json_begin_object(&json.w);
-        cli_json_result(&json, m->name, &result, generate.seed);
-        we_json_end_object(&json.w);
-        status = cli_json_end(&json);
-    }
-    if (!st && options->verbose) cli_note_result(&result);
+    else if (options->json)
+        print_json(m, &answered, result, generate.seed, &status);
+    if (!st && options->verbose) cli_note_result(result);
+    if (!st && options->verbose && client)
+        cli_note("answered by %s, model %s", answered.backend, answered.model ? answered.model : "");
     if (!st && !status && cli_interrupted()) status = CLI_INTERRUPTED;
-    we_result_deinit(&result);
+    we_client_result_deinit(&answered);
     return status;
 }
 
@@ -113,14 +132,16 @@ static int run(const cli_options *given)
 {
     cli_options options = *given;
     cli_model m = { 0 };
+    we_client *client = NULL;
     we_buf prompt = { 0 };
     char *variables = NULL;
     int status;
     if (!(status = cli_environment_apply(&options)) && !(status = cli_template_variables(&options, &variables)) &&
-        !(status = prompt_read(&options, &prompt)) && !(status = cli_model_open(&m, &options, 0, true))) {
+        !(status = prompt_read(&options, &prompt)) && !(status = cli_answerer_open(&m, &client, &options))) {
         cli_interrupt_install(false);
-        status = answer(&options, &m, prompt.ptr, variables);
+        status = answer(&options, &m, client, prompt.ptr, variables);
     }
+    we_client_close(client);
     cli_model_close(&m);
     we_buf_deinit(&prompt);
     we_free(variables);
@@ -141,7 +162,7 @@ const cli_command cli_command_run = {
     "own recommendation comes after them. Ctrl-C stops the answer; the exit status is then 130.",
     own,
     WE_COUNT(own),
-    { &cli_group_model, &cli_group_sampling, &cli_group_template, &cli_group_engine },
+    { &cli_group_model, &cli_group_sampling, &cli_group_template, &cli_group_engine, &cli_group_answerer },
     -1,
     run
 };

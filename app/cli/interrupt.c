@@ -8,7 +8,8 @@
 #include <termios.h>
 #include <unistd.h>
 
-static _Atomic(we_session *) target; /* what Ctrl-C cancels */
+static _Atomic(we_session *) target; /* what Ctrl-C cancels: this */
+static _Atomic(we_client *) client;  /* or this */
 static atomic_bool interrupted, resized, continued;
 static atomic_bool stay_alive;
 
@@ -36,9 +37,12 @@ static void end_by(int number)
 static void on_interrupt(int number)
 {
     we_session *session = atomic_load(&target);
+    we_client *asked = atomic_load(&client);
     atomic_store(&interrupted, true);
     if (session)
         we_session_cancel(session);
+    else if (asked)
+        we_client_cancel(asked);
     else if (!atomic_load(&stay_alive))
         end_by(number);
 }
@@ -91,6 +95,12 @@ void cli_interrupt_target(we_session *session)
 {
     if (session) atomic_store(&interrupted, false);
     atomic_store(&target, session);
+}
+
+void cli_interrupt_client(we_client *asked)
+{
+    if (asked) atomic_store(&interrupted, false);
+    atomic_store(&client, asked);
 }
 
 bool cli_interrupted(void) { return atomic_load(&interrupted); }

@@ -3,7 +3,9 @@
  * LLM_CHAT_API_URL, else MLX_MODEL_NAME, else the built-in model; where a name leads is the library's knowledge. */
 #include "cli.h"
 
+#include <math.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/random.h>
 
 const char *cli_config(const char *name)
@@ -122,6 +124,70 @@ int cli_model_open(cli_model *m, const cli_options *options, int context, bool w
     return CLI_OK;
 }
 
+/* ---- Who answers ---- */
+
+static bool is_scheme(const char *name, const char *scheme) { return strncasecmp(name, scheme, strlen(scheme)) == 0; }
+
+/* Settings that a client hands to MLX: they must live as long as it does. */
+static we_engine_options client_engine;
+static we_model_options client_model;
+static cli_progress client_progress;
+
+static void on_note(void *user, const char *text)
+{
+    (void)user;
+    cli_progress_end();
+    if (cli_is_terminal(stdout) && cli_is_terminal(stderr)) fputc('\n', stderr); /* an answer may be on the line */
+    cli_note("%s", text);
+}
+
+static int client_open(we_client **client, const cli_options *options)
+{
+    we_error err;
+    we_client_options o = WE_CLIENT_OPTIONS_INIT;
+    client_engine = (we_engine_options)WE_ENGINE_OPTIONS_INIT;
+    client_engine.device = options->device;
+    client_engine.kernels = options->kernels;
+    client_engine.threads = options->threads.set ? (int)options->threads.value : 0;
+    client_model = (we_model_options)WE_MODEL_OPTIONS_INIT;
+    client_model.kv_bits = options->kv_bits.set ? (int)options->kv_bits.value : 0;
+    client_model.precise = options->precise;
+    client_model.allow_paging = options->allow_paging;
+    client_progress = cli_progress_begin("Loading", true);
+    client_model.progress = cli_progress_step;
+    client_model.progress_user = &client_progress;
+    o.engine = &client_engine;
+    o.model = &client_model;
+    o.context = options->context.set ? (int)options->context.value : 0;
+    o.no_failover = options->no_failover;
+    o.on_note = on_note;
+    return we_client_open(client, options->model, &o, &err) ? cli_fail(&err) : CLI_OK;
+}
+
+/* Is there a model in this process to be had? Its folder is looked for, and what it says of itself is read. */
+static bool mlx_can(const char *name)
+{
+    char *path = NULL, type[64], quantization[128];
+    we_model_info info = { .size = sizeof info };
+    const bool can =
+        !we_model_find(name, &path, NULL) && !we_model_inspect(path, NULL, &info, type, quantization, NULL);
+    we_free(path);
+    return can;
+}
+
+int cli_answerer_open(cli_model *m, we_client **client, const cli_options *options)
+{
+    const char *origin, *name = cli_model_name(options, &origin);
+    *m = (cli_model){ 0 };
+    *client = NULL;
+    const int status = cli_refused(options);
+    if (status) return status;
+    const bool is_mlx = !strstr(name, "://") || is_scheme(name, "mlx://");
+    const bool may_fail_over = origin && strcmp(origin, "LLM_CHAT_API_URL") == 0 && !options->no_failover;
+    if (is_mlx && (!may_fail_over || mlx_can(name))) return cli_model_open(m, options, 0, true);
+    return client_open(client, options);
+}
+
 int cli_model_open_precise(we_model **out, const cli_model *m, const cli_options *options, const char *name,
                            int context)
 {
@@ -192,6 +258,12 @@ void cli_sampling_apply(const cli_options *o, we_generate_options *out)
     out->ignore_eos = o->ignore_eos;
 }
 
+void cli_client_sampling(const cli_options *o, we_generate_options *out)
+{
+    out->temperature = NAN;
+    cli_sampling_apply(o, out);
+}
+
 /* ---- Template variables ---- */
 
 int cli_template_variables(const cli_options *options, char **json)
@@ -253,7 +325,7 @@ void cli_json_result(cli_json *json, const char *model, const we_result *r, uint
     cli_json_i64(json, "prompt_tokens", r->n_prompt_tokens);
     cli_json_i64(json, "cached_tokens", r->n_cached_tokens);
     cli_json_i64(json, "generated_tokens", r->n_tokens);
-    cli_json_ids(json, "tokens", r->tokens, r->n_tokens);
+    cli_json_ids(json, "tokens", r->tokens, r->tokens ? r->n_tokens : 0); /* other servers only count them */
     char number[24];
     snprintf(number, sizeof number, "%llu", (unsigned long long)seed);
     we_json_key(&json->w, "seed");
@@ -263,6 +335,13 @@ void cli_json_result(cli_json *json, const char *model, const we_result *r, uint
     cli_json_f64(json, "time_to_first_token_s", r->first_token_s);
     cli_json_f64(json, "prompt_tokens_per_second", cli_prompt_speed(r));
     cli_json_f64(json, "generation_tokens_per_second", cli_generation_speed(r));
+}
+
+void cli_json_client_result(cli_json *json, const we_client_result *r, uint64_t seed)
+{
+    cli_json_result(json, r->model, &r->result, seed);
+    cli_json_text(json, "backend", r->backend);
+    cli_json_i64(json, "failovers", (uint64_t)r->n_failovers);
 }
 
 void cli_note_result(const we_result *r)

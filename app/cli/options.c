@@ -19,7 +19,7 @@
 
 static const cli_option model_options[] = {
     { "model", 'm', CLI_TEXT, AT(model), 0, 0, "M",
-      "a folder, a name below $LOCAL_MODELS_DIR/mlx, ORG/NAME, mlx://NAME or \"default\" (else $LLM_CHAT_API_URL, "
+      "a folder, a name below $LOCAL_MODELS_DIR/mlx, ORG/NAME, \"default\" or a URL (else $LLM_CHAT_API_URL, "
       "$MLX_MODEL_NAME, \"default\")" },
 };
 
@@ -61,6 +61,11 @@ static const cli_option common_options[] = {
     { "help", 'h', CLI_FLAG, AT(help), 0, 0, NULL, "show this" },
 };
 
+static const cli_option answerer_options[] = {
+    { "no-failover", 0, CLI_FLAG, AT(no_failover), 0, 0, NULL, "do not ask another backend where the first one fails" },
+};
+
+const cli_group cli_group_answerer = { "Backends", answerer_options, WE_COUNT(answerer_options) };
 const cli_group cli_group_model = { "Model", model_options, WE_COUNT(model_options) };
 const cli_group cli_group_engine = { "Running", engine_options, WE_COUNT(engine_options) };
 const cli_group cli_group_sampling = { "Sampling", sampling_options, WE_COUNT(sampling_options) };

@@ -107,7 +107,8 @@ typedef struct cli_group {
 } cli_group;
 
 /* The groups that several commands share. */
-extern const cli_group cli_group_model, cli_group_engine, cli_group_sampling, cli_group_template, cli_group_common;
+extern const cli_group cli_group_model, cli_group_engine, cli_group_sampling, cli_group_template, cli_group_answerer,
+    cli_group_common;
 
 struct cli_command {
     const char *name;
@@ -116,7 +117,7 @@ struct cli_command {
     const char *details; /* lines below the usage */
     const cli_option *own;
     size_t n_own;
-    const cli_group *groups[5];             /* NULL at the end; the common one comes by itself */
+    const cli_group *groups[6];             /* NULL at the end; the common one comes by itself */
     int max_positional;                     /* -1: any number */
     int (*run)(const cli_options *options); /* gives the exit status */
 };

@@ -25,4 +25,31 @@ we_status we_envfile_parse(we_str text, we_envline_fn fn, void *user, we_error *
  * Errors: WE_E_ARG (a value that no line can hold), WE_E_NOMEM. */
 we_status we_envfile_change(we_buf *out, we_str text, const char *key, const char *value, we_error *err);
 
+/* ---- The text of an answer (reply_text.c) ---- */
+
+typedef struct we_cleaner { /* special tokens; zeroed is ready */
+    we_buf held;
+    bool begun;
+} we_cleaner;
+/** Append to `out` what is certain of the text so far; `ended`: all of it. out->failed where memory is out. */
+void we_cleaner_feed(we_cleaner *c, we_str text, bool ended, we_buf *out);
+
+typedef struct we_echo { /* of `said`, at the beginning of what continues it; zeroed but for `said` is ready */
+    we_str said;         /* borrowed */
+    we_buf held;
+    bool decided;
+} we_echo;
+void we_echo_feed(we_echo *e, we_str text, bool ended, we_buf *out);
+
+/* ---- Which model another backend runs (models.c) ---- */
+
+/** The name by which the backend of `report` has the model `wanted` (as a backend of kind `from` calls it), in *name, which is
+ * freed with we_free; wanted "": its own choice, as "".
+ * Errors: WE_E_NOT_FOUND (the reason for passing it over), WE_E_NOMEM. */
+we_status we_client_model_for(we_backend_kind kind, const we_backend_report *report, const char *wanted, char **name,
+                              we_error *err);
+
+/** The API key for a target, NULL: none. explicit_url: the URL was the caller's, not the configuration's. */
+const char *we_client_key_for(const we_backend_target *target, bool explicit_url);
+
 #endif

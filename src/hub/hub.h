@@ -30,6 +30,7 @@ typedef struct we_hub_short_name {
     const char *repo;             /* its MLX form on the hub */
     uint64_t n_parameters, bytes; /* of the 4-bit form */
     int context;
+    const char *lmstudio, *ollama, *transformers; /* what other backends call it */
 } we_hub_short_name;
 
 extern const we_hub_short_name we_hub_short_names[];

@@ -38,10 +38,13 @@ class Naming(EndToEnd):
         shutil.copytree(self.a, os.path.join(other, "mlx", "moved"))
         self.assertEqual(self.said("--model", "moved", env={"LOCAL_MODELS_DIR": other}), "this is a")
 
-    def test_backends_of_later_versions(self):
-        for url in ("lmstudio://x", "ollama://llama3", "llamacpp://x.gguf", "transformers://x", "http://localhost:1234/v1"):
-            self.fails("run", "--model", url, "hi", says=url.split(":")[0])
-            self.fails("run", "hi", env={"LLM_CHAT_API_URL": url}, says="LLM_CHAT_API_URL")
+    def test_other_backends(self):
+        nobody = {"OLLAMA_HOST": "127.0.0.1:1", "LMSTUDIO_HOST": "127.0.0.1:1"}
+        for url, says in (("lmstudio://x", "LM Studio does not answer"), ("ollama://llama3", "Ollama does not answer"),
+                          ("http://127.0.0.1:1/v1#x", "does not answer")):
+            self.fails("run", "--model", url, "hi", env=nobody, says=says)
+            self.fails("run", "hi", env={**nobody, "LLM_CHAT_API_URL": url}, says=says)
+            self.fails("info", "--model", url, env=nobody, says=url.split(":")[0])  # only this process's models have these
 
     def test_missing(self):
         done = self.fails("run", "--model", "no-such-model", "hi", says="Model path does not exist: ", env={"LOCAL_MODELS_DIR": "./models"})

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""run and chat over other backends: servers that die in mid-answer, refuse, talk nonsense or lack the model, and who answers in
+their place."""
+import os
+import signal
+import time
+
+from standins import LMStudio, Ollama, OpenAI
+from support import CTRL_C, CTRL_D, EndToEnd, Terminal, main
+
+NOBODY = {"OLLAMA_HOST": "127.0.0.1:1", "LMSTUDIO_HOST": "127.0.0.1:1"}
+ANSWER = ["The sky", " is blue", " because of", " scattering."]
+
+
+def goes_on(messages):
+    """A server that continues a last message of the assistant's, and else begins."""
+    said = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
+    assert "".join(ANSWER).startswith(said), messages
+    return ["".join(ANSWER)[len(said):]]
+
+
+class Failover(EndToEnd):
+    def env(self, url, **hosts):
+        return {**NOBODY, "LLM_CHAT_API_URL": url, **{k: v.host for k, v in hosts.items()}}
+
+    def test_an_answer_from_each_kind(self):
+        for kind, scheme in ((Ollama, "ollama"), (LMStudio, "lmstudio")):
+            with kind(models=["m"], pieces=["a<|im_", "end|>b"]) as s:
+                done = self.run_we("run", "-v", "--model", f"{scheme}://m@{s.host}", "hi", env=NOBODY)
+                self.assertEqual(done.text, "ab\n")
+                self.assertIn(f"answered by {s.name}, model m", done.notes)
+        with OpenAI(models=["m"]) as s:
+            got = self.run_we("run", "--json", "--model", f"{s.url}/v1#m", "hi", env=NOBODY).json()
+            self.assertEqual((got["text"], got["model"], got["failovers"]), ("Hello, world!", "m", 0))
+
+    def test_a_server_that_dies_in_mid_answer_is_continued_by_the_next(self):
+        kinds = [(OpenAI, "{url}/v1#qwen3:8b"), (Ollama, "ollama://qwen3:8b@{host}"), (LMStudio, "lmstudio://qwen3:8b@{host}")]
+        for kind, url in kinds:
+            with self.subTest(kind=kind.name), kind(models=["qwen3:8b"], pieces=ANSWER, cut_after=3) as first, \
+                    Ollama(models=["qwen3:8b"], answer=goes_on) as second:
+                done = self.run_we("run", "why?", env=self.env(url.format(url=first.url, host=first.host), OLLAMA_HOST=second))
+                self.assertEqual(done.text, "".join(ANSWER) + "\n")
+                self.assertIn("broke off in the middle of its answer", done.notes)
+                self.assertIn("Ollama goes on with qwen3:8b", done.notes)
+                asked = second.answers()[-1].json["messages"]
+                self.assertEqual([m["role"] for m in asked], ["user", "assistant"])
+                self.assertEqual(asked[0]["content"], "why?")
+
+    def test_an_echoed_beginning_is_dropped(self):
+        with OpenAI(models=["m"], pieces=ANSWER, cut_after=3) as first, Ollama(models=["m"], pieces=ANSWER) as second:
+            done = self.run_we("run", "why?", env=self.env(f"{first.url}/v1#m", OLLAMA_HOST=second))
+            self.assertEqual(done.text, "".join(ANSWER) + "\n")
+
+    def test_where_nobody_can_continue_a_note_marks_the_cut(self):
+        with Ollama(models=["m"], pieces=ANSWER, cut_after=3) as first, LMStudio(models=["m"], pieces=ANSWER, level="v1") as second:
+            done = self.run_we("run", "--json", "why?", env={**self.env(f"ollama://m@{first.host}"), "LMSTUDIO_HOST": second.host})
+            self.assertEqual(done.json()["text"], "".join(ANSWER), "the answer is one, whether continued or begun anew")
+            self.assertEqual(done.json()["backend"], "LM Studio")
+
+    def test_the_chat_keeps_its_history(self):
+        said = lambda messages: [f"{len(messages)} messages"]
+        with OpenAI(models=["m"], answer=said) as first, Ollama(models=["m"], answer=said) as second:
+            with OpenAI(models=["m"], pieces=["one two three", " four"], cut_after=2) as cut:
+                done = self.run_we("chat", stdin="a\nb\n", env=self.env(f"{cut.url}/v1#m", OLLAMA_HOST=second))
+                self.assertEqual(len(done.text.splitlines()), 2)
+                asked = second.answers()[-1].json["messages"]
+                self.assertEqual([m["role"] for m in asked], ["user", "assistant", "user"])
+                self.assertEqual(asked[2]["content"], "b")
+            self.assertEqual(self.run_we("chat", stdin="a\nb\nc\n", env=self.env(f"{first.url}/v1#m")).text,
+                             "1 messages\n3 messages\n5 messages\n")
+
+    def test_to_the_engine(self):
+        self.scripted("here", pieces=["local answer"])
+        env = {**self.env("ollama://gone@127.0.0.1:1"), "FALLBACK_MODEL_MLX": "here"}
+        done = self.run_we("run", "--temperature", "0", "hi", env=env)
+        self.assertEqual(done.text, "local answer\n")
+        self.assertIn("MLX answers with here", done.notes)
+        done = self.fails("run", "--no-failover", "hi", env=env, says="Ollama does not answer at http://127.0.0.1:1")
+        self.assertNotIn("MLX", done.notes)
+
+    def test_from_the_engine(self):
+        with Ollama(models=["llama3.1:8b"]) as s:
+            done = self.run_we("run", "hi", env=self.env("mlx://llama-3.1-8b-instruct", OLLAMA_HOST=s))
+            self.assertEqual(done.text, "Hello, world!\n")
+            self.assertIn("Ollama answers with llama3.1:8b", done.notes)
+
+    def test_reasons_for_passing_over(self):
+        with Ollama(models=["other"]) as s:
+            self.fails("run", "hi", env=self.env("http://127.0.0.1:1/v1#qwen3-8b", OLLAMA_HOST=s),
+                       says=["127.0.0.1:1", "Nobody else could answer", "MLX: does not have", "LM Studio does not answer",
+                             "Ollama: does not have qwen3:8b", "FALLBACK_MODEL_OLLAMA"])
+            env = {**self.env("http://127.0.0.1:1/v1#qwen3-8b", OLLAMA_HOST=s), "FALLBACK_MODEL_OLLAMA": "other"}
+            self.assertEqual(self.run_we("run", "hi", env=env).text, "Hello, world!\n")
+
+    def test_wrong_model_name(self):
+        with Ollama(models=["llama3.2:3b"]) as s:
+            self.fails("run", "--model", f"ollama://llama3.2:4b@{s.host}", "hi", env=NOBODY, says='did you mean "llama3.2:3b"?')
+
+    def test_answers_that_are_none(self):
+        for kw, says in (({"body": "<html><b>Welcome</b></html>"}, "Welcome"), ({"body": "{}", "content_type": "application/json"}, "choices")):
+            with OpenAI(models=["m"], **kw) as s:
+                self.fails("run", "--model", f"{s.url}/v1#m", "hi", env=NOBODY, says=says)
+
+    def test_keys_stay_with_their_host(self):
+        with OpenAI(models=["m"], key="s3cret") as first, Ollama(models=["m"]) as second:
+            env = {**self.env(f"{first.url}/v1#m", OLLAMA_HOST=second), "LLM_CHAT_API_KEY": "s3cret"}
+            self.assertEqual(self.run_we("run", "hi", env=env).text, "Hello, world!\n")
+            self.assertEqual(len(second.requests), 0)
+            env["LLM_CHAT_API_KEY"] = "wr0ng"
+            done = self.run_we("run", "hi", env=env)
+            self.assertIn("does not accept this API key", done.notes)
+            self.assertIn("Ollama answers", done.notes)
+            self.assertNotIn("wr0ng", done.notes)
+            self.assertTrue(second.requests and all("authorization" not in r.headers for r in second.requests))
+
+    def test_usage(self):
+        self.fails("run", "hi", env=self.env("gopher://x"), says=["LLM_CHAT_API_URL", "gopher", "expected mlx://NAME"])
+        self.fails("run", "hi", "--model", "http://user:pw@host/v1", env=NOBODY, says="user and password")
+
+    def test_a_cancelled_request_ends(self):
+        with OpenAI(models=["m"], wait_s=600) as s:
+            t = Terminal(self, "chat", "--model", f"{s.url}/v1#m", env=NOBODY)
+            t.prompt()
+            t.type("hi\r")
+            while not s.answers():
+                time.sleep(0.02)
+            at = len(t.shown)
+            t.type(CTRL_C)
+            t.prompt(at)
+            self.assertIn(b"(stopped)", t.shown)
+            self.assertIn("model m", t.line("/stats"))
+            t.type(CTRL_D)
+            t.end()
+
+
+if __name__ == "__main__":
+    main()
