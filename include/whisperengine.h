@@ -568,9 +568,15 @@ typedef struct we_generate_options {
     we_piece_fn on_piece; /* NULL: none */
     we_prefill_fn on_prefill;
     void *user; /* handed to both */
+    bool
+        prompt_lookup; /* guess tokens from earlier places in the text and check several in one step: the same answer, in
+                           fewer steps where it repeats its prompt */
+    struct we_session
+        *draft; /* a session of a smaller model with the same vocabulary that guesses likewise; its own timeline is
+                                 lost; busy while this call runs. NULL: none */
 } we_generate_options;
 /* clang-format off */
-#define WE_GENERATE_OPTIONS_INIT { sizeof(we_generate_options), 0, 0.0F, 0.0F, 0, 0.0F, 0.0F, 0, 0, NULL, 0, false, NULL, NULL, NULL }
+#define WE_GENERATE_OPTIONS_INIT { sizeof(we_generate_options), 0, 0.0F, 0.0F, 0, 0.0F, 0.0F, 0, 0, NULL, 0, false, NULL, NULL, NULL, false, NULL }
 /* clang-format on */
 
 /** The sampling that the model's makers recommend in generation_config.json, on top of WE_GENERATE_OPTIONS_INIT.
@@ -595,6 +601,7 @@ typedef struct we_result {
     size_t n_cached_tokens; /* of them found in the KV cache and not computed again */
     we_finish finish;
     double prefill_s, decode_s, first_token_s; /* seconds; first_token_s from the call to the first sampled token */
+    size_t n_drafted, n_accepted;              /* guessed tokens, and those of them that were right */
 } we_result;
 
 /** Free what a we_result holds; the struct itself is the caller's. NULL and zeroed structs are allowed.

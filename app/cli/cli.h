@@ -35,6 +35,8 @@ typedef struct cli_model { /* an open model with all it stands on; zeroed is clo
     we_engine *engine;
     we_model *model;
     we_session *session;
+    we_model *draft_model; /* --draft-model; NULL: none */
+    we_session *draft;
     we_model_info info;
     we_engine_info engine_info;
 } cli_model;
@@ -55,8 +57,9 @@ int cli_tokenizer_open(we_tokenizer **out, const cli_options *options);
 
 /** Where a flag is missing, take MLX_MAX_TOKENS, MLX_TEMPERATURE and MLX_TOP_P. */
 int cli_environment_apply(cli_options *options);
-/** Lay the sampling flags over `out`, which holds the defaults. Without --seed the seed is random. */
-void cli_sampling_apply(const cli_options *options, we_generate_options *out);
+/** Lay the sampling flags, and what guesses tokens, over `out`, which holds the defaults. Without --seed the seed is random.
+ * m : NULL where no model is open. */
+void cli_sampling_apply(const cli_options *options, const cli_model *m, we_generate_options *out);
 /** The same for a client: what no flag says is the backend's choice. */
 void cli_client_sampling(const cli_options *options, we_generate_options *out);
 

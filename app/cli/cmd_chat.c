@@ -447,7 +447,7 @@ static int begin(chat *c)
         cli_client_sampling(c->options, &c->generate);
     } else {
         we_model_default_sampling(c->m.model, &c->generate);
-        cli_sampling_apply(c->options, &c->generate);
+        cli_sampling_apply(c->options, &c->m, &c->generate);
     }
     c->seed = c->generate.seed;
     c->generate.on_piece = c->options->json ? NULL : show_piece;

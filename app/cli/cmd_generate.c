@@ -57,7 +57,7 @@ static int generate(const cli_options *options, cli_model *m, const int32_t *ids
     we_generate_options generate = WE_GENERATE_OPTIONS_INIT;
     const bool stream = !options->json && !options->output_tokens;
     generate.max_tokens = DEFAULT_MAX_TOKENS;
-    cli_sampling_apply(options, &generate);
+    cli_sampling_apply(options, m, &generate);
     generate.on_piece = stream ? show_piece : NULL;
     generate.on_prefill = go_on;
 

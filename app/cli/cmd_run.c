@@ -98,7 +98,7 @@ static int answer(const cli_options *options, cli_model *m, we_client *client, c
         cli_client_sampling(options, &generate);
     } else {
         we_model_default_sampling(m->model, &generate);
-        cli_sampling_apply(options, &generate);
+        cli_sampling_apply(options, m, &generate);
     }
     generate.on_piece = options->json ? NULL : show_piece;
     generate.on_prefill = go_on;

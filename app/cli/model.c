@@ -103,6 +103,19 @@ static void note_model(const cli_model *m)
              m->engine_info.threads);
 }
 
+/* The model of --draft-model, if any. Its cache needs no more room than the other's context. */
+static int draft_open(cli_model *m, const cli_options *options)
+{
+    char *path = NULL;
+    we_error err;
+    if (!options->draft_model) return CLI_OK;
+    if (we_model_find(options->draft_model, &path, &err)) return cli_fail(&err);
+    int status = weights_open(&m->draft_model, m->engine, path, options, 0, options->precise);
+    we_free(path);
+    if (!status && we_session_open(&m->draft, m->draft_model, &err)) status = cli_fail(&err);
+    return status;
+}
+
 int cli_model_open(cli_model *m, const cli_options *options, int context, bool with_session)
 {
     const char *origin;
@@ -116,9 +129,11 @@ int cli_model_open(cli_model *m, const cli_options *options, int context, bool w
     }
     m->info.size = sizeof m->info;
     we_model_get_info(m->model, &m->info);
-    if (with_session && we_session_open(&m->session, m->model, &err)) {
+    if (with_session && we_session_open(&m->session, m->model, &err)) status = cli_fail(&err);
+    if (with_session && !status) status = draft_open(m, options);
+    if (status) {
         cli_model_close(m);
-        return cli_fail(&err);
+        return status;
     }
     if (options->verbose) note_model(m);
     return CLI_OK;
@@ -202,6 +217,8 @@ int cli_model_open_precise(we_model **out, const cli_model *m, const cli_options
 
 void cli_model_close(cli_model *m)
 {
+    we_session_close(m->draft);
+    we_model_close(m->draft_model);
     we_session_close(m->session);
     we_model_close(m->model);
     we_engine_close(m->engine);
@@ -243,8 +260,10 @@ static uint64_t random_seed(void)
     return seed & ((UINT64_C(1) << 53) - 1);
 }
 
-void cli_sampling_apply(const cli_options *o, we_generate_options *out)
+void cli_sampling_apply(const cli_options *o, const cli_model *m, we_generate_options *out)
 {
+    out->prompt_lookup = o->prompt_lookup;
+    out->draft = m ? m->draft : NULL;
     if (o->max_tokens.set) out->max_tokens = (int)o->max_tokens.value;
     if (o->temperature.set) out->temperature = (float)o->temperature.value;
     if (o->top_p.set) out->top_p = (float)o->top_p.value;
@@ -261,7 +280,8 @@ void cli_sampling_apply(const cli_options *o, we_generate_options *out)
 void cli_client_sampling(const cli_options *o, we_generate_options *out)
 {
     out->temperature = NAN;
-    cli_sampling_apply(o, out);
+    cli_sampling_apply(o, NULL, out);
+    if (o->draft_model) cli_note("--draft-model is left alone: it drafts for a model that this command loads itself");
 }
 
 /* ---- Template variables ---- */
@@ -325,6 +345,8 @@ void cli_json_result(cli_json *json, const char *model, const we_result *r, uint
     cli_json_i64(json, "prompt_tokens", r->n_prompt_tokens);
     cli_json_i64(json, "cached_tokens", r->n_cached_tokens);
     cli_json_i64(json, "generated_tokens", r->n_tokens);
+    cli_json_i64(json, "drafted_tokens", r->n_drafted);
+    cli_json_i64(json, "accepted_tokens", r->n_accepted);
     cli_json_ids(json, "tokens", r->tokens, r->tokens ? r->n_tokens : 0); /* other servers only count them */
     char number[24];
     snprintf(number, sizeof number, "%llu", (unsigned long long)seed);
@@ -346,6 +368,9 @@ void cli_json_client_result(cli_json *json, const we_client_result *r, uint64_t 
 
 void cli_note_result(const we_result *r)
 {
+    if (r->n_drafted)
+        cli_note("guessed: %zu tokens, %zu of them right (%.0f %%)", r->n_drafted, r->n_accepted,
+                 100.0 * (double)r->n_accepted / (double)r->n_drafted);
     cli_note(
         "prompt: %zu tokens (%zu cached), %.1f tokens/s; answer: %zu tokens, %.1f tokens/s; first token after %.3f s; %s",
         r->n_prompt_tokens, r->n_cached_tokens, cli_prompt_speed(r), r->n_tokens, cli_generation_speed(r),

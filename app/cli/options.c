@@ -33,6 +33,10 @@ static const cli_option engine_options[] = {
       "reference, avx2, avx512, neon (default: the best for this CPU)" },
     { "device", 0, CLI_TEXT, AT(device), 0, 0, "NAME", "auto or cpu (default auto)" },
     { "precise", 0, CLI_FLAG, AT(precise), 0, 0, NULL, "compute in float32 throughout: slow, exact" },
+    { "prompt-lookup", 0, CLI_FLAG, AT(prompt_lookup), 0, 0, NULL,
+      "guess tokens from earlier text, check several in a step: the same answer, sooner where it repeats its prompt" },
+    { "draft-model", 0, CLI_TEXT, AT(draft_model), 0, 0, "M",
+      "a smaller model with the same vocabulary that guesses tokens likewise" },
 };
 
 static const cli_option sampling_options[] = {

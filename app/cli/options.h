@@ -50,7 +50,8 @@ typedef struct cli_options {
     /* which model, and how it runs */
     const char *model, *device, *kernels;
     cli_int context, kv_bits, threads;
-    bool allow_paging, precise;
+    bool allow_paging, precise, prompt_lookup;
+    const char *draft_model;
     /* sampling */
     cli_int max_tokens, top_k, repetition_context;
     cli_real temperature, top_p, min_p, repetition_penalty;

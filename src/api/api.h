@@ -36,6 +36,7 @@ struct we_session {
     we_model *model;
     we_seq *seq;
     atomic_bool busy;
+    const we_model *drafts; /* a model whose vocabulary was found to be this one's; only compared */
 };
 
 /* A struct whose size was not set would be taken for one of an older version, and silently for nothing at all. */

@@ -66,6 +66,37 @@ void we_result_deinit(we_result *r)
 
 /* ---- Generate ---- */
 
+/* Ids of a draft model are the model's own only where every one stands for the same token. */
+static we_status check_draft(we_session *s, const we_session *draft, we_error *err)
+{
+    const we_model *m = s->model, *d = draft->model;
+    if (draft == s) return we_fail(err, WE_E_ARG, "a session cannot draft for itself");
+    if (s->drafts == d) return WE_OK;
+    const int n = we_decoder_get_info(m->decoder)->vocab_size, n_draft = we_decoder_get_info(d->decoder)->vocab_size;
+    int32_t other =
+        n_draft < n ? n_draft : -1; /* the draft model's guesses are fed to the model, and its own ids back */
+    if (m->tokenizer && d->tokenizer) {
+        const int32_t most = (int32_t)we_tok_vocab_size(m->tokenizer->tok);
+        if ((int32_t)we_tok_vocab_size(d->tokenizer->tok) != most)
+            other = most;
+        else
+            other = -1; /* vocabularies are padded differently: what no token stands for is not drawn */
+        for (int32_t id = 0; other < 0 && id < most; id++) {
+            we_str a = { 0 }, b = { 0 };
+            if (we_tok_token(m->tokenizer->tok, id, &a) != we_tok_token(d->tokenizer->tok, id, &b) || !we_str_eq(a, b))
+                other = id;
+        }
+    }
+    if (other >= 0)
+        return we_fail(
+            err, WE_E_ARG,
+            "%s cannot draft for %s: their vocabularies differ (from token %d on): take a smaller model of the "
+            "same family",
+            d->path, m->path, (int)other);
+    s->drafts = d;
+    return WE_OK;
+}
+
 we_status we_session_do_generate(we_session *s, const int32_t *tokens, size_t n, size_t mark,
                                  const we_generate_options *opt, we_result *result, we_error *err)
 {
@@ -83,6 +114,8 @@ we_status we_session_do_generate(we_session *s, const int32_t *tokens, size_t n,
         .sampling = { o.temperature, o.top_p, o.min_p, o.top_k, o.repetition_penalty,
                       o.repetition_context ? o.repetition_context : 20, o.seed },
         .ignore_eos = o.ignore_eos,
+        .prompt_lookup = o.prompt_lookup,
+        .draft = o.draft ? o.draft->seq : NULL,
         .on_piece = o.on_piece,
         .on_prefill = o.on_prefill,
         .user = o.user,
@@ -92,14 +125,20 @@ we_status we_session_do_generate(we_session *s, const int32_t *tokens, size_t n,
         g.eos = s->model->tokenizer->eos.ids;
         g.n_eos = s->model->tokenizer->eos.n;
     }
+    we_status st;
+    if (o.draft && ((st = check_draft(s, o.draft, err)) || (st = we_session_begin(o.draft, err)))) return st;
     we_str *stop = we_calloc(o.n_stop, sizeof *stop);
-    if (!stop) return we_fail(err, WE_E_NOMEM, "no memory for %zu stop texts", o.n_stop);
+    if (!stop) {
+        if (o.draft) we_session_end(o.draft);
+        return we_fail(err, WE_E_NOMEM, "no memory for %zu stop texts", o.n_stop);
+    }
     for (size_t i = 0; i < o.n_stop; i++) stop[i] = we_str_from(o.stop[i]);
     g.stop = stop;
     g.n_stop = o.n_stop;
 
     we_result r = { .size = sizeof r };
-    const we_status st = we_seq_generate(s->seq, &g, &r, err);
+    st = we_seq_generate(s->seq, &g, &r, err);
+    if (o.draft) we_session_end(o.draft);
     if (result)
         WE_GIVE_INFO(result, r);
     else

@@ -8,14 +8,14 @@
 static const struct {
     const char *name;
     size_t size;
-    int block; /* 0: 1 */
+    int block; /* elements that lie together in `size` bytes */
 } dtypes[] = {
     /* clang-format off */
-    [WE_F32] = { "F32", 4 }, [WE_F16] = { "F16", 2 }, [WE_BF16] = { "BF16", 2 }, [WE_F64] = { "F64", 8 },
-    [WE_I8]  = { "I8", 1 },  [WE_U8]  = { "U8", 1 },  [WE_I16]  = { "I16", 2 },  [WE_U16] = { "U16", 2 },
-    [WE_I32] = { "I32", 4 }, [WE_U32] = { "U32", 4 }, [WE_I64]  = { "I64", 8 },  [WE_U64] = { "U64", 8 },
-    [WE_BOOL] = { "BOOL", 1 },
-    [WE_F8_E4M3] = { "F8_E4M3", 1 }, [WE_F8_E5M2] = { "F8_E5M2", 1 }, [WE_F8_E8M0] = { "F8_E8M0", 1 },
+    [WE_F32] = { "F32", 4, 1 }, [WE_F16] = { "F16", 2, 1 }, [WE_BF16] = { "BF16", 2, 1 }, [WE_F64] = { "F64", 8, 1 },
+    [WE_I8]  = { "I8", 1, 1 },  [WE_U8]  = { "U8", 1, 1 },  [WE_I16]  = { "I16", 2, 1 },  [WE_U16] = { "U16", 2, 1 },
+    [WE_I32] = { "I32", 4, 1 }, [WE_U32] = { "U32", 4, 1 }, [WE_I64]  = { "I64", 8, 1 },  [WE_U64] = { "U64", 8, 1 },
+    [WE_BOOL] = { "BOOL", 1, 1 },
+    [WE_F8_E4M3] = { "F8_E4M3", 1, 1 }, [WE_F8_E5M2] = { "F8_E5M2", 1, 1 }, [WE_F8_E8M0] = { "F8_E8M0", 1, 1 },
     [WE_GGML_Q4_0] = { "Q4_0", 18, 32 },  [WE_GGML_Q4_1] = { "Q4_1", 20, 32 },  [WE_GGML_Q5_0] = { "Q5_0", 22, 32 },
     [WE_GGML_Q5_1] = { "Q5_1", 24, 32 },  [WE_GGML_Q8_0] = { "Q8_0", 34, 32 },  [WE_GGML_Q2_K] = { "Q2_K", 84, 256 },
     [WE_GGML_Q3_K] = { "Q3_K", 110, 256 }, [WE_GGML_Q4_K] = { "Q4_K", 144, 256 }, [WE_GGML_Q5_K] = { "Q5_K", 176, 256 },
@@ -34,14 +34,14 @@ size_t we_dtype_size(we_dtype dtype)
 int we_dtype_block(we_dtype dtype)
 {
     assert((unsigned)dtype < WE_DTYPE_COUNT);
-    return WE_MAX(dtypes[dtype].block, 1);
+    return dtypes[dtype].block;
 }
 
 const char *we_dtype_name(we_dtype dtype) { return (unsigned)dtype < WE_DTYPE_COUNT ? dtypes[dtype].name : "?"; }
 
 bool we_dtype_from_name(we_str name, we_dtype *dtype)
 {
-    for (size_t i = 0; i < WE_COUNT(dtypes) && !dtypes[i].block; i++) /* safetensors has no blocks */
+    for (size_t i = 0; i < WE_COUNT(dtypes) && dtypes[i].block == 1; i++) /* safetensors has no blocks */
         if (we_str_is(name, dtypes[i].name)) {
             *dtype = (we_dtype)i;
             return true;

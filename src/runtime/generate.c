@@ -69,7 +69,7 @@ static we_status prefill(we_seq *s, const we_generation *r, we_result *result, i
         size_t piece = WE_MIN(r->n_tokens - at, WE_STEP_ROWS);
         if (at < r->mark && r->mark < at + piece) piece = r->mark - at; /* a snapshot is taken between pieces */
         const bool last = at + piece == r->n_tokens;
-        if ((st = we_seq_feed(s, r->tokens + at, piece, last ? &r->sampling : NULL, 0, token, NULL, NULL, err)))
+        if ((st = we_seq_feed(s, r->tokens + at, piece, &r->sampling, 0, last ? 1 : 0, token, NULL, NULL, err)))
             return st;
         at += piece;
         if (at == r->mark && (st = we_seq_keep(s, err))) return st;
@@ -78,34 +78,70 @@ static we_status prefill(we_seq *s, const we_generation *r, we_result *result, i
     return WE_OK;
 }
 
+/* Tokens of the answer that are known but not yet given out. All but the last have been through the model. */
+typedef struct known {
+    int32_t tokens[WE_DRAFT_MOST + 1];
+    size_t n, at;
+    size_t guesses; /* worth making next: more after right ones, one after none was right */
+} known;
+
+/* One step of the model: the last known token, and guesses behind it that the model's own draws confirm or end. */
+static we_status step(we_seq *s, const we_generation *r, we_result *result, size_t n_generated, known *k, we_error *err)
+{
+    const size_t before = s->tokens.n, context = (size_t)s->info->context;
+    int32_t ids[WE_DRAFT_MOST + 1] = { k->tokens[k->n - 1] };
+    size_t n = 0, most = WE_MIN(k->guesses, context - before - 1), right = 0;
+    if (r->max_tokens > 0) most = WE_MIN(most, (size_t)r->max_tokens - n_generated - 1);
+    we_status st;
+    if ((r->prompt_lookup || r->draft) && most > 0) {
+        if ((st = we_ids_push(&s->tokens, ids[0], err))) return st; /* guesses follow all that is known */
+        st = we_draft(s, r, most, ids + 1, &n, err);
+        s->tokens.n = before;
+        if (st) return st;
+    }
+    if ((st = we_seq_feed(s, ids, n + 1, &r->sampling, n_generated, n + 1, k->tokens, NULL, NULL, err))) return st;
+    while (right < n && k->tokens[right] == ids[1 + right]) right++;
+    k->n = right + 1;
+    k->at = 0;
+    if (n) k->guesses = WE_MIN(right == n ? 2 * n + 1 : right + 1, WE_DRAFT_MOST);
+    result->n_drafted += n;
+    result->n_accepted += right;
+    return we_seq_trim(s, before + 1 + right, err);
+}
+
 #define KV_COUNTED_EACH 64 /* tokens: walking a long cache's pages is not for every one */
 
-static we_status decode(we_seq *s, const we_generation *r, writer *w, we_ids *out, int32_t token, we_finish *finish,
+static we_status decode(we_seq *s, const we_generation *r, writer *w, we_ids *out, int32_t token, we_result *result,
                         we_monitor_request *monitor, we_error *err)
 {
+    known k = { .tokens = { token }, .n = 1, .guesses = 3 };
     for (;;) {
         we_status st;
+        token = k.tokens[k.at++];
         if (is_eos(r, token)) {
-            *finish = WE_FINISH_EOS;
-            return WE_OK;
+            result->finish = WE_FINISH_EOS;
+            break;
         }
         we_monitor_tokens(monitor, 1);
         if (out->n % KV_COUNTED_EACH == 0) we_monitor_kv(&s->kv_counted, we_seq_kv_bytes(s));
         if ((st = we_ids_push(out, token, err)) || (st = write_token(w, token, err))) return st;
         const bool full =
-            s->tokens.n >= (size_t)s->info->context || (r->max_tokens > 0 && out->n >= (size_t)r->max_tokens);
+            r->n_tokens + out->n > (size_t)s->info->context || (r->max_tokens > 0 && out->n >= (size_t)r->max_tokens);
         if (w->stop.stopped)
-            *finish = WE_FINISH_STOP;
+            result->finish = WE_FINISH_STOP;
         else if (w->refused || cancelled(s))
-            *finish = WE_FINISH_CANCELLED;
+            result->finish = WE_FINISH_CANCELLED;
         else if (full)
-            *finish = WE_FINISH_LENGTH;
-        else {
-            if ((st = we_seq_feed(s, &token, 1, &r->sampling, out->n, &token, NULL, NULL, err))) return st;
+            result->finish = WE_FINISH_LENGTH;
+        else if (k.at < k.n)
             continue;
-        }
-        return WE_OK;
+        else if (!(st = step(s, r, result, out->n, &k, err)))
+            continue;
+        else
+            return st;
+        break;
     }
+    return we_seq_trim(s, r->n_tokens + out->n, err); /* what was right but came behind the end */
 }
 
 we_status we_seq_generate(we_seq *s, const we_generation *r, we_result *result, we_error *err)
@@ -132,7 +168,7 @@ we_status we_seq_generate(we_seq *s, const we_generation *r, we_result *result, 
     if (!st && go_on) {
         result->first_token_s = first - start;
         we_monitor_first_token(&monitor, r->n_tokens - result->n_cached_tokens, result->n_cached_tokens);
-        st = decode(s, r, &w, &out, token, &result->finish, &monitor, err);
+        st = decode(s, r, &w, &out, token, result, &monitor, err);
         const we_status rest = write_rest(&w, st ? NULL : err);
         if (!st) st = rest;
         if (!st && w.stop.stopped) result->finish = WE_FINISH_STOP;

@@ -24,7 +24,7 @@ static we_status fill(bench *b, we_seq *s, size_t n, const we_sampling *sampling
         const size_t piece = WE_MIN(n, WE_STEP_ROWS);
         for (size_t i = 0; i < piece; i++) ids[i] = random_token(b);
         n -= piece;
-        st = we_seq_feed(s, ids, piece, n ? NULL : sampling, 0, &sampled, NULL, NULL, err);
+        st = we_seq_feed(s, ids, piece, sampling, 0, n || !sampling ? 0 : 1, &sampled, NULL, NULL, err);
     }
     return st;
 }

@@ -133,8 +133,8 @@ static we_status read_window(reading *r, we_error *err)
         const bool scored = at >= n_context;
         const size_t n = WE_MIN(rows, (scored ? r->context : n_context) - at);
         r->position = at;
-        if (r->base) st = we_seq_feed(r->base, r->window + at, n, NULL, 0, NULL, scored ? keep_rows : NULL, r, err);
-        if (!st) st = we_seq_feed(r->seq, r->window + at, n, NULL, 0, NULL, scored ? score_rows : NULL, r, err);
+        if (r->base) st = we_seq_feed(r->base, r->window + at, n, NULL, 0, 0, NULL, scored ? keep_rows : NULL, r, err);
+        if (!st) st = we_seq_feed(r->seq, r->window + at, n, NULL, 0, 0, NULL, scored ? score_rows : NULL, r, err);
         at += n;
     }
     return st;

@@ -36,6 +36,8 @@ typedef struct we_generation {
     const we_tok *tok;  /* NULL: no text */
     const we_str *stop; /* [n_stop] */
     size_t n_stop;
+    bool prompt_lookup; /* guess tokens from earlier places in the text */
+    we_seq *draft;      /* guess tokens with this model of the same vocabulary; NULL: none */
     we_piece_fn on_piece;
     we_prefill_fn on_prefill;
     void *user;

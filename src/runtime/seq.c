@@ -70,9 +70,9 @@ atomic_bool *we_seq_cancel_flag(we_seq *s) { return &s->cancelled; }
 /* ---- Feeding ---- */
 
 we_status we_seq_feed(we_seq *s, const int32_t *ids, size_t n, const we_sampling *sampling, uint64_t n_generated,
-                      int32_t *sampled, we_logits_fn on_logits, void *user, we_error *err)
+                      size_t n_draws, int32_t *sampled, we_logits_fn on_logits, void *user, we_error *err)
 {
-    assert(n >= 1 && n <= WE_STEP_ROWS);
+    assert(n >= 1 && n <= WE_STEP_ROWS && n_draws <= n && n_draws <= WE_DRAFT_MOST + 1);
     const size_t before = s->tokens.n;
     we_status st = s->device->ops->kv_reserve(s->device, s->kv, (int64_t)before, (int64_t)(before + n), err);
     for (size_t i = 0; i < n && !st; i++) st = we_ids_push(&s->tokens, ids[i], err);
@@ -81,9 +81,11 @@ we_status we_seq_feed(we_seq *s, const int32_t *ids, size_t n, const we_sampling
         return st;
     }
     int32_t rows[WE_STEP_ROWS];
-    for (size_t i = 0; i < n; i++) rows[i] = (int32_t)(on_logits ? i : n - 1);
-    const we_sample_spec spec =
-        sampling ? we_sampling_spec(sampling, n_generated, s->tokens.ids, s->tokens.n) : (we_sample_spec){ 0 };
+    const size_t n_out = on_logits ? n : n_draws;
+    for (size_t i = 0; i < n_out; i++) rows[i] = (int32_t)(n - n_out + i);
+    we_sample_spec specs[WE_DRAFT_MOST + 1];
+    for (size_t i = 0; i < n_draws; i++)
+        specs[i] = we_sampling_spec(sampling, n_generated + i, s->tokens.ids, s->tokens.n - n_draws + 1 + i);
     const we_span span = { s->kv, 0, (int32_t)n, (int32_t)before };
     const we_step_request request = {
         .spans = &span,
@@ -91,10 +93,8 @@ we_status we_seq_feed(we_seq *s, const int32_t *ids, size_t n, const we_sampling
         .n_rows = (int)n,
         .ids = s->tokens.ids + before,
         .out_rows = rows,
-        .n_out = on_logits  ? (int)n
-                 : sampling ? 1
-                            : 0,
-        .specs = sampling ? &spec : NULL,
+        .n_out = (int)n_out,
+        .specs = n_draws ? specs : NULL,
         .sampled = sampled,
         .on_logits = on_logits,
         .user = user,
@@ -105,6 +105,15 @@ we_status we_seq_feed(we_seq *s, const int32_t *ids, size_t n, const we_sampling
 }
 
 /* ---- Going back ---- */
+
+we_status we_seq_trim(we_seq *s, size_t n, we_error *err)
+{
+    if (n >= s->tokens.n) return WE_OK;
+    if (!s->device->ops->kv_trim(s->device, s->kv, (int64_t)n))
+        return we_fail(err, WE_E_INTERNAL, "the KV cache cannot go back from %zu to %zu tokens", s->tokens.n, n);
+    s->tokens.n = n;
+    return WE_OK;
+}
 
 static size_t common_prefix(const we_ids *a, const int32_t *b, size_t n)
 {
@@ -187,7 +196,7 @@ we_status we_seq_eval(we_seq *s, const int32_t *tokens, size_t n, we_logits_fn f
     while (rows.first < n && !st) {
         if (atomic_load(&s->cancelled)) return we_fail(err, WE_E_CANCELLED, "stopped");
         const size_t piece = WE_MIN(n - rows.first, WE_STEP_ROWS);
-        st = we_seq_feed(s, tokens + rows.first, piece, NULL, 0, NULL, pass_rows, &rows, err);
+        st = we_seq_feed(s, tokens + rows.first, piece, NULL, 0, 0, NULL, pass_rows, &rows, err);
         rows.first += piece;
     }
     return st;

@@ -18,9 +18,18 @@ struct we_seq {
 };
 
 /** Run the next n tokens (n <= WE_STEP_ROWS) through the decoder; they are in `tokens` afterwards, or not on failure.
- * spec: NULL, or draw the token that follows into *sampled. on_logits: NULL, or gets the logits of all n rows. */
+ * n_draws: 0, or draw what follows each of the last n_draws tokens (WE_DRAFT_MOST + 1 at most) into sampled[]; the first of
+ * them is number n_generated of the answer. on_logits: NULL, or gets the logits of all n rows. */
 we_status we_seq_feed(we_seq *seq, const int32_t *ids, size_t n, const we_sampling *sampling, uint64_t n_generated,
-                      int32_t *sampled, we_logits_fn on_logits, void *user, we_error *err);
+                      size_t n_draws, int32_t *sampled, we_logits_fn on_logits, void *user, we_error *err);
+
+/** Forget all but the first n tokens, none of which lies before the last feed's first: that is always possible. */
+we_status we_seq_trim(we_seq *seq, size_t n, we_error *err);
+
+#define WE_DRAFT_MOST 7 /* with the token before them, a step that kernels take in one pass */
+/** Guess up to `most` tokens (WE_DRAFT_MOST at most) that follow the sequence's, as the request asks. */
+we_status we_draft(const we_seq *seq, const we_generation *request, size_t most, int32_t *out, size_t *n_out,
+                   we_error *err);
 
 /** Make the cache hold a beginning of tokens[0, n - 1) as long as it can, and tell its length: the last token is always left
  * to compute, since its logits are wanted. */

@@ -151,6 +151,19 @@ class Generate(EndToEnd):
         self.model = self.scripted()
         self.ids = [FIRST_PIECE + i for i in range(4)]
 
+    def test_guessed_tokens_change_nothing(self):
+        said = "WhisperEngine runs language models locally. It is one command, one C library and one desktop app. "
+        ask = ("generate", "--prompt", f"Repeat exactly: {said}{said[:64]}", "--max-tokens", "40", "--json", "--seed", "1")
+        plain = self.run_we(*ask).json()
+        self.assertEqual(plain["drafted_tokens"], 0)
+        for options in (["--prompt-lookup"], ["--draft-model", "default"], ["--prompt-lookup", "--draft-model", "default"]):
+            guessed = self.run_we(*ask, *options).json()
+            self.assertEqual(guessed["text"], plain["text"], options)
+            self.assertGreater(guessed["accepted_tokens"], 0, options)
+        self.fails("generate", "--prompt", "x", "--draft-model", "nowhere", says="Model path does not exist")
+        other = self.scripted()
+        self.fails("generate", "--prompt", "x", "--draft-model", other, says="vocabularies differ")
+
     def test_tokens_in_tokens_out(self):
         done = self.run_we("generate", "-m", self.model, "--prompt-tokens", f"1,2,{ASSISTANT}", "--output-tokens")
         self.assertEqual(done.out, (",".join(map(str, self.ids)) + "\n").encode(), str(done))

@@ -165,6 +165,82 @@ TEST(runtime_ids_beyond_the_vocabulary_are_refused_and_leave_the_cache_alone)
     close_bed(&b);
 }
 
+/* ---- Guessed tokens ---- */
+
+/* The same answer with guesses as without, and the next prompt finds the same cache. */
+static size_t check_guesses(const char *name, const char *draft, float temperature, float penalty, int max_tokens)
+{
+    bed plain = open_bed(name, 0), guessing = open_bed(name, 0), other = { 0 };
+    if (draft) other = open_bed(draft, 0);
+    we_error err;
+    int32_t tokens[400];
+    make_tokens(tokens, 20, 7);
+    for (size_t i = 20; i < WE_COUNT(tokens); i++) tokens[i] = tokens[i - 20]; /* what repeats can be looked up */
+    we_generation g = {
+        .tokens = tokens,
+        .n_tokens = 150,
+        .max_tokens = max_tokens,
+        .sampling = { .temperature = temperature, .repetition_penalty = penalty, .repetition_context = 20, .seed = 3 }
+    };
+    we_result want = { .size = sizeof want }, got = { .size = sizeof got };
+    CHECK_OK(we_seq_generate(plain.seq, &g, &want, &err), &err);
+    assert_int_equal(want.n_drafted, 0);
+    g.prompt_lookup = !draft;
+    g.draft = other.seq;
+    CHECK_OK(we_seq_generate(guessing.seq, &g, &got, &err), &err);
+    same_answer(&got, &want);
+    assert_true(got.n_accepted <= got.n_drafted);
+    assert_int_equal(we_seq_length(guessing.seq), we_seq_length(plain.seq));
+    const size_t accepted = got.n_accepted;
+
+    we_result_deinit(&got);
+    we_result_deinit(&want);
+    g.n_tokens = 160; /* goes on from a part of the prompt */
+    CHECK_OK(we_seq_generate(plain.seq, &g, &want, &err), &err);
+    CHECK_OK(we_seq_generate(guessing.seq, &g, &got, &err), &err);
+    assert_int_equal(got.n_cached_tokens, want.n_cached_tokens);
+    same_answer(&got, &want);
+    we_result_deinit(&got);
+    we_result_deinit(&want);
+    close_bed(&plain);
+    close_bed(&guessing);
+    if (draft) close_bed(&other);
+    return accepted;
+}
+
+TEST(runtime_looked_up_tokens_change_nothing)
+{
+    check_guesses("llama_f32", NULL, 0, 0, 90);
+    check_guesses("llama_f32", NULL, 0.9f, 1.2f, 90);
+    check_guesses("gemma3_text_long_q4", NULL, 0, 0, 90); /* windows that the answer leaves */
+    for (int most = 1; most < 6; most++) check_guesses("llama_f32", NULL, 0, 0, most);
+}
+
+TEST(runtime_a_draft_model_changes_nothing)
+{
+    assert_true(check_guesses("llama_f32", "llama_f32", 0, 0, 60) > 40); /* itself: all but what the end cuts off */
+    check_guesses("llama_f32", "llama_f32", 0.9f, 1.2f, 60);
+    check_guesses("llama_f32", "qwen3_f32", 0, 0, 60);
+    check_guesses("gemma3_text_long_q4", "gemma3_text_long_q4", 0, 0, 90);
+}
+
+TEST(runtime_guesses_end_with_the_context)
+{
+    bed b = open_bed("llama_f32", 64);
+    we_error err;
+    int32_t tokens[60];
+    for (size_t i = 0; i < WE_COUNT(tokens); i++) tokens[i] = (int32_t)(5 + i % 3);
+    const we_generation g = {
+        .tokens = tokens, .n_tokens = WE_COUNT(tokens), .prompt_lookup = true, .sampling = { .repetition_context = 20 }
+    };
+    we_result r = { .size = sizeof r };
+    CHECK_OK(we_seq_generate(b.seq, &g, &r, &err), &err);
+    assert_int_equal(r.finish, WE_FINISH_LENGTH);
+    assert_int_equal(r.n_tokens, 64 - WE_COUNT(tokens) + 1);
+    we_result_deinit(&r);
+    close_bed(&b);
+}
+
 static bool cancel_at_the_third(void *user, size_t first, size_t n, const float *rows)
 {
     (void)n;

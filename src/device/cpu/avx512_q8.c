@@ -108,7 +108,7 @@ INLINE void block_few(const few *f, const uint8_t *p, const uint8_t *ahead, int6
             UNROLL for (int j = 0; j < planes; j++) dot =
                 _mm512_dpbusd_epi32(dot, v[j], _mm512_load_si512(x + 64 * (planes * (n * k + t) + j)));
             const __m512 s = _mm512_permutexvar_ps(by, _mm512_load_ps(products + 16 * (n * of_units + t)));
-            if (k % 2 && n <= 4)
+            if (k % 2)
                 acc2[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), s, acc2[t]);
             else
                 acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), s, acc[t]);
