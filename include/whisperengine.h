@@ -939,6 +939,62 @@ typedef struct we_client_info {
  * Threads: one at a time per client. Since: 0.1 */
 WE_API void we_client_get_info(const we_client *client, we_client_info *info);
 
+/* ---- Recommendations -------------------------------------------------------------------------------------------- */
+
+typedef struct we_machine {
+    size_t size;                                         /* in: sizeof(we_machine) */
+    uint64_t memory_total_bytes, memory_available_bytes; /* a control group's limit counts */
+    uint64_t disk_free_bytes;                            /* where downloads go; 0: unknown */
+    double memory_bytes_per_second;                      /* measured: what all cores together read; 0: not measured */
+    int n_cpus;
+    int tier_gb;      /* 8, 16 or 32: what kind of machine that is, for models */
+    const char *gpus; /* that the system shows, "" for none; this version computes on the CPU */
+} we_machine;
+
+typedef struct we_recommendation {
+    size_t size;
+    const char *name;    /* "llama-3.1-8b-instruct"; strings are borrowed for the call */
+    const char *command; /* what brings it here, or, where it is here, begins a chat */
+    const char *reason;  /* why it suits this machine or not: a sentence */
+    uint64_t n_parameters;
+    uint64_t download_bytes;
+    uint64_t weights_bytes, kv_bytes, scratch_bytes, needed_bytes; /* the last is the sum */
+    int context;              /* of these figures: what was asked for, at most the model's */
+    int tier_gb;              /* recommended from such a machine on; 0: in none of the tiers */
+    double tokens_per_second; /* about, of one answer; 0: unknown */
+    bool is_here;             /* on this machine */
+    bool fits;                /* this machine's memory holds it, and its disk where it is not here */
+    bool fits_now;            /* what is free of the memory now does */
+    bool is_recommended;
+} we_recommendation;
+
+/* Called for each; `r` and its strings are borrowed for the call. Return false to stop. */
+typedef bool (*we_recommend_fn)(void *user, const we_recommendation *r);
+
+typedef struct we_recommend_options {
+    size_t size;     /* sizeof(we_recommend_options) */
+    int context;     /* tokens; 0: 8192 */
+    bool no_measure; /* leave the bandwidth, and with it the expected speed, unknown */
+} we_recommend_options;
+/* clang-format off */
+#define WE_RECOMMEND_OPTIONS_INIT { sizeof(we_recommend_options), 0, false }
+/* clang-format on */
+
+/** Which of the models with a short name suit this machine, smallest first: memory counted from their shapes, speed
+ * expected from the memory's bandwidth, which takes 0.1 s to measure.
+ * opt    : NULL for the defaults.
+ * machine: out, may be NULL; `size` must be set. Its `gpus` is a text that is freed with we_free.
+ * Errors : WE_E_RANGE (context), WE_E_IO (the system does not tell its memory), WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_recommend_each(const we_recommend_options *opt, we_machine *machine, we_recommend_fn fn, void *user,
+                                   we_error *err);
+
+/** What to do so that this machine chats well, as a list of sentences: a model to fetch, backends to install or start.
+ * fn     : called for each; the text is borrowed for the call. Takes up to 300 ms for looking for backends.
+ * Errors : WE_E_IO, WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_setup_recommendations(we_note_fn fn, void *user, we_error *err);
+
 /* ---- Measuring -------------------------------------------------------------------------------------------------- */
 
 typedef struct we_bench_options {

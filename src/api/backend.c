@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * backend.c - the list of backends that detection gives. */
+ * backend.c - the list of backends that detection gives, and recommendations. */
 #include "api/api.h"
 #include "backend/backend.h"
 
@@ -69,4 +69,44 @@ size_t we_backends_optimal(const we_backends *list)
     size_t i = 0;
     while (i < WE_BACKEND_CHAIN && !list->found[i].available) i++;
     return i;
+}
+
+/* ---- Recommendations ---- */
+
+#define RECOMMEND_CONTEXT 8192
+
+we_status we_recommend_each(const we_recommend_options *opt, we_machine *machine, we_recommend_fn fn, void *user,
+                            we_error *err)
+{
+    we_recommend_options o = WE_RECOMMEND_OPTIONS_INIT;
+    WE_REFUSE_UNSIZED(opt, "WE_RECOMMEND_OPTIONS_INIT");
+    WE_REFUSE_UNSIZED(machine, "its sizeof");
+    WE_TAKE_OPTIONS(o, opt);
+    if (o.context < 0 || o.context > 1 << 30)
+        return we_fail(err, WE_E_RANGE, "context is %d, expected 1 to 1073741824, or 0 for %d", o.context,
+                       RECOMMEND_CONTEXT);
+    we_machine m;
+    we_buf gpus = { 0 };
+    we_status st = we_machine_look(&m, &gpus, !o.no_measure, err);
+    if (!st) st = we_recommend_for(&m, o.context ? o.context : RECOMMEND_CONTEXT, fn, user, err);
+    if (!st && machine) {
+        m.gpus = we_buf_take(&gpus, NULL);
+        WE_GIVE_INFO(machine, m);
+    }
+    we_buf_deinit(&gpus);
+    return st;
+}
+
+we_status we_setup_recommendations(we_note_fn fn, void *user, we_error *err)
+{
+    we_backend_found found[WE_BACKEND_CHAIN];
+    we_machine m;
+    we_buf gpus = { 0 };
+    we_status st = we_machine_look(&m, &gpus, false, err);
+    if (!st && !(st = we_backend_detect(found, 300, err))) {
+        st = we_setup_texts(&m, found, fn, user, err);
+        for (size_t i = 0; i < WE_BACKEND_CHAIN; i++) we_backend_found_deinit(&found[i]);
+    }
+    we_buf_deinit(&gpus);
+    return st;
 }

@@ -4,7 +4,7 @@
 #ifndef WE_BASE_SYSTEM_H
 #define WE_BASE_SYSTEM_H
 
-#include "base/error.h"
+#include "base/str.h"
 
 uint64_t we_now_ns(void); /* monotonic */
 double we_now_s(void);    /* monotonic, seconds */
@@ -21,6 +21,9 @@ typedef struct we_process {
 bool we_system_process(int64_t pid, we_process *out);
 /** Bytes that this user may still write to the file system that holds a path (or its nearest parent that exists); 0: unknown. */
 uint64_t we_disk_free(const char *path);
+
+/** GPUs that the system shows, "NVIDIA H200, AMD with 16.0 GB"; "" where it shows none. Not whether anything can compute there. */
+void we_system_gpus(we_buf *out);
 
 char *we_executable_dir(void); /* folder of the running program; we_free; NULL where unknown */
 

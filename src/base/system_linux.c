@@ -266,6 +266,46 @@ bool we_system_process(int64_t pid, we_process *out)
     return ok;
 }
 
+/* ---- GPUs ---- */
+
+/* NVIDIA's driver: DIR/BUS/information has a line "Model: \t NVIDIA H200". */
+static bool nvidia_gpu(void *user, const char *name)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "/proc/driver/nvidia/gpus/%s/information", name);
+    char *text = read_small(path);
+    const char *model = text ? strstr(text, "Model:") : NULL;
+    if (model) {
+        we_buf *out = user;
+        model += strlen("Model:");
+        model += strspn(model, " \t");
+        we_buf_printf(out, "%s%.*s", out->len ? ", " : "", (int)strcspn(model, "\n"), model);
+    }
+    we_free(text);
+    return true;
+}
+
+/* amdgpu tells its memory: /sys/class/drm/cardN/device/mem_info_vram_total. */
+static bool amd_gpu(void *user, const char *name)
+{
+    char path[PATH_MAX / 2];
+    uint64_t bytes;
+    if (strncmp(name, "card", 4) != 0 || strchr(name, '-')) return true; /* card0-HDMI-A-1 is a plug */
+    snprintf(path, sizeof(path), "/sys/class/drm/%s/device", name);
+    if (file_u64(path, "mem_info_vram_total", &bytes)) {
+        char size[24];
+        we_buf *out = user;
+        we_buf_printf(out, "%sAMD with %s", out->len ? ", " : "", we_format_bytes(size, bytes));
+    }
+    return true;
+}
+
+void we_system_gpus(we_buf *out)
+{
+    we_dir_each("/proc/driver/nvidia/gpus", nvidia_gpu, out, NULL);
+    we_dir_each("/sys/class/drm", amd_gpu, out, NULL);
+}
+
 char *we_executable_dir(void)
 {
     char path[PATH_MAX];

@@ -60,6 +60,15 @@ we_status we_system_memory(we_memory_info *info, we_error *err)
     return WE_OK;
 }
 
+void we_system_gpus(we_buf *out)
+{
+#if defined(__aarch64__)
+    we_buf_append_str(out, WE_STR("Apple silicon's own")); /* the others would take IOKit */
+#else
+    (void)out;
+#endif
+}
+
 bool we_system_process(int64_t pid, we_process *out)
 {
     struct proc_taskallinfo info;

@@ -37,7 +37,18 @@ extern const we_hub_short_name we_hub_short_names[];
 extern const size_t we_hub_n_short_names;
 const we_hub_short_name *we_hub_short_name_find(we_str name); /* NULL: none */
 
+typedef struct
+    we_hub_shape { /* of one model, as its config.json has it: what it needs can be counted before it is here */
+    int n_layers, hidden_size, intermediate_size, n_heads, n_kv_heads, head_dim, vocab_size;
+    bool tied;              /* one matrix is embeddings and output */
+    int window, full_every; /* layers see `window` tokens, but each full_every-th one all; 0: all of them do */
+    int tier_gb;            /* recommended from a machine of so much memory on: 8, 16, 32; 0: not by itself */
+} we_hub_shape;
+extern const we_hub_shape we_hub_shapes[]; /* [we_hub_n_short_names], in the same order */
+
 /* ---- From the hub ---- */
+
+char *we_hub_cache_dir(void); /* where downloads go; we_free; NULL where there is no home */
 
 #define WE_HUB_MOST_CONNECTIONS 64
 

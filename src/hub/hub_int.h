@@ -29,7 +29,6 @@ typedef struct we_hub_settings {
 /** token, endpoint: NULL: as the environment says. Errors: WE_E_NOMEM. */
 we_status we_hub_settings_read(we_hub_settings *s, const char *token, const char *endpoint, we_error *err);
 void we_hub_settings_deinit(we_hub_settings *s);
-char *we_hub_cache_dir(void);  /* we_free; NULL where there is no home */
 char *we_hub_models_dir(void); /* the folder that holds mlx/; we_free */
 
 /* ---- names.c: what a user may call a model on the hub ---- */

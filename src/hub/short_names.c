@@ -44,3 +44,30 @@ const we_hub_short_name we_hub_short_names[] = {
       "meta-llama-3.1-70b-instruct", "llama3.1:70b", "meta-llama/Llama-3.1-70B-Instruct" },
 };
 const size_t we_hub_n_short_names = sizeof we_hub_short_names / sizeof we_hub_short_names[0];
+
+/* clang-format off */
+const we_hub_shape we_hub_shapes[] = {
+    /* layers, hidden, feed-forward, heads, KV heads, of a head, vocabulary, tied, window, full each, tier */
+    { 30,  576,  1536,  9,  3,  64,  49152, true,     0, 0,  0 }, /* smollm2-135m-instruct */
+    { 28, 1024,  3072, 16,  8, 128, 151936, true,     0, 0,  0 }, /* qwen3-0.6b */
+    { 26, 1152,  6912,  4,  1, 256, 262144, true,   512, 6,  0 }, /* gemma-3-1b */
+    { 16, 2048,  8192, 32,  8,  64, 128256, true,     0, 0,  0 }, /* llama-3.2-1b */
+    { 28, 2048,  6144, 16,  8, 128, 151936, true,     0, 0,  0 }, /* qwen3-1.7b */
+    { 28, 3072,  8192, 24,  8, 128, 128256, true,     0, 0,  8 }, /* llama-3.2-3b */
+    { 32, 3072,  8192, 32, 32,  96,  32064, false,    0, 0,  8 }, /* phi-3-mini */
+    { 34, 2560, 10240,  8,  4, 256, 262208, true,  1024, 6,  0 }, /* gemma-3-4b */
+    { 36, 2560,  9728, 32,  8, 128, 151936, true,     0, 0,  0 }, /* qwen3-4b */
+    { 32, 4096, 11008, 32, 32, 128,  32016, false,    0, 0,  0 }, /* codellama-7b */
+    { 32, 4096, 14336, 32,  8, 128,  32768, false,    0, 0, 16 }, /* mistral-7b-instruct */
+    { 28, 3584, 18944, 28,  4, 128, 152064, false,    0, 0,  0 }, /* qwen2.5-7b-instruct */
+    { 32, 4096, 14336, 32,  8, 128, 128256, false,    0, 0, 16 }, /* llama-3.1-8b-instruct */
+    { 36, 4096, 12288, 32,  8, 128, 151936, false,    0, 0,  0 }, /* qwen3-8b */
+    { 48, 3840, 15360, 16,  8, 256, 262208, true,  1024, 6,  0 }, /* gemma-3-12b */
+    { 40, 5120, 17408, 40,  8, 128, 151936, false,    0, 0,  0 }, /* qwen3-14b */
+    { 64, 5120, 25600, 64,  8, 128, 151936, false,    0, 0,  0 }, /* qwen3-32b */
+    { 80, 8192, 28672, 64,  8, 128, 128256, false,    0, 0, 32 }, /* llama-3.1-70b */
+};
+/* clang-format on */
+_Static_assert(sizeof we_hub_shapes / sizeof we_hub_shapes[0] ==
+                   sizeof we_hub_short_names / sizeof we_hub_short_names[0],
+               "a short name without a shape, or the other way round");

@@ -117,6 +117,34 @@ static we_status count_memory(we_decoder *m, we_error *err)
     return WE_OK;
 }
 
+we_status we_decoder_count(const we_decoder_shape *shape, we_device *device, int context, uint64_t *kv_bytes,
+                           uint64_t *scratch_bytes, we_error *err)
+{
+    int *windows = we_calloc((size_t)shape->n_layers, sizeof *windows);
+    if (!windows) return we_fail(err, WE_E_NOMEM, "no memory for a list of layers");
+    for (int i = 0; shape->full_every && i < shape->n_layers; i++)
+        if ((i + 1) % shape->full_every) windows[i] = shape->window;
+    we_decoder m = {
+        .device = device,
+        .info.context = context,
+        .config = {
+            .hidden_size = shape->hidden_size,
+            .num_hidden_layers = shape->n_layers,
+            .intermediate_size = shape->intermediate_size,
+            .num_attention_heads = shape->n_heads,
+            .num_key_value_heads = shape->n_kv_heads,
+            .head_dim = shape->head_dim,
+            .vocab_size = shape->vocab_size,
+            .layer_windows = windows,
+        },
+    };
+    const we_status st = count_memory(&m, err);
+    *kv_bytes = m.info.kv_bytes_at_context;
+    *scratch_bytes = m.info.scratch_bytes;
+    we_free(windows);
+    return st;
+}
+
 static we_status check_memory(const we_decoder *m, const char *dir, we_error *err)
 {
     we_memory_info memory = { sizeof memory, 0, 0, 0, 0 };

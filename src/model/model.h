@@ -47,6 +47,15 @@ const we_decoder_info *we_decoder_get_info(const we_decoder *decoder);
 we_status we_decoder_kv_new(const we_decoder *decoder, we_kv **out, we_error *err);
 we_device *we_decoder_device(const we_decoder *decoder);
 
+typedef struct we_decoder_shape { /* what a decoder's memory depends on, besides its weights */
+    int n_layers, hidden_size, intermediate_size, n_heads, n_kv_heads, head_dim, vocab_size;
+    int window, full_every; /* each full_every-th layer sees all, the others `window` tokens; 0: all see all */
+} we_decoder_shape;
+/** The KV cache and scratch of a decoder that is not here, counted as opening one counts them.
+ * context: >= 1. Errors: WE_E_NOMEM. */
+we_status we_decoder_count(const we_decoder_shape *shape, we_device *device, int context, uint64_t *kv_bytes,
+                           uint64_t *scratch_bytes, we_error *err);
+
 /* One step: rows of tokens in, logits or sampled tokens of chosen rows out. */
 typedef struct we_step_request {
     const we_span *spans;        /* [n_spans]; room must be reserved in their caches */
