@@ -193,9 +193,11 @@ typedef struct we_engine_options {
     const char *device;  /* "auto" (NULL) or "cpu" */
     const char *kernels; /* NULL: the best for this CPU; else "reference", "avx2", "avx512", "neon" */
     int threads;         /* 0: one for each core that this process may use */
+    uint64_t
+        memory_limit_bytes; /* of weights, KV caches and scratch of all its models; 0: MLX_MEMORY_POOL_SIZE, else none */
 } we_engine_options;
 /* clang-format off */
-#define WE_ENGINE_OPTIONS_INIT { sizeof(we_engine_options), NULL, NULL, 0 }
+#define WE_ENGINE_OPTIONS_INIT { sizeof(we_engine_options), NULL, NULL, 0, 0 }
 /* clang-format on */
 
 typedef struct we_engine_info {
@@ -208,7 +210,7 @@ typedef struct we_engine_info {
 /** Start the device.
  * out    : the engine, or NULL on failure; free with we_engine_close.
  * opt    : NULL for the defaults; read, not kept.
- * Errors : WE_E_UNSUPPORTED (device or kernels that this machine lacks), WE_E_ARG, WE_E_NOMEM.
+ * Errors : WE_E_UNSUPPORTED (device or kernels that this machine lacks), WE_E_ARG (also: MLX_MEMORY_POOL_SIZE), WE_E_NOMEM.
  * Threads: any. Since: 0.1 */
 WE_API we_status we_engine_open(we_engine **out, const we_engine_options *opt, we_error *err);
 
@@ -479,9 +481,11 @@ typedef struct we_model_options {
     bool allow_paging;       /* load weights that exceed the available memory */
     we_progress_fn progress; /* NULL: none */
     void *progress_user;
+    int quantize; /* an unquantized folder is quantized to 4 bits into the user's cache, which is then opened, now and later: 1
+                     yes, -1 no, 0: what MLX_QUANTIZATION says, else no */
 } we_model_options;
 /* clang-format off */
-#define WE_MODEL_OPTIONS_INIT { sizeof(we_model_options), 0, 0, false, false, NULL, NULL }
+#define WE_MODEL_OPTIONS_INIT { sizeof(we_model_options), 0, 0, false, false, NULL, NULL, 0 }
 /* clang-format on */
 
 typedef struct we_model_info {

@@ -93,11 +93,17 @@ static int value_or(const cli_int *value, int otherwise) { return value->set ? (
 static int run_bench(const cli_options *options)
 {
     we_bench_options bench = WE_BENCH_OPTIONS_INIT;
+    we_config_value batch_value = { .size = sizeof batch_value };
+    int64_t batch = bench.batch;
+    if (!options->batch.set && !we_config_get("MLX_BATCH_SIZE", &batch_value, NULL) && batch_value.value) {
+        if (!batch_value.is_valid) return cli_usage_error(options->command, "%s", batch_value.problem);
+        we_parse_i64(we_str_from(batch_value.value), &batch);
+    }
     bench.prompt_tokens = value_or(&options->n_prompt, bench.prompt_tokens);
     bench.generated_tokens = value_or(&options->n_generate, bench.generated_tokens);
     bench.depth = value_or(&options->depth, bench.depth);
     bench.repetitions = value_or(&options->repetitions, bench.repetitions);
-    bench.batch = value_or(&options->batch, bench.batch);
+    bench.batch = value_or(&options->batch, (int)batch);
     if (!bench.prompt_tokens && !bench.generated_tokens)
         return cli_usage_error(options->command, "-p 0 and -n 0 leave nothing to measure");
 
@@ -131,7 +137,7 @@ static const cli_option bench_own[] = {
       "tokens of the generation test (default 128; 0: leave it out)" },
     { "depth", 'd', CLI_INT, AT(depth), 0, 1 << 24, "N", "tokens in the cache before each test (default 0)" },
     { "repetitions", 'r', CLI_INT, AT(repetitions), 1, 10000, "N", "how often each test runs (default 5)" },
-    { "batch", 0, CLI_INT, AT(batch), 1, 16, "N", "sequences decoded together (default 1)" },
+    { "batch", 0, CLI_INT, AT(batch), 1, 16, "N", "sequences decoded together (default: MLX_BATCH_SIZE, else 1)" },
 };
 const cli_command cli_command_bench = {
     "bench",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * engine.c - the engine handle, the version, memory figures, the monitor. */
 #include "api/api.h"
+#include "client/client.h"
 
 #ifndef WE_VERSION
 #define WE_VERSION "0.0.0"
@@ -14,9 +15,13 @@ we_status we_engine_open(we_engine **out, const we_engine_options *opt, we_error
     we_engine_options o = WE_ENGINE_OPTIONS_INIT;
     WE_REFUSE_UNSIZED(opt, "WE_ENGINE_OPTIONS_INIT");
     WE_TAKE_OPTIONS(o, opt);
+    int64_t limit_mb = 0;
+    we_status st = o.memory_limit_bytes ? WE_OK : we_config_i64("MLX_MEMORY_POOL_SIZE", &limit_mb, err);
+    if (st) return st;
+    if (limit_mb) o.memory_limit_bytes = (uint64_t)limit_mb << 20;
     we_engine *e = we_calloc(1, sizeof *e);
     if (!e) return we_fail(err, WE_E_NOMEM, "no memory for the engine");
-    const we_status st = we_device_open(&e->device, &(we_device_options){ o.device, o.kernels, o.threads }, err);
+    st = we_device_open(&e->device, &(we_device_options){ o.device, o.kernels, o.threads, o.memory_limit_bytes }, err);
     if (st) {
         we_free(e);
         return st;

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * model.c - the model handle: a decoder and a tokenizer out of one folder or GGUF file; finding, listing and inspecting folders. */
 #include "api/api.h"
+#include "client/client.h"
+#include "convert/convert.h"
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 
 /* ---- generation_config.json's recommended sampling ---- */
 
@@ -94,6 +98,83 @@ static we_status check_options(const we_model_options *o, we_error *err)
     return WE_OK;
 }
 
+/* ---- MLX_QUANTIZATION ---- */
+
+/* Floating-point weights in an MLX folder, which quantizing makes smaller. */
+static bool is_unquantized(const char *path)
+{
+    char type[64], quantization[128];
+    we_model_info info = { .size = sizeof info };
+    if (!we_path_is_dir(path) || we_model_inspect(path, NULL, &info, type, quantization, NULL)) return false;
+    return strcmp(quantization, "bfloat16") == 0 || strcmp(quantization, "float16") == 0 ||
+           strcmp(quantization, "float32") == 0;
+}
+
+typedef struct stamp {
+    const char *dir;
+    uint64_t hash;
+} stamp;
+
+/* What a changed model differs in: names, sizes and times of its files. */
+static bool add_stamp(void *user, const char *name)
+{
+    stamp *s = user;
+    struct stat st;
+    char *path = we_path_join(s->dir, name);
+    if (path && stat(path, &st) == 0) {
+        const int64_t facts[] = { (int64_t)st.st_size, (int64_t)st.st_mtime };
+        s->hash = s->hash * 31 + we_str_hash(we_str_from(name));
+        s->hash = s->hash * 31 + we_str_hash((we_str){ (const char *)facts, sizeof facts });
+    }
+    we_free(path);
+    return true;
+}
+
+/* Where the quantized form of a folder is kept; we_free; NULL: no home, or memory is out. */
+static char *quantized_path(const char *path)
+{
+    char *real = realpath(path, NULL), *dir = we_dir_user_cache();
+    stamp s = { path, we_str_hash(we_str_from(real ? real : path)) };
+    we_buf text = { 0 };
+    if (dir && !we_dir_each(path, add_stamp, &s, NULL))
+        we_buf_printf(&text, "%s/quantized/%.80s-%016llx", dir, we_path_base(real ? real : path),
+                      (unsigned long long)s.hash);
+    char *out = text.len ? we_buf_take(&text, NULL) : NULL;
+    we_buf_deinit(&text);
+    we_free(dir);
+    free(real);
+    return out;
+}
+
+/* Put the quantized form in the place of the model's path, where that is wanted. */
+static we_status quantize(we_model *m, const we_model_options *o, we_error *err)
+{
+    bool wanted = o->quantize > 0;
+    we_status st = o->quantize ? WE_OK : we_config_bool("MLX_QUANTIZATION", &wanted, err);
+    if (st || !wanted || !is_unquantized(m->path)) return st;
+    char *target = quantized_path(m->path);
+    if (!target)
+        return we_fail(err, WE_E_IO, "%s can't be quantized: this user has no cache folder (HOME, XDG_CACHE_HOME)",
+                       m->path);
+    if (!we_path_is_dir(target)) {
+        we_convert_options convert = WE_CONVERT_OPTIONS_INIT;
+        convert.quantize = true;
+        convert.progress = o->progress;
+        convert.progress_user = o->progress_user;
+        we_log(api, INFO, "%s is quantized into %s", m->path, target);
+        st = we_convert(m->path, target, &convert, NULL, err);
+        if (st == WE_E_ARG && we_path_is_dir(target)) st = WE_OK; /* another process was faster */
+        if (st) we_fail_in(err, st, "MLX_QUANTIZATION: ");
+    }
+    if (st) {
+        we_free(target);
+        return st;
+    }
+    we_free(m->path);
+    m->path = target;
+    return WE_OK;
+}
+
 static we_status open_parts(we_model *m, const we_model_options *o, we_error *err)
 {
     const we_decoder_options decoder_options = {
@@ -105,7 +186,7 @@ static we_status open_parts(we_model *m, const we_model_options *o, we_error *er
         .progress_user = o->progress_user,
     };
     we_status st;
-    if ((st = check_folder(m->path, err)) || (st = check_options(o, err)) ||
+    if ((st = check_folder(m->path, err)) || (st = check_options(o, err)) || (st = quantize(m, o, err)) ||
         (st = we_tokenizer_open_optional(&m->tokenizer, m->path, err)) ||
         (st = we_decoder_open(&m->decoder, m->engine->device, m->path, &decoder_options, err)) ||
         (m->tokenizer && (st = check_fit(m, err))))

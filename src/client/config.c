@@ -43,7 +43,7 @@ static const row rows[] = {
     { "MLX_TOP_P", NUMBER, 0, 0, 1, "the model's", "sample from the likeliest tokens that sum to this" },
     { "LOCAL_MODELS_DIR", FOLDER, 0, 0, 0, "./models, else the user's data directory", "models lie in mlx/ below it" },
     { "MLX_MEMORY_POOL_SIZE", WHOLE, 0, 1, 16777216, "no limit", "most MB for weights, KV cache and scratch together" },
-    { "MLX_BATCH_SIZE", WHOLE, 0, 1, 64, "1", "sequences decoded together, where several are at hand (bench)" },
+    { "MLX_BATCH_SIZE", WHOLE, 0, 1, 16, "1", "sequences decoded together, where several are at hand (bench)" },
     { "MLX_QUANTIZATION", YES_NO, 0, 0, 0, "false",
       "quantize unquantized models to 4 bits when they load; kept in the cache" },
     { "FALLBACK_MODEL_MLX", TEXT, 0, 0, 0, "", "the model MLX answers with in place of one that it does not have" },

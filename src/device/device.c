@@ -2,6 +2,7 @@
  * device.c - opening a device by its name, and what is the same on all of them. */
 #include "device/device_int.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 static const struct {
@@ -29,6 +30,17 @@ void we_device_close(we_device *d)
 {
     if (d) d->ops->close(d);
 }
+
+bool we_budget_take(we_budget *b, uint64_t bytes)
+{
+    uint64_t used = atomic_load(&b->used);
+    do {
+        if (b->limit && (bytes > b->limit || used > b->limit - bytes)) return false;
+    } while (!atomic_compare_exchange_weak(&b->used, &used, used + bytes));
+    return true;
+}
+
+void we_budget_give(we_budget *b, uint64_t bytes) { atomic_fetch_sub(&b->used, bytes); }
 
 /* The finalizer of splitmix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"). */
 static uint64_t mix(uint64_t z)

@@ -149,16 +149,27 @@ typedef struct we_device_ops {
 } we_device_ops;
 
 /* A device begins with this; what follows is its own. */
+/* What may be held at once. Weights and scratch are counted by the model, pages of caches by the device. */
+typedef struct we_budget {
+    uint64_t limit; /* 0: none */
+    _Atomic uint64_t used;
+} we_budget;
+/** Count bytes that are about to be taken; false, and nothing is counted, where they exceed the limit. Any thread. */
+bool we_budget_take(we_budget *budget, uint64_t bytes);
+void we_budget_give(we_budget *budget, uint64_t bytes);
+
 struct we_device {
     const we_device_ops *ops;
     const char *kernels; /* the instruction set in use: "avx512" */
     int n_threads;
+    we_budget budget;
 };
 
 typedef struct we_device_options {
-    const char *device;  /* NULL or "auto", "cpu" */
-    const char *kernels; /* NULL: the best of this CPU */
-    int threads;         /* 0: every core this process may use */
+    const char *device;          /* NULL or "auto", "cpu" */
+    const char *kernels;         /* NULL: the best of this CPU */
+    int threads;                 /* 0: every core this process may use */
+    uint64_t memory_limit_bytes; /* of weights, scratch and KV caches together; 0: none */
 } we_device_options;
 
 /** Open a device by name. Errors: WE_E_UNSUPPORTED (lists the names this build and machine have), WE_E_ARG, WE_E_NOMEM. */

@@ -3,6 +3,7 @@
  * refuse before taking it, make the scratch of a step. The forward pass is run.c. */
 #include "model/model_int.h"
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #define DEFAULT_CONTEXT 8192
@@ -165,6 +166,29 @@ static we_status check_memory(const we_decoder *m, const char *dir, we_error *er
         own <= memory.available_bytes ? ", or --allow-paging (slow: weights are read from disk again and again)" : "");
 }
 
+/* The user's own limit: weights and scratch are counted now, caches as they grow; one full context must fit. */
+static we_status count_in_budget(we_decoder *m, const char *dir, we_error *err)
+{
+    const we_decoder_info *i = &m->info;
+    we_budget *b = &m->device->budget;
+    const uint64_t kept = i->weights_bytes + i->scratch_bytes, kv = WE_MIN(i->kv_bytes_at_context, UINT64_MAX / 4);
+    const uint64_t used = atomic_load(&b->used);
+    char needed[24], weights[24], kv_text[24], scratch_text[24], limit[24], used_text[24];
+    if (we_budget_take(b, kept + kv)) {
+        we_budget_give(b, kv);
+        m->counted_bytes = kept;
+        return WE_OK;
+    }
+    return we_fail(
+        err, WE_E_NOMEM,
+        "Out of memory during model loading: %s needs %s (weights %s + KV cache at a context of %d tokens %s + scratch %s), "
+        "the limit is %s, %s of it in use (MLX_MEMORY_POOL_SIZE). Raise it, or use a smaller --context or --kv-bits, or a smaller "
+        "model.",
+        dir, we_format_bytes(needed, kept + kv), we_format_bytes(weights, i->weights_bytes), i->context,
+        we_format_bytes(kv_text, i->kv_bytes_at_context), we_format_bytes(scratch_text, i->scratch_bytes),
+        we_format_bytes(limit, b->limit), we_format_bytes(used_text, used));
+}
+
 static void fill_info(we_decoder *m)
 {
     const we_config *c = &m->config;
@@ -199,7 +223,9 @@ static we_status open_all(we_decoder *m, const char *dir, we_error *err)
     if ((st = read_all(m, dir, err)) || (st = choose_context(m, dir, err))) return st;
     fill_info(m);
     if ((st = we_bind_weights(m, dir, err)) || (st = count_memory(m, err)) || m->options.bind_only) return st;
-    if ((st = check_memory(m, dir, err)) || (st = we_bind_ropes(m, 0, err)) || (st = make_scratch(m, err))) return st;
+    if ((st = count_in_budget(m, dir, err)) || (st = check_memory(m, dir, err)) || (st = we_bind_ropes(m, 0, err)) ||
+        (st = make_scratch(m, err)))
+        return st;
     if (m->options.allow_paging) { /* reading all of it would only push it out again */
         const uint64_t all = m->info.weights_bytes;
         if (m->options.progress && !m->options.progress(m->options.progress_user, all, all))
@@ -241,6 +267,7 @@ void we_decoder_close(we_decoder *m)
     m->device->ops->rope_free(m->device, m->rope);
     m->device->ops->rope_free(m->device, m->local_rope);
     we_weights_close(m->weights);
+    we_budget_give(&m->device->budget, m->counted_bytes);
     we_arena_deinit(&m->arena);
     pthread_mutex_destroy(&m->lock);
     we_free(m);

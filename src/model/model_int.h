@@ -139,6 +139,7 @@ struct we_decoder {
     we_config config;
     const we_arch *arch;
     we_device *device;
+    uint64_t counted_bytes; /* weights and scratch, in the device's budget */
     we_weights *weights;
     we_layer *layers; /* [num_hidden_layers] */
     we_tensor *embed_tokens, *norm;

@@ -61,6 +61,33 @@ class Config(EndToEnd):
         for command in ("run", "chat"):
             self.fails(command, stdin="hi", says=["LLM_CHAT_API_URL", "another machine", "config set"])
 
+    def test_memory_pool(self):
+        self.scripted("small")
+        need = {"MLX_MEMORY_POOL_SIZE": "1"}
+        self.fails("run", "-m", "small", "hi", env=need, says=["Out of memory during model loading", "needs", "limit is 1.05 MB",
+                                                                "MLX_MEMORY_POOL_SIZE"])
+        self.run_we("run", "-m", "small", "hi", env={"MLX_MEMORY_POOL_SIZE": "2000"})
+        self.usage("run", "-m", "small", "hi", env={"MLX_MEMORY_POOL_SIZE": "lots"}, says=["'lots'", "1 to 16777216"])
+
+    def test_quantization(self):
+        self.scripted("plain", pieces=["same answer"])
+        env = {"MLX_QUANTIZATION": "true"}
+        for _ in range(2):  # the second run finds it
+            done = self.run_we("run", "-v", "-m", "plain", "--temperature", "0", "hi", env=env)
+            self.assertEqual(done.text, "same answer\n")
+            self.assertIn("4-bit affine", done.notes)
+        kept = os.listdir(os.path.join(self.home, ".cache", "whisperengine", "quantized"))
+        self.assertEqual(len(kept), 1)
+        self.assertNotIn("4-bit", self.run_we("run", "-v", "-m", "plain", "hi", env={"MLX_QUANTIZATION": "off"}).notes)
+        self.fails("run", "-m", "plain", "hi", env={"MLX_QUANTIZATION": "perhaps"}, says=["MLX_QUANTIZATION", "true or false"])
+
+    def test_batch_size(self):
+        self.scripted("small")
+        args = ("bench", "-m", "small", "-p", "0", "-n", "4", "-r", "1", "--json")
+        self.assertEqual(self.run_we(*args, env={"MLX_BATCH_SIZE": "3"}).json()["batch"], 3)
+        self.assertEqual(self.run_we(*args, "--batch", "2", env={"MLX_BATCH_SIZE": "3"}).json()["batch"], 2)
+        self.usage(*args, env={"MLX_BATCH_SIZE": "17"}, says=["MLX_BATCH_SIZE", "1 to 16"])
+
 
 if __name__ == "__main__":
     main()

@@ -604,6 +604,7 @@ we_status we_cpu_open(we_device **out, const we_device_options *options, we_erro
     pthread_mutex_init(&d->ropes_lock, NULL);
     d->k = kernels;
     d->base = (we_device){ .ops = &cpu_ops, .kernels = d->k.name, .n_threads = we_pool_threads(d->pool) };
+    d->base.budget.limit = options->memory_limit_bytes;
     *out = &d->base;
     return WE_OK;
 }

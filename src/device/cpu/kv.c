@@ -24,7 +24,9 @@
 
 struct we_kv_page {
     _Alignas(ALIGNMENT) atomic_int refs;
-    we_kv_page *next; /* while in a list of new pages */
+    we_kv_page *next;  /* while in a list of new pages */
+    we_budget *budget; /* that its bytes are counted in */
+    size_t size;
     _Alignas(ALIGNMENT) uint8_t bytes[];
 };
 
@@ -69,18 +71,26 @@ static size_t page_bytes_of(const we_kv_layer *l, int bits) /* at most 2^60: no 
 
 /* ---- Pages ---- */
 
-static we_kv_page *page_new(size_t bytes)
+static we_kv_page *page_new(we_budget *budget, size_t bytes)
 {
+    if (!we_budget_take(budget, bytes)) return NULL;
     we_kv_page *page = we_malloc_aligned(ALIGNMENT, bytes);
-    if (!page) return NULL;
+    if (!page) {
+        we_budget_give(budget, bytes);
+        return NULL;
+    }
     memset(page, 0, bytes); /* products run over whole blocks: what was never written must be a number */
     atomic_init(&page->refs, 1);
+    page->budget = budget;
+    page->size = bytes;
     return page;
 }
 
 static void page_unref(we_kv_page *page)
 {
-    if (page && atomic_fetch_sub(&page->refs, 1) == 1) we_free(page);
+    if (!page || atomic_fetch_sub(&page->refs, 1) != 1) return;
+    we_budget_give(page->budget, page->size);
+    we_free(page);
 }
 
 static bool page_shared(we_kv_page *page) { return atomic_load(&page->refs) > 1; }
@@ -172,11 +182,11 @@ static bool table_grow(we_kv_store *s, int64_t n_pages)
 static bool needs_page(const we_kv_store *s, int64_t p) { return !s->pages[p] || page_shared(s->pages[p]); }
 
 /* New pages for positions [length, n), as a list; false when memory is out. */
-static bool take_pages(const we_kv_store *s, int64_t length, int64_t n, we_kv_page ***tail)
+static bool take_pages(we_budget *budget, const we_kv_store *s, int64_t length, int64_t n, we_kv_page ***tail)
 {
     for (int64_t p = length / WE_KV_PAGE; p < pages_of(n); p++) {
         if (!needs_page(s, p)) continue;
-        we_kv_page *page = page_new(s->page_bytes);
+        we_kv_page *page = page_new(budget, s->page_bytes);
         if (!page) return false;
         **tail = page;
         *tail = &page->next;
@@ -209,16 +219,23 @@ static void drop_pages(we_kv_store *s, int64_t length)
 
 we_status we_cpu_kv_reserve(we_device *d, we_kv *kv, int64_t length, int64_t n, we_error *err)
 {
-    (void)d;
     if (length < 0 || n < length || n > INT32_MAX)
         return we_fail(err, WE_E_RANGE, "a KV cache can't grow from %lld to %lld positions", (long long)length,
                        (long long)n);
     we_kv_page *list = NULL, **tail = &list;
     bool ok = true;
     for (int i = 0; i < kv->n_layers && ok; i++)
-        ok = table_grow(&kv->layers[i], pages_of(n)) && (n == length || take_pages(&kv->layers[i], length, n, &tail));
+        ok = table_grow(&kv->layers[i], pages_of(n)) &&
+             (n == length || take_pages(&d->budget, &kv->layers[i], length, n, &tail));
     if (!ok) {
         pages_free(list);
+        char limit[24], used[24];
+        if (d->budget.limit)
+            return we_fail(
+                err, WE_E_NOMEM,
+                "no memory for a KV cache of %lld tokens: %s of the limit of %s are in use (MLX_MEMORY_POOL_SIZE)",
+                (long long)n, we_format_bytes(used, atomic_load(&d->budget.used)),
+                we_format_bytes(limit, d->budget.limit));
         return we_fail(err, WE_E_NOMEM, "no memory for a KV cache of %lld tokens", (long long)n);
     }
     for (int i = 0; i < kv->n_layers; i++) {
