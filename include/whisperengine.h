@@ -178,6 +178,27 @@ WE_API we_status we_config_check(const char *name, const char *value, we_error *
  * Threads: any; two programs that write at once: the later one wins. Since: 0.1 */
 WE_API we_status we_config_set(const char *name, const char *value, we_error *err);
 
+typedef struct we_backends we_backends; /* see "Backends" below */
+
+typedef enum we_config_target {
+    WE_CONFIG_TO_NOWHERE, /* only propose */
+    WE_CONFIG_TO_USER,    /* the user's file */
+    WE_CONFIG_TO_DOTENV   /* ./.env */
+} we_config_target;
+
+/* A variable that is proposed: borrowed for the call. */
+typedef void (*we_config_proposal_fn)(void *user, const char *name, const char *value, const char *reason);
+
+/** Configure by what is found on this machine: look for backends, propose values for variables that are not set anywhere, and
+ * write them where asked. What is set stays as it is.
+ * list   : what was detected.
+ * fn     : called for each proposal, written or not; NULL: none.
+ * n      : out, how many there are; may be NULL.
+ * Errors : those of we_config_set; what was written before stays.
+ * Threads: as we_config_set. Since: 0.1 */
+WE_API we_status we_config_auto(const we_backends *list, we_config_target target, we_config_proposal_fn fn, void *user,
+                                size_t *n, we_error *err);
+
 /** Where the user's file is, whether it exists or not.
  * path   : out; free with we_free.
  * Errors : WE_E_NOT_FOUND (no home folder), WE_E_NOMEM.
@@ -802,7 +823,7 @@ typedef struct we_backends_options {
 #define WE_BACKENDS_OPTIONS_INIT { sizeof(we_backends_options), 300 }
 /* clang-format on */
 
-typedef struct we_backends we_backends; /* what was found on this machine, once; immutable */
+/* we_backends is what was found on this machine, once; immutable. */
 
 /** Look for every backend of the chain, all at the same time. Servers are asked at their usual addresses, or where
  * LMSTUDIO_HOST and OLLAMA_HOST say; one that is silent for too long counts as not available.

@@ -14,7 +14,7 @@ extern const cli_command cli_command_pull, cli_command_rm, cli_command_verify, c
     cli_command_doctor;
 extern const cli_command cli_command_chat, cli_command_run, cli_command_list, cli_command_info, cli_command_bench,
     cli_command_perplexity, cli_command_tokenize, cli_command_detokenize, cli_command_template, cli_command_logits,
-    cli_command_generate, cli_command_convert, cli_command_backends, cli_command_config;
+    cli_command_generate, cli_command_convert, cli_command_backends, cli_command_config, cli_command_setup;
 
 /* ---- From options to a model (model.c) ---- */
 

@@ -127,3 +127,84 @@ const cli_command cli_command_config = {
     -1,
     run
 };
+
+/* ---- setup ---- */
+
+typedef struct proposals {
+    const cli_options *options;
+    cli_json json;
+} proposals;
+
+static void show_proposal(void *user, const char *name, const char *value, const char *reason)
+{
+    proposals *p = user;
+    we_buf text = { 0 };
+    if (p->options->json) {
+        we_json_begin_object(&p->json.w);
+        cli_json_text(&p->json, "name", name);
+        cli_json_text(&p->json, "value", value);
+        cli_json_text(&p->json, "reason", reason);
+        we_json_end_object(&p->json.w);
+    } else {
+        cli_out_printf("%s=%s", name, cli_escape_line(&text, value));
+        cli_out_printf("    # %s\n", cli_escape_line(&text, reason));
+    }
+    we_buf_deinit(&text);
+}
+
+static int write_proposals(const cli_options *options, const we_backends *list, size_t n)
+{
+    we_error err;
+    const we_config_target target = options->dotenv ? WE_CONFIG_TO_DOTENV : WE_CONFIG_TO_USER;
+    const char *where = options->dotenv ? "./.env" : "your own file";
+    cli_out_flush();
+    if (!options->write && !cli_ask(options->dotenv ? "Write this to ./.env?" : "Write this to your own file?")) {
+        if (!options->json) cli_note("Nothing was written; --write does.");
+        return CLI_OK;
+    }
+    if (we_config_auto(list, target, NULL, NULL, NULL, &err)) return cli_fail(&err);
+    cli_note("%zu variable%s written to %s.", n, n == 1 ? " is" : "s are", where);
+    return CLI_OK;
+}
+
+static int run_setup(const cli_options *options)
+{
+    we_backends *list;
+    we_error err;
+    size_t n = 0;
+    int status = CLI_OK;
+    proposals p = { .options = options };
+    if (we_backends_detect(&list, NULL, &err)) return cli_fail(&err);
+    cli_json_begin(&p.json);
+    we_json_begin_array(&p.json.w);
+    if (we_config_auto(list, WE_CONFIG_TO_NOWHERE, show_proposal, &p, &n, &err)) status = cli_fail(&err);
+    we_json_end_array(&p.json.w);
+    if (options->json && !status)
+        status = cli_json_end(&p.json);
+    else
+        we_buf_deinit(&p.json.buf);
+    if (!status && n == 0)
+        cli_note("Everything that could be proposed is set already; 'whisperengine config' shows it.");
+    else if (!status)
+        status = write_proposals(options, list, n);
+    we_backends_close(list);
+    return status;
+}
+
+#define AT(field) offsetof(cli_options, field)
+static const cli_option setup_own[] = {
+    { "write", 'w', CLI_FLAG, AT(write), 0, 0, NULL, "write without asking" },
+    { "dotenv", 0, CLI_FLAG, AT(dotenv), 0, 0, NULL, "into ./.env instead of your own file" },
+};
+const cli_command cli_command_setup = {
+    "setup",
+    "[options]",
+    "find backends and write the variables for them",
+    "Looks for backends, shows the variables that would be set, and asks before it writes them. What\n"
+    "is set already, in the environment or in a file, is left alone.",
+    setup_own,
+    WE_COUNT(setup_own),
+    { NULL },
+    0,
+    run_setup
+};

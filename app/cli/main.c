@@ -12,7 +12,7 @@ static const cli_command *const commands[] = {
     &cli_command_info,       &cli_command_verify,    &cli_command_rm,       &cli_command_bench,
     &cli_command_perplexity, &cli_command_generate,  &cli_command_tokenize, &cli_command_detokenize,
     &cli_command_template,   &cli_command_logits,    &cli_command_convert,  &cli_command_backends,
-    &cli_command_config,     &cli_command_recommend, &cli_command_top,
+    &cli_command_config,     &cli_command_setup,     &cli_command_recommend, &cli_command_top,
 };
 
 static void print_overview(FILE *stream)

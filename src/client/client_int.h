@@ -49,6 +49,9 @@ void we_echo_feed(we_echo *e, we_str text, bool ended, we_buf *out);
 we_status we_client_model_for(we_backend_kind kind, const we_backend_report *report, const char *wanted, char **name,
                               we_error *err);
 
+/** "FALLBACK_MODEL_OLLAMA". */
+void we_client_fallback_variable(we_backend_kind kind, char variable[64]);
+
 /** The API key for a target, NULL: none. explicit_url: the URL was the caller's, not the configuration's. */
 const char *we_client_key_for(const we_backend_target *target, bool explicit_url);
 

@@ -485,10 +485,10 @@ we_status we_config_get(const char *name, we_config_value *value, we_error *err)
 
 /* ---- Setting ---- */
 
-static we_status change_file(const char *path, const char *name, const char *value, we_error *err)
+static we_status change_file(const char *path, bool follow, const char *name, const char *value, we_error *err)
 {
     we_buf old = { 0 }, text = { 0 };
-    const char *problem = read_trusted(path, true, &old);
+    const char *problem = read_trusted(path, follow, &old);
     we_status st = we_buf_status(&old, err, "a configuration file");
     if (!st && problem && problem[0]) st = we_fail(err, WE_E_IO, "%s is not changed: %s", path, problem);
     if (!st) st = we_envfile_change(&text, we_buf_str(&old), name, value, err);
@@ -526,7 +526,7 @@ we_status we_config_set(const char *name, const char *value, we_error *err)
     if (!st && (!(dir = we_dir_user_config()) || !(real = real_file(path))))
         st = we_fail(err, WE_E_NOMEM, "no memory for a path");
     if (!st) st = we_dir_make(dir, 0700, err);
-    if (!st) st = change_file(real, name, value, err);
+    if (!st) st = change_file(real, true, name, value, err);
     if (!st) {
         pthread_mutex_lock(&lock);
         if (state[i].source != WE_CONFIG_DOTENV) { /* which stays before it */
@@ -540,5 +540,67 @@ we_status we_config_set(const char *name, const char *value, we_error *err)
     we_free(real);
     we_free(dir);
     we_free(path);
+    return st;
+}
+
+/* ---- Configuring by what is there ---- */
+
+typedef struct proposing {
+    we_config_target target;
+    we_config_proposal_fn fn;
+    void *user;
+    size_t n;
+} proposing;
+
+static we_status propose(proposing *p, const char *name, const char *value, const char *reason, we_error *err)
+{
+    held from;
+    const size_t i = find_row(we_str_from(name));
+    if (value_of(i, &from) || from.refused) return WE_OK; /* what is set stays */
+    p->n++;
+    if (p->fn) p->fn(p->user, name, value, reason);
+    if (p->target == WE_CONFIG_TO_USER) return we_config_set(name, value, err);
+    return p->target == WE_CONFIG_TO_DOTENV ? change_file("./.env", false, name, value, err) : WE_OK;
+}
+
+/* A model that the backend has: one in memory, else the first; the built-in one is for when there is no other. */
+static const char *model_of(const we_backend_info *info)
+{
+    const char *best = NULL;
+    for (size_t i = 0; i < info->n_models; i++) {
+        const we_backend_model *m = &info->models[i];
+        if (m->loaded) return m->name;
+        if (!best || strcmp(best, "default") == 0) best = m->name;
+    }
+    return best;
+}
+
+we_status we_config_auto(const we_backends *list, we_config_target target, we_config_proposal_fn fn, void *user,
+                         size_t *n, we_error *err)
+{
+    proposing p = { target, fn, user, 0 };
+    we_backend_info info = { .size = sizeof info };
+    const size_t best = we_backends_optimal(list);
+    we_status st = WE_OK;
+    if (best < we_backends_count(list) && !(st = we_backends_get(list, best, &info, err)) && model_of(&info)) {
+        we_buf url = { 0 }, reason = { 0 };
+        we_buf_printf(&url, "%s://%s", info.id, model_of(&info));
+        we_buf_printf(&reason, "%s %s", info.name, info.reason);
+        if (!(st = we_buf_status(&url, err, "a URL")) && !(st = we_buf_status(&reason, err, "a URL")))
+            st = propose(&p, "LLM_CHAT_API_URL", url.ptr, reason.ptr, err);
+        if (!st && info.kind == WE_BACKEND_MLX)
+            st = propose(&p, "MLX_MODEL_NAME", model_of(&info), "the same model, where a command takes only a name",
+                         err);
+        we_buf_deinit(&url);
+        we_buf_deinit(&reason);
+    }
+    /* What the others answer with where they don't have that model. */
+    for (size_t i = 0; !st && i < we_backends_count(list); i++) {
+        char variable[64];
+        if (i == best || (st = we_backends_get(list, i, &info, err)) || !info.available || !model_of(&info)) continue;
+        we_client_fallback_variable(info.kind, variable);
+        st = propose(&p, variable, model_of(&info), "what it answers with where it lacks the model", err);
+    }
+    if (n) *n = p.n;
     return st;
 }

@@ -53,11 +53,10 @@ static const char *find(we_backend_kind kind, const we_backend_report *report, c
     return NULL;
 }
 
-static const char *fallback_of(we_backend_kind kind, char variable[64])
+void we_client_fallback_variable(we_backend_kind kind, char variable[64])
 {
-    size_t n = (size_t)snprintf(variable, 64, "FALLBACK_MODEL_%s", we_backend_row_of(kind)->id);
+    const size_t n = (size_t)snprintf(variable, 64, "FALLBACK_MODEL_%s", we_backend_row_of(kind)->id);
     for (size_t i = 0; i < n; i++) variable[i] = (char)toupper((unsigned char)variable[i]);
-    return we_env(variable);
 }
 
 we_status we_client_model_for(we_backend_kind kind, const we_backend_report *report, const char *wanted, char **name,
@@ -71,7 +70,8 @@ we_status we_client_model_for(we_backend_kind kind, const we_backend_report *rep
                                   [WE_BACKEND_LLAMACPP] = row ? base_name(row->transformers) : NULL,
                                   [WE_BACKEND_TRANSFORMERS] = row ? row->transformers : NULL,
                                   [WE_BACKEND_OPENAI] = NULL };
-    const char *other = fallback_of(kind, variable), *found = NULL;
+    we_client_fallback_variable(kind, variable);
+    const char *other = we_env(variable), *found = NULL;
     if (wanted[0] == 0) found = kind == WE_BACKEND_MLX ? "default" : "";
     if (!found) found = find(kind, report, wanted);
     if (!found && row) found = find(kind, report, row->name);

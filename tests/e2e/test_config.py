@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`config`: values and where they come from; ./.env that is not to be trusted; the user's file."""
 import os
+import re
 
-from support import EndToEnd, main
+from standins import Ollama
+from support import SOURCE_DIR, EndToEnd, main
 
 
 class Config(EndToEnd):
@@ -87,6 +89,30 @@ class Config(EndToEnd):
         self.assertEqual(self.run_we(*args, env={"MLX_BATCH_SIZE": "3"}).json()["batch"], 3)
         self.assertEqual(self.run_we(*args, "--batch", "2", env={"MLX_BATCH_SIZE": "3"}).json()["batch"], 2)
         self.usage(*args, env={"MLX_BATCH_SIZE": "17"}, says=["MLX_BATCH_SIZE", "1 to 16"])
+
+    def test_setup(self):
+        self.scripted("mine")
+        with Ollama(models=["llama3.1:8b"]) as s:
+            env = {"OLLAMA_HOST": s.host, "LMSTUDIO_HOST": "127.0.0.1:1"}
+            got = {v["name"]: v["value"] for v in self.run_we("setup", "--json", env=env).json()}
+            self.assertEqual(got["LLM_CHAT_API_URL"], "mlx://mine")
+            self.assertFalse(os.path.exists(self.user_file()), "only a preview")
+            self.assertNotIn("MLX_MODEL_NAME", self.run_we("setup", env={**env, "MLX_MODEL_NAME": "x"}).text)
+            self.run_we("setup", "--write", env=env)
+            self.assertEqual(self.values()["LLM_CHAT_API_URL"]["value"], "mlx://mine")
+            self.assertIn("set already", self.run_we("setup", env=env).notes)
+            os.remove(self.user_file())
+            self.write(".env", "# mine\nMLX_TOP_P=0.5\n")
+            self.run_we("setup", "--write", "--dotenv", env=env)
+            with open(os.path.join(self.dir, ".env")) as f:
+                self.assertTrue(f.read().startswith("# mine\nMLX_TOP_P=0.5\nLLM_CHAT_API_URL=mlx://mine\n"))
+            self.assertFalse(os.path.exists(self.user_file()))
+
+    def test_the_documentation_lists_the_table(self):
+        with open(os.path.join(SOURCE_DIR, "docs", "configuration.md"), encoding="utf-8") as f:
+            rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \|$", f.read(), re.M)
+        table = [(v["name"], v["range"], v["default"] or "not set", v["help"]) for v in self.run_we("config", "--json").json()]
+        self.assertEqual(rows, table, "docs/configuration.md is out of date")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ static bed open_bed(void)
     bed b;
     we_error err;
     char *path;
-    const we_engine_options engine = { sizeof engine, NULL, NULL, 2 };
+    const we_engine_options engine = { sizeof engine, NULL, NULL, 2, 0 };
     CHECK_OK(we_engine_open(&b.engine, &engine, &err), &err);
     CHECK_OK(we_model_find("default", &path, &err), &err);
     CHECK_OK(we_model_open(&b.model, b.engine, path, NULL, &err), &err);

@@ -552,7 +552,7 @@ TEST(backend_mlx_answers_and_unloads)
     we_backend_reply reply;
     we_backend_report report;
     we_error err;
-    const we_engine_options engine = { sizeof engine, NULL, NULL, 1 };
+    const we_engine_options engine = { sizeof engine, NULL, NULL, 1, 0 };
     we_conversation c = WE_CONVERSATION_INIT;
     we_generate_options o = WE_GENERATE_OPTIONS_INIT;
     c.messages = hello;
