@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * system.c - the clock, room on disks. What each system tells of processors and memory: system_linux.c, system_macos.c. */
+ * system.c - the clock, room on disks, where this code lies. What each system tells of processors and memory: system_linux.c,
+ * system_macos.c. */
 #include "base/arena.h"
 #include "base/base_int.h"
+#include "base/file.h"
 #include "base/system.h"
 
+#include <dlfcn.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -16,6 +20,19 @@ uint64_t we_now_ns(void)
 }
 
 double we_now_s(void) { return (double)we_now_ns() * 1e-9; }
+
+char *we_library_dir(void)
+{
+    static const char this_file = 0;
+    Dl_info info;
+    /* A program's own name is what it was called by, which leads nowhere unless it is a whole path. */
+    if (!dladdr(&this_file, &info) || !info.dli_fname || info.dli_fname[0] != '/') return NULL;
+    char *path = realpath(info.dli_fname, NULL);
+    const size_t dir_len = path ? (size_t)(we_path_base(path) - path) : 0;
+    char *dir = path ? we_strndup(path, dir_len > 1 ? dir_len - 1 : dir_len) : NULL;
+    free(path);
+    return dir;
+}
 
 void we_memory_info_set(we_memory_info *info, const we_memory_info *read)
 {

@@ -26,6 +26,7 @@ uint64_t we_disk_free(const char *path);
 void we_system_gpus(we_buf *out);
 
 char *we_executable_dir(void); /* folder of the running program; we_free; NULL where unknown */
+char *we_library_dir(void);    /* folder of the file that this code was loaded from; we_free; NULL where unknown */
 
 /** A variable that is set and not empty: the environment's, else what was laid below it. NULL: neither. The laid value stays
  * for the process's life; the environment's as long as getenv's. */

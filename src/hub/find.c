@@ -3,8 +3,8 @@
  * exists, else the user's data directory) below mlx/; the Hugging Face cache (its layout is in hub_int.h), by ORG/NAME, by
  * short name or by NAME alone, with @REVISION or without.
  *
- * Then what LM Studio and Ollama have downloaded (foreign.c). The built-in model lies beside the program (an installation or
- * a build tree), else where the library was installed. */
+ * Then what LM Studio and Ollama have downloaded (foreign.c). The built-in model lies beside the program or the library (an
+ * installation, a build tree, a Python package), else where the library was installed. */
 #include "hub/hub_int.h"
 #include "hub/foreign.h"
 #include "format/format.h"
@@ -20,16 +20,12 @@ static we_status no_memory(we_error *err) { return we_fail(err, WE_E_NOMEM, "no 
 
 /* ---- Places ---- */
 
-/* The built-in model: share/whisperengine beside bin/, the source tree above a build folder, the installed place. */
-static char *builtin_dir(void)
+static char *first_with_config(char *beside, const char *const *places, size_t n) /* takes `beside` */
 {
-    static const char *const beside[] = { "../share/whisperengine/models/default", "../../models/default",
-                                          "../../../models/default", "../../../../models/default" };
-    char *program = we_executable_dir();
-    for (size_t i = 0; program && i < WE_COUNT(beside); i++) {
-        char *dir = we_path_join(program, beside[i]);
+    for (size_t i = 0; beside && i < n; i++) {
+        char *dir = we_path_join(beside, places[i]);
         if (dir && we_hub_has_config(dir)) {
-            we_free(program);
+            we_free(beside);
             char *clean = realpath(dir, NULL), *copy = clean ? we_strdup(clean) : NULL;
             free(clean);
             if (!copy) return dir;
@@ -38,8 +34,21 @@ static char *builtin_dir(void)
         }
         we_free(dir);
     }
-    we_free(program);
-    return we_strdup(WE_DATA_DIR "/models/default");
+    we_free(beside);
+    return NULL;
+}
+
+/* The built-in model. Beside the shared library, which another program (Python) may have loaded: in its package, next to lib/
+ * and lib/ARCH/, the source tree. Beside the program: share/whisperengine next to bin/, the source tree above a build folder. */
+static char *builtin_dir(void)
+{
+    static const char *const by_program[] = { "../share/whisperengine/models/default", "../../models/default",
+                                              "../../../models/default", "../../../../models/default" };
+    static const char *const by_library[] = { "models/default", "../share/whisperengine/models/default",
+                                              "../../share/whisperengine/models/default", "../../models/default" };
+    char *dir = first_with_config(we_library_dir(), by_library, WE_COUNT(by_library));
+    if (!dir) dir = first_with_config(we_executable_dir(), by_program, WE_COUNT(by_program));
+    return dir ? dir : we_strdup(WE_DATA_DIR "/models/default");
 }
 
 /* ---- The Hugging Face cache ---- */

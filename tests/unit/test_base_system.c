@@ -35,6 +35,15 @@ TEST(system_finds_the_programs_folder)
     we_free(dir);
 }
 
+TEST(system_finds_the_librarys_folder) /* linked into the test: the test's own, where it was called by a whole path */
+{
+    char *dir = we_library_dir(), *program = we_executable_dir();
+    assert_non_null(program);
+    if (dir) assert_string_equal(dir, program);
+    we_free(dir);
+    we_free(program);
+}
+
 TEST(system_fills_no_more_than_the_callers_struct)
 {
     we_error err;
