@@ -2,6 +2,7 @@
 #     tests/unit/test_NAME.c            one CMocka program over the static library; CTest: unit_NAME
 #     tests/conformance/test_NAME.c|py  the same, against reference results;        CTest: conformance_NAME
 #     tests/e2e/test_NAME.py            drives the built command;                   CTest: e2e_NAME
+#     python/tests/test_NAME.py         the Python package in the source tree;      CTest: python_NAME
 #     tests/fuzz/fuzz_NAME.c            replays tests/fuzz/corpus/NAME;             CTest: fuzz_replay_NAME
 # The first part of the name is also the label: ctest -L unit.
 
@@ -87,6 +88,20 @@ if(TARGET whisperengine AND NOT CMAKE_CROSSCOMPILING)
             add_test(NAME ${test} COMMAND ${Python3_EXECUTABLE} ${file})
             we_test_properties(${test} ${kind})
         endforeach()
+    endforeach()
+endif()
+
+# The Python package over the shared library just built. Not under sanitizers: they want to be there before Python is.
+if(NOT CMAKE_CROSSCOMPILING AND NOT WE_SANITIZE)
+    set(we_python_dir ${PROJECT_SOURCE_DIR}/python)
+    file(GLOB sources CONFIGURE_DEPENDS ${we_python_dir}/tests/test_*.py)
+    foreach(file IN LISTS sources)
+        get_filename_component(name ${file} NAME_WE)
+        string(REGEX REPLACE "^test" python test ${name})
+        add_test(NAME ${test} COMMAND ${Python3_EXECUTABLE} ${file})
+        we_test_properties(${test} python)
+        set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT
+            WHISPERENGINE_LIBRARY=$<TARGET_FILE:we_shared> PYTHONPATH=${we_python_dir}:${we_python_dir}/seed-alias)
     endforeach()
 endif()
 
