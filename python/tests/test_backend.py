@@ -157,7 +157,7 @@ class Configuration(helpers.PackageTest):
                     get_default_mlx_model_config("default")
                 self.assertIn(name, str(caught.exception))
                 self.assertIn(f"'{value}'", str(caught.exception))
-                self.assertRegex(str(caught.exception), r"expected .* \d+ to \d+")
+                self.assertRegex(str(caught.exception), r"\d+ to \d+")
 
     def test_batch_size_counts_for_the_load(self):
         os.environ["MLX_BATCH_SIZE"] = "0"
@@ -313,15 +313,14 @@ class Interrupts(helpers.PackageTest):
         return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def test_keyboard_interrupt_stops_the_engine(self):
-        self.scripted(pieces=("tick ",), loop=True)
+        self.scripted(pieces=("tick ",), loop=True, context=1000000)
         p = self.child("""
 import os, signal, threading
 b = MLXBackend()
-assert b.load_model(MLXModelConfig("scripted", max_tokens=0))
-threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+assert b.load_model(MLXModelConfig("scripted", max_tokens=0, context=1000000))
 try:
-    while True:  # one answer may end at its context before the interrupt comes
-        b.generate_response("x")
+    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    b.generate_response("x")
 except KeyboardInterrupt:
     print("interrupted; then", repr(b.generate_response("x", max_tokens=1)))
 """)
@@ -329,12 +328,12 @@ except KeyboardInterrupt:
         self.assertEqual((out, err, p.returncode), ("interrupted; then 'tick '\n", "", 0))
 
     def test_the_end_of_the_program_does_not_wait_for_answers(self):
-        self.scripted(pieces=("tick ",), loop=True)
+        self.scripted(pieces=("tick ",), loop=True, context=1000000)
         p = self.child("""
 import logging
 logging.getLogger("whisperengine.llm.mlx_backend").setLevel(5)
 b = MLXBackend()
-assert b.load_model(MLXModelConfig("scripted"))
+assert b.load_model(MLXModelConfig("scripted", max_tokens=0, context=1000000))
 r = b.generate_response_async("x")
 next(iter(r))
 print("leaving")

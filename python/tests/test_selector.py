@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The selector: the chain, its order, its reasons."""
+import contextlib
+import io
+import os
 import unittest
 
 import helpers
@@ -27,6 +30,33 @@ class Selector(helpers.PackageTest):
         best = get_smart_backend_selector().get_optimal_backend()
         self.assertEqual(best.name, "MLX")
         self.assertIn("mine", [m.name for m in best.models])
+
+    def test_the_environment_is_configured_where_it_says_nothing(self):
+        self.scripted("mine")
+        selector = get_smart_backend_selector()
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            self.assertIs(selector.auto_configure_environment(dry_run=True), True)
+        self.assertEqual(said.getvalue(), "LLM_CHAT_API_URL=mlx://mine\nMLX_MODEL_NAME=mine\n")
+        self.assertNotIn("MLX_MODEL_NAME", os.environ)
+        os.environ["MLX_MODEL_NAME"] = "other"
+        with open(".env", "w") as f:
+            f.write("# kept\nexport LLM_CHAT_API_URL=ollama://x")
+        self.assertIs(selector.auto_configure_environment(env_file=".env"), True)
+        self.assertEqual(os.environ["MLX_MODEL_NAME"], "other")
+        self.assertEqual(os.environ["LLM_CHAT_API_URL"], "mlx://other")
+        with open(".env") as f:
+            self.assertEqual(f.read(), "# kept\nexport LLM_CHAT_API_URL=ollama://x\n")
+        del os.environ["LLM_CHAT_API_URL"]
+        self.assertTrue(selector.auto_configure_environment(env_file="new"))
+        with open("new") as f:
+            self.assertEqual(f.read(), "LLM_CHAT_API_URL=mlx://other\n")
+
+    def test_recommendations(self):
+        advice = get_smart_backend_selector().get_setup_recommendations()
+        self.assertTrue(all(isinstance(a, str) for a in advice))
+        self.assertTrue(any("whisperengine pull" in a for a in advice), advice)
+        self.assertTrue(any(a.startswith("Ollama") for a in advice), advice)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values of the environment, checked."""
+"""The configuration: the environment, ./.env and the user's file, as the library knows them."""
 from __future__ import annotations
 
-import os
 from typing import Optional
 
+from . import _native
 from .errors import InvalidArgumentError
+
+# What the first guide says of variables that are not set.
+_DEFAULTS = {"MLX_MAX_TOKENS": 2048, "MLX_TEMPERATURE": 0.7, "MLX_TOP_P": 0.9, "MLX_BATCH_SIZE": 1}
 
 
 def get(name: str) -> Optional[str]:
-    """A variable's value; None where it is not set or empty."""
-    return os.environ.get(name) or None
+    """A variable's value; None where it is not set."""
+    value, err = _native.ConfigValue(), _native.Error()
+    _native.check(_native.lib().we_config_get(name.encode(), value, err), err)
+    if value.value and not value.is_valid:
+        raise InvalidArgumentError(_native.text(value.problem))
+    return _native.text(value.value) or None
 
 
-def integer(name: str, default: int, low: int, high: int) -> int:
-    return int(_number(name, default, low, high, "a whole number"))
-
-
-def real(name: str, default: float, low: float, high: float) -> float:
-    return _number(name, default, low, high, "a number")
-
-
-def _number(name: str, default: float, low: float, high: float, kind: str) -> float:
-    value = get(name)
-    if value is None:
-        return default
-    try:
-        number = int(value) if kind == "a whole number" else float(value)
-        if low <= number <= high:
-            return number
-    except ValueError:
-        pass
-    raise InvalidArgumentError(f"{name} is '{value}', expected {kind}, {low} to {high}")
+def number(name: str) -> float:
+    return float(get(name) or _DEFAULTS[name])

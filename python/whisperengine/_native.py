@@ -7,6 +7,7 @@ size covers."""
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 import threading
@@ -27,6 +28,8 @@ LogFn = CFUNCTYPE(None, c_void_p, c_int, c_char_p, c_char_p)
 PieceFn = CFUNCTYPE(c_bool, c_void_p, POINTER(c_char), c_size_t, c_int32)
 PrefillFn = CFUNCTYPE(c_bool, c_void_p, c_size_t, c_size_t)
 ProgressFn = CFUNCTYPE(c_bool, c_void_p, c_uint64, c_uint64)
+NoteFn = CFUNCTYPE(None, c_void_p, c_char_p)
+ConfirmFn = CFUNCTYPE(c_bool, c_void_p, c_char_p)
 
 # ---- Structs ----
 
@@ -120,13 +123,51 @@ class BackendsOptions(_Sized):
     _fields_ = [("size", c_size_t), ("timeout_ms", c_int)]
 
 
+BackendModelFn = CFUNCTYPE(c_bool, c_void_p, POINTER(BackendModel))
+
+
+class MemoryInfo(_Sized):
+    _fields_ = [("size", c_size_t), ("total_bytes", c_uint64), ("available_bytes", c_uint64),
+                ("resident_bytes", c_uint64), ("peak_resident_bytes", c_uint64)]
+
+
+class ConfigOptions(_Sized):
+    _fields_ = [("size", c_size_t), ("no_dotenv", c_bool), ("confirm", ConfirmFn), ("on_note", NoteFn),
+                ("user", c_void_p)]
+
+
+class ConfigValue(_Sized):
+    _fields_ = [("size", c_size_t), ("name", c_char_p), ("value", c_char_p), ("default_value", c_char_p),
+                ("help", c_char_p), ("path", c_char_p), ("refused", c_char_p), ("source", c_int), ("is_secret", c_bool),
+                ("is_settable", c_bool), ("is_valid", c_bool), ("range", c_char * 160), ("problem", c_char * 1024)]
+
+
+class ClientOptions(_Sized):
+    _fields_ = [("size", c_size_t), ("api_key", c_char_p), ("connect_timeout_s", c_int), ("idle_timeout_s", c_int),
+                ("retries", c_int), ("no_failover", c_bool), ("context", c_int), ("engine", POINTER(EngineOptions)),
+                ("model", POINTER(ModelOptions)), ("on_note", NoteFn), ("user", c_void_p)]
+
+
+class ClientResult(_Sized):
+    _fields_ = [("size", c_size_t), ("kind", c_int), ("backend", c_char_p), ("model", c_void_p),
+                ("reasoning", c_void_p), ("tool_calls", c_void_p), ("n_failovers", c_int), ("restarted", c_bool),
+                ("load_s", c_double), ("result", Result)]
+
+
+class ClientInfo(_Sized):
+    _fields_ = [("size", c_size_t), ("kind", c_int), ("backend", c_char_p), ("model", c_char_p), ("url", c_char_p),
+                ("n_failovers", c_int)]
+
+
 # The header's name of each struct, for the tests.
 STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "we_error": Error, "we_engine_options": EngineOptions, "we_engine_info": EngineInfo, "we_model_entry": ModelEntry,
     "we_model_options": ModelOptions, "we_model_info": ModelInfo, "we_conversation": Conversation,
     "we_generate_options": GenerateOptions, "we_result": Result, "we_session_info": SessionInfo,
     "we_convert_options": ConvertOptions, "we_backend_model": BackendModel, "we_backend_info": BackendInfo,
-    "we_backends_options": BackendsOptions,
+    "we_backends_options": BackendsOptions, "we_config_options": ConfigOptions, "we_config_value": ConfigValue,
+    "we_client_options": ClientOptions, "we_client_result": ClientResult, "we_client_info": ClientInfo,
+    "we_memory_info": MemoryInfo,
 }
 
 # ---- Functions: result and parameters; handles are void pointers ----
@@ -161,7 +202,19 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "we_backends_close": (None, [c_void_p]),
     "we_backends_count": (c_size_t, [c_void_p]),
     "we_backends_get": (c_int, [c_void_p, c_size_t, POINTER(BackendInfo), _ERR]),
-    "we_backends_optimal": (c_size_t, [c_void_p]),
+    "we_config_load": (c_int, [POINTER(ConfigOptions), _ERR]),
+    "we_config_get": (c_int, [c_char_p, POINTER(ConfigValue), _ERR]),
+    "we_client_open": (c_int, [_OUT, c_char_p, POINTER(ClientOptions), _ERR]),
+    "we_client_close": (None, [c_void_p]),
+    "we_client_chat": (c_int, [c_void_p, POINTER(Conversation), POINTER(GenerateOptions), POINTER(ClientResult), _ERR]),
+    "we_client_cancel": (None, [c_void_p]),
+    "we_client_load": (c_int, [c_void_p, _ERR]),
+    "we_client_unload": (c_int, [c_void_p, _ERR]),
+    "we_client_models": (c_int, [c_void_p, BackendModelFn, c_void_p, _ERR]),
+    "we_client_get_info": (None, [c_void_p, POINTER(ClientInfo)]),
+    "we_client_result_deinit": (None, [POINTER(ClientResult)]),
+    "we_client_result_json": (c_int, [POINTER(ClientResult), _OUT, _ERR]),
+    "we_memory_get_info": (c_int, [POINTER(MemoryInfo), _ERR]),
 }
 
 # ---- Loading ----
@@ -192,13 +245,23 @@ def _open() -> ctypes.CDLL:
     return opened
 
 
+def _load_configuration(opened: ctypes.CDLL) -> None:
+    """Let ./.env and the user's file count, below the environment."""
+    log = logging.getLogger("whisperengine.llm.llm_client")
+    err = Error()
+    options = ConfigOptions(on_note=NoteFn(lambda _user, note: log.info("%s", text(note))))
+    check(opened.we_config_load(options, err), err)
+
+
 def lib() -> ctypes.CDLL:
     """The library, loaded at its first use, so that importing this package needs nothing."""
     global _loaded
     if _loaded is None:
         with _lock:
             if _loaded is None:
-                _loaded = _open()
+                opened = _open()
+                _load_configuration(opened)
+                _loaded = opened
     return _loaded
 
 
@@ -244,8 +307,15 @@ def path_bytes(value: str, what: str) -> bytes:
     return raw
 
 
+def take_text(pointer: c_void_p) -> str:
+    """A text that the library handed over: copied and freed."""
+    value = ctypes.cast(pointer, c_char_p).value
+    lib().we_free(pointer)
+    return text(value)
+
+
 def take_path(pointer: c_void_p) -> str:
-    """A string that the library handed over: copied and freed."""
+    """Likewise a path."""
     value = ctypes.cast(pointer, c_char_p).value
     lib().we_free(pointer)
     return path_text(value)

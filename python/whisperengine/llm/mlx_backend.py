@@ -96,12 +96,13 @@ def _shared_engine() -> ctypes.c_void_p:
 
 class _Model:
     """A model and the sessions that answer on it: an idle one is taken again, since its cache knows the beginning of many
-    conversations. As many work at once as MLX_BATCH_SIZE says; further answers wait for their turn."""
+    conversations. As many work at once as MLX_BATCH_SIZE says; further answers wait for their turn, in order."""
 
     def __init__(self, handle: ctypes.c_void_p, config: MLXModelConfig, most_sessions: int) -> None:
         self.handle, self.config, self.pid, self.most_sessions = handle, config, os.getpid(), most_sessions
         self.n_sessions = 0
         self.idle: List[ctypes.c_void_p] = []
+        self.waiting: List[object] = []  # tickets of the answers that have no session yet, the oldest first
         self.free = threading.Condition()
         self.answers: "set[Response]" = set()
         self.closing = False
@@ -128,33 +129,40 @@ class _Model:
         with self.free:
             self.free.notify_all()
 
-    def _take_session(self, pending: Response) -> ctypes.c_void_p:
-        pending.allow_cancel(self._wake)
-        with self.free:
-            while not self.idle and self.n_sessions >= self.most_sessions:
-                pending.check_cancelled()
-                self.free.wait()
-            if self.idle:
-                return self.idle.pop()
-            self.n_sessions += 1
+    def _take_session(self, pending: Response, ticket: object) -> ctypes.c_void_p:
+        try:
+            pending.allow_cancel(self._wake)
+            with self.free:
+                while self.waiting[0] is not ticket or not (self.idle or self.n_sessions < self.most_sessions):
+                    self.free.wait()
+                    pending.check_cancelled()
+                if self.idle:
+                    return self.idle.pop()
+                self.n_sessions += 1
+        finally:
+            with self.free:
+                self.waiting.remove(ticket)
+                self.free.notify_all()
         session, err = ctypes.c_void_p(), _native.Error()
         status = _native.lib().we_session_open(ctypes.byref(session), self.handle, err)
         if status:
             with self.free:
                 self.n_sessions -= 1
-                self.free.notify()
+                self.free.notify_all()
             raise _native.error_of(err)
         return session
 
     def _give_session(self, session: ctypes.c_void_p) -> None:
         with self.free:
             self.idle.append(session)
-            self.free.notify()
+            self.free.notify_all()
 
     def start(self, call: Callable[["_Model", ctypes.c_void_p, Response], str]) -> Response:
+        ticket = object()
+
         def work(pending: Response) -> str:
             try:
-                session = self._take_session(pending)
+                session = self._take_session(pending, ticket)
                 try:
                     pending.allow_cancel(lambda: _native.lib().we_session_cancel(session))
                     return call(self, session, pending)
@@ -168,6 +176,7 @@ class _Model:
         with self.free:  # held until the answer is known here, so that close() finds it
             if self.closing:
                 raise ModelNotLoadedError("the model was unloaded: call load_model() first")
+            self.waiting.append(ticket)
             response = Response(work)
             self.answers.add(response)
             return response
@@ -288,7 +297,7 @@ class MLXBackend:
         asked = _native.path_bytes(config.model_path, "model_path")
         _native.check(lib.we_model_find(asked, ctypes.byref(found), err), err)
         path = os.fsencode(_native.take_path(found))
-        most_sessions = _config.integer("MLX_BATCH_SIZE", 1, 1, 64)
+        most_sessions = int(_config.number("MLX_BATCH_SIZE"))
         engine = _shared_engine()
         self.unload_model()  # first: both together might not fit
 
@@ -413,8 +422,8 @@ def get_default_mlx_model_config(model_name: Optional[str] = None) -> MLXModelCo
         model_path = _native.take_path(path)
     except ModelNotFoundError:
         model_path = name  # load_model() looks again, and tells where it should be
-    return MLXModelConfig(model_path, max_tokens=_config.integer("MLX_MAX_TOKENS", 2048, 1, 2**31 - 1),
-                          temperature=_config.real("MLX_TEMPERATURE", 0.7, 0, 100), top_p=_config.real("MLX_TOP_P", 0.9, 0, 1))
+    return MLXModelConfig(model_path, max_tokens=int(_config.number("MLX_MAX_TOKENS")),
+                          temperature=_config.number("MLX_TEMPERATURE"), top_p=_config.number("MLX_TOP_P"))
 
 
 def convert_model_to_mlx(source_model_path: str, target_model_name: str, *, quantize: bool = False, q_bits: int = 0,

@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from dataclasses import dataclass, field
-from typing import List, Optional
+from typing import Dict, List, Optional
 
-from .. import _logging, _native
+from .. import _config, _logging, _native
 
 __all__ = ["BackendInfo", "BackendModel", "SmartBackendSelector", "get_smart_backend_selector"]
 
@@ -65,6 +66,69 @@ class SmartBackendSelector:
         """The first one that is available."""
         return next((backend for backend in self.get_fallback_chain() if backend.available), None)
 
+    def auto_configure_environment(self, *, env_file: Optional[str] = None, dry_run: bool = False) -> bool:
+        """Set what is not set yet, in this process's environment, so that the optimal backend is used. env_file: also add it to that
+        file (".env"). dry_run: only print it. False: no backend is available, and nothing has changed."""
+        best = self.get_optimal_backend()
+        if best is None:
+            return False
+        wanted = {name: value for name, value in self._settings(best).items() if not _config.get(name)}
+        if dry_run:
+            print("".join(f"{name}={value}\n" for name, value in wanted.items()), end="")
+            return True
+        if env_file and wanted:
+            self._add_to_file(env_file, wanted)
+        os.environ.update(wanted)
+        return True
+
+    @staticmethod
+    def _settings(best: BackendInfo) -> Dict[str, str]:
+        model = _config.get("MLX_MODEL_NAME") if best.id == "mlx" else None
+        if model is None:  # one that is in memory, else the first that is no built-in one, else any
+            names = [m.name for m in sorted(best.models, key=lambda m: (not m.loaded, m.name == "default"))]
+            model = names[0] if names else "default"
+        settings = {"LLM_CHAT_API_URL": f"{best.id}://{model}"}
+        if best.id == "mlx":
+            settings["MLX_MODEL_NAME"] = model
+        return settings
+
+    @staticmethod
+    def _add_to_file(path: str, wanted: Dict[str, str]) -> None:
+        """The file is whole, old or new, and for its owner's eyes only."""
+        path = os.path.realpath(path)
+        try:
+            with open(path, encoding="utf-8") as f:
+                text = f.read()
+        except FileNotFoundError:
+            text = ""
+        known = {line.split("=", 1)[0].replace("export ", "", 1).strip() for line in text.splitlines() if "=" in line}
+        text += "\n" if text and not text.endswith("\n") else ""
+        text += "".join(f"{name}={value}\n" for name, value in wanted.items() if name not in known)
+        fresh = f"{path}.{os.getpid()}.tmp"
+        try:
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as f:
+                f.write(text)
+            os.replace(fresh, path)
+        except BaseException:
+            if os.path.exists(fresh):
+                os.remove(fresh)
+            raise
+
+    def get_setup_recommendations(self) -> List[str]:
+        """What to do so that this machine chats well: models that suit its memory, backends that could be installed or started."""
+        chain = self.get_fallback_chain()
+        memory, err = _native.MemoryInfo(), _native.Error()
+        _native.check(_native.lib().we_memory_get_info(memory, err), err)
+        gib = memory.total_bytes / 2**30
+        names = next(names for least, names in _TIERS if gib >= least)
+        here = {m.name for m in chain[0].models}
+        advice = [f"{gib:.0f} GB of memory suit {' and '.join(names)}."]
+        advice += [f"Fetch {name} with: whisperengine pull {name}" for name in names if name not in here]
+        return advice + [f"{b.name}: {b.reason}" for b in chain if not b.available]
+
+
+# The guide's tiers. A machine sold with 16 GB shows a little less.
+_TIERS = ((30, ("llama-3.1-70b",)), (15, ("llama-3.1-8b-instruct", "mistral-7b-instruct")), (0, ("phi-3-mini", "llama-3.2-3b")))
 
 _selector: Optional[SmartBackendSelector] = None
 
