@@ -61,7 +61,11 @@ void we_result_deinit(we_result *r)
     if (!r) return;
     we_free(r->text);
     we_free(r->tokens);
-    *r = (we_result){ .size = r->size };
+    r->text = NULL;
+    r->tokens = NULL;
+    const size_t size = r->size; /* a struct of another version may be smaller than ours */
+    memset(r, 0, WE_MIN(size, sizeof *r));
+    r->size = size;
 }
 
 /* ---- Generate ---- */

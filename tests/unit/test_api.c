@@ -80,6 +80,20 @@ TEST(api_chat_streams_the_answer_that_it_returns)
     close_bed(&b);
 }
 
+TEST(api_a_result_of_an_older_version_is_not_written_beyond_its_size)
+{
+    we_result r;
+    memset(&r, 0xEE, sizeof r);
+    r.size = offsetof(we_result, decode_s); /* a program built before that field was added */
+    r.text = NULL;
+    r.tokens = NULL;
+    we_result_deinit(&r);
+    assert_int_equal(r.size, offsetof(we_result, decode_s));
+    assert_int_equal(r.len, 0);
+    assert_int_equal(((const unsigned char *)&r)[r.size], 0xEE);
+    assert_int_equal(((const unsigned char *)&r)[sizeof r - 1], 0xEE);
+}
+
 TEST(api_the_next_turn_computes_only_what_is_new)
 {
     bed b = open_bed();
