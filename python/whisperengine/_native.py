@@ -89,13 +89,15 @@ class GenerateOptions(_Sized):
     _fields_ = [("size", c_size_t), ("max_tokens", c_int), ("temperature", c_float), ("top_p", c_float),
                 ("top_k", c_int), ("min_p", c_float), ("repetition_penalty", c_float), ("repetition_context", c_int),
                 ("seed", c_uint64), ("stop", POINTER(c_char_p)), ("n_stop", c_size_t), ("ignore_eos", c_bool),
-                ("on_piece", PieceFn), ("on_prefill", PrefillFn), ("user", c_void_p)]
+                ("on_piece", PieceFn), ("on_prefill", PrefillFn), ("user", c_void_p), ("prompt_lookup", c_bool),
+                ("draft", c_void_p)]
 
 
 class Result(_Sized):
     _fields_ = [("size", c_size_t), ("text", c_void_p), ("len", c_size_t), ("tokens", POINTER(c_int32)),
                 ("n_tokens", c_size_t), ("n_prompt_tokens", c_size_t), ("n_cached_tokens", c_size_t), ("finish", c_int),
-                ("prefill_s", c_double), ("decode_s", c_double), ("first_token_s", c_double)]
+                ("prefill_s", c_double), ("decode_s", c_double), ("first_token_s", c_double),
+                ("n_drafted", c_size_t), ("n_accepted", c_size_t)]
 
 
 class SessionInfo(_Sized):
@@ -105,7 +107,8 @@ class SessionInfo(_Sized):
 class ConvertOptions(_Sized):
     _fields_ = [("size", c_size_t), ("quantize", c_bool), ("dequantize", c_bool), ("bits", c_int),
                 ("group_size", c_int), ("mode", c_char_p), ("predicate", c_char_p), ("dtype", c_char_p),
-                ("overwrite", c_bool), ("progress", ProgressFn), ("progress_user", c_void_p), ("lossless", c_bool)]
+                ("overwrite", c_bool), ("progress", ProgressFn), ("progress_user", c_void_p), ("lossless", c_bool),
+                ("calibrate", c_char_p), ("calibrate_progress", ProgressFn)]
 
 
 class BackendModel(ctypes.Structure):
