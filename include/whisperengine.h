@@ -98,6 +98,7 @@ typedef void (*we_log_fn)(void *user, we_log_level level, const char *module, co
 WE_API void we_log_set_callback(we_log_fn fn, void *user);
 
 /** Choose how much is logged: "debug", "model=debug", "warn,tokenizer=trace,device=off". Default: "warn".
+ * "mlx" as a module stands for all that run a model: format, device, model, sampling, runtime and backend.
  * spec   : levels error, warn, info, debug, trace, off; a level without a module sets all. Read, not kept.
  * Errors : WE_E_ARG (unknown level or module; nothing changed).
  * Threads: any. Since: 0.1 */

@@ -8,11 +8,12 @@
 #include <stdlib.h>
 
 static const cli_command *const commands[] = {
-    &cli_command_chat,       &cli_command_run,       &cli_command_pull,     &cli_command_list,
-    &cli_command_info,       &cli_command_verify,    &cli_command_rm,       &cli_command_bench,
-    &cli_command_perplexity, &cli_command_generate,  &cli_command_tokenize, &cli_command_detokenize,
-    &cli_command_template,   &cli_command_logits,    &cli_command_convert,  &cli_command_backends,
-    &cli_command_config,     &cli_command_setup,     &cli_command_recommend, &cli_command_top,
+    &cli_command_chat,       &cli_command_run,      &cli_command_pull,      &cli_command_list,
+    &cli_command_info,       &cli_command_verify,   &cli_command_rm,        &cli_command_bench,
+    &cli_command_perplexity, &cli_command_generate, &cli_command_tokenize,  &cli_command_detokenize,
+    &cli_command_template,   &cli_command_logits,   &cli_command_convert,   &cli_command_backends,
+    &cli_command_config,     &cli_command_setup,    &cli_command_recommend, &cli_command_top,
+    &cli_command_doctor,
 };
 
 static void print_overview(FILE *stream)
@@ -90,7 +91,8 @@ static int set_up(const cli_options *options)
     if (options->verbose && we_log_set_levels("info", &err)) return cli_fail(&err);
     if (we_config_load(&config, &err)) {
         if (err.status != WE_E_ARG) return cli_fail(&err);
-        if (options->command != &cli_command_config) return cli_usage_error(options->command, "%s", err.message);
+        const bool tells = options->command == &cli_command_config || options->command == &cli_command_doctor;
+        if (!tells) return cli_usage_error(options->command, "%s", err.message);
     }
     for (size_t i = 0; i < options->log.n; i++)
         if (we_log_set_levels(options->log.items[i], &err))

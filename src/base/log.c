@@ -76,6 +76,10 @@ static int find_name(const char *const *names, size_t n, we_str name)
     return -1;
 }
 
+/* "mlx" names what runs MLX's models, as the logger of the same name does in Python: these folders together. */
+static const we_log_module mlx_modules[] = { WE_LOG_MODULE_format,   WE_LOG_MODULE_device,  WE_LOG_MODULE_model,
+                                             WE_LOG_MODULE_sampling, WE_LOG_MODULE_runtime, WE_LOG_MODULE_backend };
+
 /* One part of a spec, "debug" or "model=debug", into the table of levels. */
 static we_status apply_part(int table[WE_LOG_MODULE_COUNT], we_str part, we_error *err)
 {
@@ -88,12 +92,16 @@ static we_status apply_part(int table[WE_LOG_MODULE_COUNT], we_str part, we_erro
     if (level < 0)
         return we_fail(err, WE_E_ARG, "log level \"%.*s\" is not one of error, warn, info, debug, trace, off",
                        (int)level_name.len, level_name.ptr);
-    if (equals) {
+    if (equals && we_str_is(name, "mlx")) {
+        for (size_t i = 0; i < sizeof(mlx_modules) / sizeof(mlx_modules[0]); i++) table[mlx_modules[i]] = level;
+    } else if (equals) {
         const int module = find_name(module_names, WE_LOG_MODULE_COUNT, name);
         if (module < 0)
-            return we_fail(err, WE_E_ARG,
-                           "log module \"%.*s\" is unknown: it should be a folder below src/, like model",
-                           (int)name.len, name.ptr);
+            return we_fail(
+                err, WE_E_ARG,
+                "log module \"%.*s\" is unknown: it should be a folder below src/, like model, or mlx for all that "
+                "runs a model",
+                (int)name.len, name.ptr);
         table[module] = level;
     } else {
         for (int i = 0; i < WE_LOG_MODULE_COUNT; i++) table[i] = level;

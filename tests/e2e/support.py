@@ -28,7 +28,7 @@ DEFAULT_MODEL = os.path.join(SOURCE_DIR, "models", "default")
 TIMEOUT_S = int(os.environ.get("WE_E2E_TIMEOUT_S", "120"))  # a sanitizer build on a busy machine; nothing waits for its end
 
 COMMANDS = ["chat", "run", "pull", "list", "info", "verify", "rm", "bench", "perplexity", "generate", "tokenize", "detokenize",
-            "template", "logits", "convert", "backends", "config", "setup", "recommend", "top"]
+            "template", "logits", "convert", "backends", "config", "setup", "recommend", "top", "doctor"]
 
 
 # ---- Running the command ----

@@ -55,7 +55,7 @@ class WrongUsage(EndToEnd):
         self.assertNotIn("did you mean", done.notes)
 
     def test_commands_of_later_versions_are_unknown(self):
-        for command in ("serve", "pull", "convert", "doctor"):
+        for command in ("serve", "pull", "convert"):
             self.usage(command, says=command)
 
     def test_control_characters_in_a_name_are_shown_escaped(self):

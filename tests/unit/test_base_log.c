@@ -62,6 +62,11 @@ TEST(log_levels_are_set_for_all_and_for_modules)
     assert_true(we_log_enabled(WE_LOG_MODULE_tokenizer, WE_LOG_TRACE));
     begin("error");
     assert_false(we_log_enabled(WE_LOG_MODULE_tokenizer, WE_LOG_WARN));
+    begin("mlx=debug"); /* all that runs a model */
+    assert_true(we_log_enabled(WE_LOG_MODULE_model, WE_LOG_DEBUG));
+    assert_true(we_log_enabled(WE_LOG_MODULE_runtime, WE_LOG_DEBUG));
+    assert_true(we_log_enabled(WE_LOG_MODULE_backend, WE_LOG_DEBUG));
+    assert_false(we_log_enabled(WE_LOG_MODULE_hub, WE_LOG_WARN));
 }
 
 TEST(log_levels_that_are_none_change_nothing)
