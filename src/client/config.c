@@ -63,15 +63,13 @@ static const row rows[] = {
 };
 #define N_ROWS WE_COUNT(rows)
 
-static const char *const ranges[] = { [TEXT] = "a text",
-                                      [WHOLE] = "a whole number",
-                                      [NUMBER] = "a number",
-                                      [YES_NO] = "true or false",
-                                      [URL] = "mlx://NAME, lmstudio://NAME, ollama://NAME, llamacpp://FILE, "
-                                              "transformers://NAME or http(s)://HOST/v1",
-                                      [HOST] = "HOST:PORT",
-                                      [FOLDER] = "a folder",
-                                      [LEVELS] = "error, warn, info, debug, trace or off" };
+/* clang-format off */
+#define URLS "mlx://NAME, lmstudio://NAME, ollama://NAME, llamacpp://FILE, transformers://NAME or http(s)://HOST/v1"
+static const char *const ranges[] = {
+    [TEXT] = "a text", [WHOLE] = "a whole number", [NUMBER] = "a number", [YES_NO] = "true or false", [URL] = URLS,
+    [HOST] = "HOST:PORT", [FOLDER] = "a folder", [LEVELS] = "error, warn, info, debug, trace or off",
+};
+/* clang-format on */
 
 static size_t find_row(we_str name) /* N_ROWS: none */
 {

@@ -110,36 +110,35 @@ INLINE __m256i rounded(__m256 v, __m256 inverse) { return _mm256_cvtps_epi32(_mm
 
 static void q8_quantize(const float *x, int64_t cols, int8_t *values, float *scales, float *sums)
 {
-    for (int64_t c = 0; c < we_q8_stride(cols); c += WE_Q8_SPAN) {
-        float tail[WE_Q8_SPAN] = { 0 };
+    for (int64_t c = 0; c < we_q8_stride(cols); c += WE_Q8_GROUP) {
+        float tail[WE_Q8_GROUP] = { 0 };
         const float *p = x + c;
-        if (cols - c < WE_Q8_SPAN) {
+        if (cols - c < WE_Q8_GROUP) {
             if (cols > c) memcpy(tail, p, (size_t)(cols - c) * sizeof(float));
             p = tail;
         }
-        __m256i most = _mm256_setzero_si256();
-        UNROLL for (int i = 0; i < WE_Q8_SPAN; i += 8) most =
-            _mm256_max_epu32(most, magnitudes(_mm256_loadu_ps(p + i)));
+        __m256 v[4];
+        __m256i most = _mm256_setzero_si256(), words = most;
+        UNROLL for (int i = 0; i < 4; i++)
+        {
+            v[i] = _mm256_loadu_ps(p + 8 * i);
+            most = _mm256_max_epu32(most, magnitudes(v[i]));
+        }
         most = _mm256_max_epu32(most, _mm256_permute2x128_si256(most, most, 1));
         most = _mm256_max_epu32(most, _mm256_shuffle_epi32(most, 0x4e));
         most = _mm256_max_epu32(most, _mm256_shuffle_epi32(most, 0xb1));
         const we_q8_scale s = we_q8_scale_of((uint32_t)_mm256_cvtsi256_si32(most));
-        const __m256 inverse = _mm256_set1_ps(s.inverse);
-        for (int g = 0; g < WE_Q8_SPAN; g += WE_Q8_GROUP, p += WE_Q8_GROUP) {
-            __m256i words = _mm256_setzero_si256();
-            if (s.inverse != 0) {
-                words = _mm256_packs_epi16(
-                    _mm256_packs_epi32(rounded(_mm256_loadu_ps(p), inverse), rounded(_mm256_loadu_ps(p + 8), inverse)),
-                    _mm256_packs_epi32(rounded(_mm256_loadu_ps(p + 16), inverse),
-                                       rounded(_mm256_loadu_ps(p + 24), inverse)));
-                words = _mm256_permutevar8x32_epi32(
-                    words, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)); /* packs work in halves */
-            }
-            _mm256_storeu_si256((__m256i *)(void *)(values + c + g), words);
-            const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), words);
-            *scales++ = s.scale;
-            *sums++ = s.scale * (float)sum8_epi32(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        if (s.inverse != 0) {
+            const __m256 inverse = _mm256_set1_ps(s.inverse);
+            words = _mm256_packs_epi16(_mm256_packs_epi32(rounded(v[0], inverse), rounded(v[1], inverse)),
+                                       _mm256_packs_epi32(rounded(v[2], inverse), rounded(v[3], inverse)));
+            words = _mm256_permutevar8x32_epi32(words,
+                                                _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)); /* packs work in halves */
         }
+        _mm256_storeu_si256((__m256i *)(void *)(values + c), words);
+        const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), words);
+        *scales++ = s.scale;
+        *sums++ = s.scale * (float)sum8_epi32(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
 }
 

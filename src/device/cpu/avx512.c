@@ -254,27 +254,21 @@ static void linear_f32(const we_matrix *w, int64_t first, int64_t n_rows, const 
 static void q8_quantize(const float *x, int64_t cols, int8_t *values, float *scales, float *sums)
 {
     const __m512i sign = _mm512_set1_epi32((int)0x80000000u);
-    for (int64_t c = 0; c < we_q8_stride(cols); c += WE_Q8_SPAN) {
-        __m512 v[4];
-        __m512i most = _mm512_setzero_si512();
-        UNROLL for (int i = 0; i < 4; i++)
-        {
-            v[i] = load_tail(x + WE_MIN(c + 16 * i, cols), cols - c - 16 * i);
-            most = _mm512_max_epu32(most, _mm512_andnot_si512(sign, _mm512_castps_si512(v[i])));
-        }
+    for (int64_t c = 0; c < we_q8_stride(cols); c += WE_Q8_GROUP) {
+        const __m512 a = load_tail(x + WE_MIN(c, cols), cols - c);
+        const __m512 b = load_tail(x + WE_MIN(c + 16, cols), cols - c - 16);
+        const __m512i most = _mm512_max_epu32(_mm512_andnot_si512(sign, _mm512_castps_si512(a)),
+                                              _mm512_andnot_si512(sign, _mm512_castps_si512(b)));
         const we_q8_scale s = we_q8_scale_of(_mm512_reduce_max_epu32(most));
-        const __m512 inverse = _mm512_set1_ps(s.inverse);
-        for (int i = 0; i < 4; i += 2) {
-            __m512i a = _mm512_setzero_si512(), b = a;
-            if (s.inverse != 0) {
-                a = _mm512_cvtps_epi32(_mm512_mul_ps(v[i], inverse));
-                b = _mm512_cvtps_epi32(_mm512_mul_ps(v[i + 1], inverse));
-            }
-            _mm_storeu_si128((__m128i *)(void *)(values + c + 16 * i), _mm512_cvtepi32_epi8(a));
-            _mm_storeu_si128((__m128i *)(void *)(values + c + 16 * i + 16), _mm512_cvtepi32_epi8(b));
-            *scales++ = s.scale;
-            *sums++ = s.scale * (float)_mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+        __m512i qa = _mm512_setzero_si512(), qb = qa;
+        if (s.inverse != 0) {
+            qa = _mm512_cvtps_epi32(_mm512_mul_ps(a, _mm512_set1_ps(s.inverse)));
+            qb = _mm512_cvtps_epi32(_mm512_mul_ps(b, _mm512_set1_ps(s.inverse)));
         }
+        _mm_storeu_si128((__m128i *)(void *)(values + c), _mm512_cvtepi32_epi8(qa));
+        _mm_storeu_si128((__m128i *)(void *)(values + c + 16), _mm512_cvtepi32_epi8(qb));
+        *scales++ = s.scale;
+        *sums++ = s.scale * (float)_mm512_reduce_add_epi32(_mm512_add_epi32(qa, qb));
     }
 }
 

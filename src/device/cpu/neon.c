@@ -103,33 +103,35 @@ static void linear_f32(const we_matrix *w, int64_t first, int64_t n_rows, const 
 
 static void q8_quantize(const float *x, int64_t cols, int8_t *values, float *scales, float *sums)
 {
-    for (int64_t c = 0; c < we_q8_stride(cols); c += WE_Q8_SPAN) {
-        float tail[WE_Q8_SPAN] = { 0 };
+    for (int64_t c = 0; c < we_q8_stride(cols); c += WE_Q8_GROUP) {
+        float tail[WE_Q8_GROUP] = { 0 };
         const float *p = x + c;
-        if (cols - c < WE_Q8_SPAN) {
+        if (cols - c < WE_Q8_GROUP) {
             if (cols > c) memcpy(tail, p, (size_t)(cols - c) * sizeof(float));
             p = tail;
         }
+        float32x4_t v[8];
         uint32x4_t most = vdupq_n_u32(0);
-        UNROLL for (int i = 0; i < WE_Q8_SPAN; i += 4) most =
-            vmaxq_u32(most, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(p + i)), vdupq_n_u32(0x7fffffff)));
-        const we_q8_scale s = we_q8_scale_of(vmaxvq_u32(most));
-        for (int g = 0; g < WE_Q8_SPAN; g += WE_Q8_GROUP, p += WE_Q8_GROUP) {
-            int32x4_t sum = vdupq_n_s32(0), q[8];
-            UNROLL for (int i = 0; i < 8; i++)
-            {
-                q[i] = s.inverse == 0 ? vdupq_n_s32(0) : vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(p + 4 * i), s.inverse));
-                sum = vaddq_s32(sum, q[i]);
-            }
-            UNROLL for (int i = 0; i < 8; i += 4)
-            {
-                const int16x8_t a = vcombine_s16(vmovn_s32(q[i]), vmovn_s32(q[i + 1]));
-                const int16x8_t b = vcombine_s16(vmovn_s32(q[i + 2]), vmovn_s32(q[i + 3]));
-                vst1q_s8(values + c + g + 4 * i, vcombine_s8(vmovn_s16(a), vmovn_s16(b)));
-            }
-            *scales++ = s.scale;
-            *sums++ = s.scale * (float)vaddvq_s32(sum);
+        UNROLL for (int i = 0; i < 8; i++)
+        {
+            v[i] = vld1q_f32(p + 4 * i);
+            most = vmaxq_u32(most, vandq_u32(vreinterpretq_u32_f32(v[i]), vdupq_n_u32(0x7fffffff)));
         }
+        const we_q8_scale s = we_q8_scale_of(vmaxvq_u32(most));
+        int32x4_t sum = vdupq_n_s32(0), q[8];
+        UNROLL for (int i = 0; i < 8; i++)
+        {
+            q[i] = s.inverse == 0 ? vdupq_n_s32(0) : vcvtnq_s32_f32(vmulq_n_f32(v[i], s.inverse));
+            sum = vaddq_s32(sum, q[i]);
+        }
+        UNROLL for (int i = 0; i < 8; i += 4)
+        {
+            const int16x8_t a = vcombine_s16(vmovn_s32(q[i]), vmovn_s32(q[i + 1]));
+            const int16x8_t b = vcombine_s16(vmovn_s32(q[i + 2]), vmovn_s32(q[i + 3]));
+            vst1q_s8(values + c + 4 * i, vcombine_s8(vmovn_s16(a), vmovn_s16(b)));
+        }
+        *scales++ = s.scale;
+        *sums++ = s.scale * (float)vaddvq_s32(sum);
     }
 }
 

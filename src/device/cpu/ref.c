@@ -83,19 +83,17 @@ static uint32_t magnitude(float x)
 
 static void q8_quantize(const float *x, int64_t cols, int8_t *values, float *scales, float *sums)
 {
-    for (int64_t begin = 0; begin < we_q8_stride(cols); begin += WE_Q8_SPAN) {
+    for (int64_t c = 0; c < we_q8_stride(cols); c += WE_Q8_GROUP) {
         uint32_t most = 0;
-        for (int64_t i = begin; i < WE_MIN(begin + WE_Q8_SPAN, cols); i++) most = WE_MAX(most, magnitude(x[i]));
+        for (int64_t i = c; i < WE_MIN(c + WE_Q8_GROUP, cols); i++) most = WE_MAX(most, magnitude(x[i]));
         const we_q8_scale s = we_q8_scale_of(most);
-        for (int64_t c = begin; c < begin + WE_Q8_SPAN; c += WE_Q8_GROUP) {
-            int32_t sum = 0;
-            for (int64_t i = c; i < c + WE_Q8_GROUP; i++) {
-                values[i] = s.inverse == 0 || i >= cols ? 0 : (int8_t)lrintf(x[i] * s.inverse);
-                sum += values[i];
-            }
-            scales[c / WE_Q8_GROUP] = s.scale;
-            sums[c / WE_Q8_GROUP] = s.scale * (float)sum;
+        int32_t sum = 0;
+        for (int64_t i = c; i < c + WE_Q8_GROUP; i++) {
+            values[i] = s.inverse == 0 || i >= cols ? 0 : (int8_t)lrintf(x[i] * s.inverse);
+            sum += values[i];
         }
+        *scales++ = s.scale;
+        *sums++ = s.scale * (float)sum;
     }
 }
 
