@@ -931,6 +931,25 @@ WE_API we_status we_client_chat(we_client *client, const we_conversation *conver
 WE_API we_status we_client_generate(we_client *client, const char *prompt, const we_generate_options *opt,
                                     we_client_result *result, we_error *err);
 
+/** Like we_client_chat, on a thread of its own. Arguments are copied; callbacks run on that thread. A client that is busy is
+ * we_task_wait's answer.
+ * out    : the task, or NULL; free with we_task_close, before the client.
+ * Errors : WE_E_NOMEM, WE_E_ARG; what happens later is we_task_wait's answer.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_client_chat_async(we_task **out, we_client *client, const we_conversation *conversation,
+                                      const we_generate_options *opt, we_error *err);
+
+/** Like we_client_generate, on a thread of its own; see we_client_chat_async.
+ * Errors : WE_E_NOMEM, WE_E_ARG.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_client_generate_async(we_task **out, we_client *client, const char *prompt,
+                                          const we_generate_options *opt, we_error *err);
+
+/** A client's task has a result of its own; its `result` member is what we_task_wait gives.
+ * Returns: borrowed until we_task_close, complete once we_task_wait says done; NULL for a session's task.
+ * Threads: any. Since: 0.1 */
+WE_API const we_client_result *we_task_client_result(const we_task *task);
+
 /** Stop the running call of a client soon. Does nothing where none runs.
  * Threads: any; safe in a signal handler. Since: 0.1 */
 WE_API void we_client_cancel(we_client *client);

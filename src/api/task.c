@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
- * task.c - a generate or chat on a thread of its own. What the caller passed is copied into the task's arena first. */
+ * task.c - a generate or chat on a thread of its own, of a session or of a client. What the caller passed is copied into the
+ * task's arena first. */
 #include "api/api.h"
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <time.h>
 
 struct we_task {
-    we_session *session;
+    we_session *session; /* or */
+    we_client *client;
     we_arena arena;        /* the copied arguments */
-    const int32_t *tokens; /* NULL: a chat */
+    const int32_t *tokens; /* NULL: a chat, or a client's */
+    const char *prompt;    /* NULL: a chat, or a session's */
     size_t n_tokens;
     we_conversation conversation;
     we_generate_options options;
@@ -18,7 +22,7 @@ struct we_task {
     bool done; /* guarded by lock; status, error and result are final once it is set */
     we_status status;
     we_error error;
-    we_result result;
+    we_client_result result; /* a session's is its `result` */
 };
 
 /* ---- Copies ---- */
@@ -64,16 +68,25 @@ static bool copy_conversation(we_task *t, const we_conversation *conversation)
 
 /* ---- Running ---- */
 
+static we_status ask(we_task *t)
+{
+    we_result *r = &t->result.result;
+    if (t->client && t->prompt) return we_client_generate(t->client, t->prompt, &t->options, &t->result, &t->error);
+    if (t->client) return we_client_chat(t->client, &t->conversation, &t->options, &t->result, &t->error);
+    return t->tokens ? we_session_do_generate(t->session, t->tokens, t->n_tokens, 0, &t->options, r, &t->error)
+                     : we_session_do_chat(t->session, &t->conversation, &t->options, r, &t->error);
+}
+
 static void *run(void *arg)
 {
     we_task *t = arg;
-    const we_status st =
-        t->tokens ? we_session_do_generate(t->session, t->tokens, t->n_tokens, 0, &t->options, &t->result, &t->error)
-                  : we_session_do_chat(t->session, &t->conversation, &t->options, &t->result, &t->error);
+    const we_status st = ask(t);
     pthread_mutex_lock(&t->lock);
     t->status = st;
     t->done = true;
-    we_session_end(t->session); /* under the lock: we_task_close must not cancel a call that comes after this task */
+    if (t->session)
+        we_session_end(
+            t->session); /* under the lock: we_task_close must not cancel a call that comes after this task */
     pthread_cond_broadcast(&t->ended);
     pthread_mutex_unlock(&t->lock);
     return NULL;
@@ -81,7 +94,7 @@ static void *run(void *arg)
 
 static void free_task(we_task *t)
 {
-    we_result_deinit(&t->result);
+    we_client_result_deinit(&t->result);
     pthread_cond_destroy(&t->ended);
     pthread_mutex_destroy(&t->lock);
     we_arena_deinit(&t->arena);
@@ -94,6 +107,7 @@ static we_task *new_task(we_session *s)
     if (!t) return NULL;
     t->session = s;
     t->result.size = sizeof t->result;
+    t->result.result.size = sizeof t->result.result;
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->ended, NULL);
     return t;
@@ -107,9 +121,9 @@ static we_status start(we_task **out, we_task *t, bool copied, we_error *err)
         if (t) free_task(t);
         return we_fail(err, WE_E_NOMEM, "no memory for a task");
     }
-    we_status st = we_session_begin(t->session, err);
+    we_status st = t->session ? we_session_begin(t->session, err) : WE_OK; /* a client's call begins on its thread */
     if (!st && pthread_create(&t->thread, NULL, run, t) != 0) {
-        we_session_end(t->session);
+        if (t->session) we_session_end(t->session);
         st = we_fail(err, WE_E_NOMEM, "the system gave no thread for a task");
     }
     if (st)
@@ -146,6 +160,45 @@ we_status we_session_chat_async(we_task **out, we_session *s, const we_conversat
     return start(out, t, t && copy_options(t, opt) && copy_conversation(t, conversation), err);
 }
 
+/* Without options the configuration and the backend choose. */
+static we_task *new_client_task(we_client *client, const we_generate_options *opt)
+{
+    we_task *t = new_task(NULL);
+    if (!t) return NULL;
+    t->client = client;
+    if (!copy_options(t, opt)) {
+        free_task(t);
+        return NULL;
+    }
+    if (!opt) t->options.temperature = NAN;
+    return t;
+}
+
+we_status we_client_chat_async(we_task **out, we_client *client, const we_conversation *conversation,
+                               const we_generate_options *opt, we_error *err)
+{
+    *out = NULL;
+    WE_REFUSE_UNSIZED(opt, "WE_GENERATE_OPTIONS_INIT");
+    WE_REFUSE_UNSIZED(conversation, "WE_CONVERSATION_INIT");
+    if (!conversation) return we_fail(err, WE_E_ARG, "no conversation was given");
+    we_task *t = new_client_task(client, opt);
+    return start(out, t, t && copy_conversation(t, conversation), err);
+}
+
+we_status we_client_generate_async(we_task **out, we_client *client, const char *prompt, const we_generate_options *opt,
+                                   we_error *err)
+{
+    bool failed = false;
+    *out = NULL;
+    WE_REFUSE_UNSIZED(opt, "WE_GENERATE_OPTIONS_INIT");
+    if (!prompt) return we_fail(err, WE_E_ARG, "no prompt was given");
+    we_task *t = new_client_task(client, opt);
+    if (t) t->prompt = copy_text(&t->arena, prompt, &failed);
+    return start(out, t, t && !failed, err);
+}
+
+const we_client_result *we_task_client_result(const we_task *t) { return t->client ? &t->result : NULL; }
+
 /* ---- Waiting ---- */
 
 static struct timespec deadline(int timeout_ms)
@@ -174,7 +227,7 @@ we_status we_task_wait(we_task *t, int timeout_ms, bool *done, const we_result *
     pthread_mutex_unlock(&t->lock);
     if (done) *done = ended;
     if (!ended) return WE_OK;
-    if (result) *result = &t->result;
+    if (result) *result = &t->result.result;
     if (t->status && err) *err = t->error;
     return t->status;
 }
@@ -183,7 +236,12 @@ void we_task_close(we_task *t)
 {
     if (!t) return;
     pthread_mutex_lock(&t->lock);
-    if (!t->done) we_session_cancel(t->session);
+    if (!t->done && t->session) we_session_cancel(t->session);
+    while (!t->done && t->client) { /* again and again: the call forgets what came before its beginning */
+        const struct timespec until = deadline(20);
+        we_client_cancel(t->client);
+        pthread_cond_timedwait(&t->ended, &t->lock, &until);
+    }
     pthread_mutex_unlock(&t->lock);
     pthread_join(t->thread, NULL);
     free_task(t);
