@@ -124,7 +124,7 @@ static void print_table(const rows *all)
                        plain ? "" : cli_style_code(stdout, CLI_STYLE_RESET));
     }
     cli_out_printf("\n*  recommended    -  does not fit this machine\n"
-                   "Weights as they are fetched, mostly 4 bits; speeds are about, from the bandwidth.\n\n");
+                   "Weights as they are fetched; speeds are about, from the bandwidth.\n\n");
     for (size_t i = 0; i < all->n; i++) {
         const we_recommendation *r = &all->items[i];
         if (r->is_recommended) cli_out_printf("    %s\n", r->command);
