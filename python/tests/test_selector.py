@@ -55,7 +55,7 @@ class Selector(helpers.PackageTest):
     def test_recommendations(self):
         advice = get_smart_backend_selector().get_setup_recommendations()
         self.assertTrue(all(isinstance(a, str) for a in advice))
-        self.assertTrue(any("whisperengine pull" in a for a in advice), advice)
+        self.assertTrue(any("memory" in a for a in advice), advice)
         self.assertTrue(any(a.startswith("Ollama") for a in advice), advice)
 
 

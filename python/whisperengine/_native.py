@@ -129,11 +129,6 @@ class BackendsOptions(_Sized):
 BackendModelFn = CFUNCTYPE(c_bool, c_void_p, POINTER(BackendModel))
 
 
-class MemoryInfo(_Sized):
-    _fields_ = [("size", c_size_t), ("total_bytes", c_uint64), ("available_bytes", c_uint64),
-                ("resident_bytes", c_uint64), ("peak_resident_bytes", c_uint64)]
-
-
 class ConfigOptions(_Sized):
     _fields_ = [("size", c_size_t), ("no_dotenv", c_bool), ("confirm", ConfirmFn), ("on_note", NoteFn),
                 ("user", c_void_p)]
@@ -170,7 +165,6 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "we_convert_options": ConvertOptions, "we_backend_model": BackendModel, "we_backend_info": BackendInfo,
     "we_backends_options": BackendsOptions, "we_config_options": ConfigOptions, "we_config_value": ConfigValue,
     "we_client_options": ClientOptions, "we_client_result": ClientResult, "we_client_info": ClientInfo,
-    "we_memory_info": MemoryInfo,
 }
 
 # ---- Functions: result and parameters; handles are void pointers ----
@@ -217,7 +211,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "we_client_get_info": (None, [c_void_p, POINTER(ClientInfo)]),
     "we_client_result_deinit": (None, [POINTER(ClientResult)]),
     "we_client_result_json": (c_int, [POINTER(ClientResult), _OUT, _ERR]),
-    "we_memory_get_info": (c_int, [POINTER(MemoryInfo), _ERR]),
+    "we_setup_recommendations": (c_int, [NoteFn, c_void_p, _ERR]),
 }
 
 # ---- Loading ----

@@ -116,19 +116,13 @@ class SmartBackendSelector:
 
     def get_setup_recommendations(self) -> List[str]:
         """What to do so that this machine chats well: models that suit its memory, backends that could be installed or started."""
-        chain = self.get_fallback_chain()
-        memory, err = _native.MemoryInfo(), _native.Error()
-        _native.check(_native.lib().we_memory_get_info(memory, err), err)
-        gib = memory.total_bytes / 2**30
-        names = next(names for least, names in _TIERS if gib >= least)
-        here = {m.name for m in chain[0].models}
-        advice = [f"{gib:.0f} GB of memory suit {' and '.join(names)}."]
-        advice += [f"Fetch {name} with: whisperengine pull {name}" for name in names if name not in here]
-        return advice + [f"{b.name}: {b.reason}" for b in chain if not b.available]
+        _logging.follow()
+        advice: List[str] = []
+        note = _native.NoteFn(lambda _user, text: advice.append(_native.text(text)))
+        err = _native.Error()
+        _native.check(_native.lib().we_setup_recommendations(note, None, err), err)
+        return advice
 
-
-# The guide's tiers. A machine sold with 16 GB shows a little less.
-_TIERS = ((30, ("llama-3.1-70b",)), (15, ("llama-3.1-8b-instruct", "mistral-7b-instruct")), (0, ("phi-3-mini", "llama-3.2-3b")))
 
 _selector: Optional[SmartBackendSelector] = None
 
