@@ -4,7 +4,7 @@ import os
 import re
 
 from standins import Ollama
-from support import SOURCE_DIR, EndToEnd, main
+from support import SOURCE_DIR, EndToEnd, Terminal, main
 
 
 class Config(EndToEnd):
@@ -62,6 +62,15 @@ class Config(EndToEnd):
         self.assertEqual((value["value"], value["refused"]), (None, "https://198.51.100.1/v1"))
         for command in ("run", "chat"):
             self.fails(command, stdin="hi", says=["LLM_CHAT_API_URL", "another machine", "config set"])
+
+    def test_a_dotenv_that_leads_away_is_asked_about(self):
+        self.write(".env", "LLM_CHAT_API_URL=http://we-test.invalid/v1#m\n")
+        for answer, says in (("n", "was not followed"), ("y", "we-test.invalid")):
+            t = Terminal(self, "run", "--no-failover", "hi")
+            at = t.expect("which is not this machine. Follow it? [y/N] ")
+            t.type(answer + "\r")
+            t.expect(says, at)
+            t.end(1)
 
     def test_memory_pool(self):
         self.scripted("small")
