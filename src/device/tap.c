@@ -178,7 +178,12 @@ we_status we_tap_open(we_device **out, we_device *inner, we_tap_fn fn, void *use
     *out = NULL;
     tap *t = we_calloc(1, sizeof *t);
     if (!t) return we_fail(err, WE_E_NOMEM, "no memory for a tapped device");
-    *t = (tap){ .base = { &tap_ops, inner->kernels, inner->n_threads }, .inner = inner, .fn = fn, .user = user };
+    t->base.ops = &tap_ops; /* memory is counted in the inner device's budget */
+    t->base.kernels = inner->kernels;
+    t->base.n_threads = inner->n_threads;
+    t->inner = inner;
+    t->fn = fn;
+    t->user = user;
     *out = &t->base;
     return WE_OK;
 }
