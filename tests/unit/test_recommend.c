@@ -166,3 +166,18 @@ TEST(recommend_stops_and_survives_no_memory)
         st = we_recommend_for(&m, 8192, count_it, &n, &err);
     }
 }
+
+static void join(void *user, const char *text) { strcat(strcat(user, text), "\n"); }
+
+TEST(recommend_sets_up_in_sentences)
+{
+    we_error err;
+    char all[16384] = "";
+    setenv("LMSTUDIO_HOST", "127.0.0.1:1", 1);
+    setenv("OLLAMA_HOST", "127.0.0.1:1", 1);
+    CHECK_OK(we_setup_recommendations(join, all, &err), &err);
+    assert_non_null(strstr(all, "This machine has"));
+    assert_non_null(strstr(all, "MLX (available)"));
+    assert_non_null(strstr(all, "Ollama (not available)"));
+    assert_non_null(strstr(all, "127.0.0.1:1"));
+}
