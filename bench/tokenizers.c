@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void fail(const char *what)
+static _Noreturn void fail(const char *what)
 {
     fprintf(stderr, "tokenizers: %s\n", what);
     exit(1);
@@ -26,7 +26,8 @@ int main(int argc, char **argv)
     if (we_tok_open(&tok, argv[1], &err)) fail(err.message);
     const double open_s = we_now_s() - begin;
     we_memory_info opened = { .size = sizeof(opened) }, done = { .size = sizeof(done) };
-    if (we_system_memory(&opened, &err) || we_file_read(argv[2], 0, &text, &len, &err)) fail(err.message);
+    if (we_system_memory(&opened, &err)) fail(err.message);
+    if (we_file_read(argv[2], 0, &text, &len, &err)) fail(err.message);
 
     we_ids ids = { 0 };
     size_t n_ids = 0;
