@@ -27,8 +27,7 @@ we_status we_tok_read_file(const char *dir, const char *name, char **text, size_
     return st;
 }
 
-/* A small JSON file as a tree that lives as long as `arena`; absent: *out NULL. The text is freed with *text. */
-static we_status read_json(we_arena *arena, const char *dir, const char *name, char **text, const we_json **out,
+we_status we_tok_read_json(we_arena *arena, const char *dir, const char *name, char **text, const we_json **out,
                            we_error *err)
 {
     size_t len;
@@ -186,7 +185,7 @@ static we_status read_templates(we_tok *tok, const char *dir, we_error *err)
     we_arena arena = { 0 };
     char *text = NULL;
     const we_json *json;
-    we_status st = read_json(&arena, dir, "chat_template.json", &text, &json, err);
+    we_status st = we_tok_read_json(&arena, dir, "chat_template.json", &text, &json, err);
     if (!st) st = take_templates(tok, we_json_get(json, "chat_template"), "chat_template.json", err);
     we_free(text);
     we_arena_deinit(&arena);
@@ -292,7 +291,7 @@ static we_status read_map(we_tok *tok, const char *dir, we_error *err)
     we_arena arena = { 0 };
     char *text = NULL;
     const we_json *json;
-    we_status st = read_json(&arena, dir, "special_tokens_map.json", &text, &json, err);
+    we_status st = we_tok_read_json(&arena, dir, "special_tokens_map.json", &text, &json, err);
     if (!st) st = take_roles(tok, json, err);
     we_free(text);
     we_arena_deinit(&arena);
@@ -304,7 +303,7 @@ static we_status read_eos(we_tok *tok, const char *dir, const char *file, we_err
     we_arena arena = { 0 };
     char *text = NULL;
     const we_json *json;
-    we_status st = read_json(&arena, dir, file, &text, &json, err);
+    we_status st = we_tok_read_json(&arena, dir, file, &text, &json, err);
     if (!st) st = take_eos(tok, we_json_get(json, "eos_token_id"), err);
     if (!st) /* models with pictures nest it */
         st = take_eos(tok, we_json_get(we_json_get(json, "text_config"), "eos_token_id"), err);

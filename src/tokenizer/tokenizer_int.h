@@ -473,6 +473,9 @@ we_status we_tok_add_role(we_tok *tok, const char *role, we_str content, we_erro
 we_status we_tok_add_eos(we_tok *tok, int64_t id, we_error *err); /* an id that is there already stays one */
 /** Read a file of a model folder; absent: *text stays NULL. Errors: also WE_E_FORMAT for a Git LFS pointer. */
 we_status we_tok_read_file(const char *dir, const char *name, char **text, size_t *len, we_error *err);
+/** A small JSON file of it as a tree that lives as long as `arena` and *text, which is freed; absent: *out NULL. */
+we_status we_tok_read_json(we_arena *arena, const char *dir, const char *name, char **text, const we_json **out,
+                           we_error *err);
 
 /* ---- SentencePiece vocabularies (merges.c) ---- */
 

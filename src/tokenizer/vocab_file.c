@@ -5,8 +5,6 @@
 #include "format/format.h"
 #include "tokenizer/tokenizer_int.h"
 
-#define SMALL_FILE ((size_t)64 << 20)
-
 /* ---- Base64 ---- */
 
 static int base64_value(char c)
@@ -265,18 +263,6 @@ we_status we_tok_parse_vocab(we_tok **out, const char *name, we_str bytes, we_st
     return st;
 }
 
-/* A small file beside the vocabulary as a tree; texts[] keep its bytes. */
-static we_status read_hint(we_arena *arena, const char *dir, const char *name, char **text, const we_json **out,
-                           we_error *err)
-{
-    size_t len;
-    we_status st = we_tok_read_file(dir, name, text, &len, err);
-    if (st || !*text) return st;
-    if (len > SMALL_FILE) return we_fail(err, WE_E_FORMAT, "%s is larger than 64 MB", name);
-    st = we_json_parse(arena, (we_str){ *text, len }, out, err);
-    return st ? we_fail_in(err, st, "%s: ", name) : WE_OK;
-}
-
 static we_status open_file(we_tok *tok, const char *dir, const char *name, we_error *err)
 {
     we_arena arena = { 0 };
@@ -284,10 +270,10 @@ static we_status open_file(we_tok *tok, const char *dir, const char *name, we_er
     we_map *map = NULL;
     we_tok_hints h = { .file = name };
     we_status st = path ? we_map_open(&map, path, err) : we_fail(err, WE_E_NOMEM, "no memory for a path");
-    if (!st && !(st = read_hint(&arena, dir, "tokenizer_config.json", &texts[0], &h.config, err)) &&
-        !(st = read_hint(&arena, dir, "added_tokens.json", &texts[1], &h.added, err)) &&
-        !(st = read_hint(&arena, dir, "special_tokens_map.json", &texts[2], &h.roles, err)) &&
-        !(st = read_hint(&arena, dir, "config.json", &texts[3], &h.model, err))) {
+    if (!st && !(st = we_tok_read_json(&arena, dir, "tokenizer_config.json", &texts[0], &h.config, err)) &&
+        !(st = we_tok_read_json(&arena, dir, "added_tokens.json", &texts[1], &h.added, err)) &&
+        !(st = we_tok_read_json(&arena, dir, "special_tokens_map.json", &texts[2], &h.roles, err)) &&
+        !(st = we_tok_read_json(&arena, dir, "config.json", &texts[3], &h.model, err))) {
         st = build(tok, (we_str){ (const char *)we_map_data(map), we_map_len(map) }, &h, err);
         if (st) st = we_fail_in(err, st, "%s/", dir);
     }

@@ -14,7 +14,6 @@
 #include <assert.h>
 
 #define BLOCK WE_Q8_PAD /* columns of a step: 16 activation groups, whose scales are one vector */
-#define GROUPS (BLOCK / WE_Q8_GROUP)
 
 INLINE bool is_e2m1(we_quant_mode mode) { return mode != WE_QUANT_AFFINE; }
 
@@ -482,9 +481,7 @@ INLINE void run_tile(const panel *p, const tile *t, int64_t n_groups, int steps,
                 _mm512_store_ps(t->y[i], y0);
                 _mm512_store_ps(t->y[i] + 16, y1);
             }
-            /* 16 columns: the next group has the same scale half of the times */
-            if (words >= 8) scales += words / 8 * TILE;
-            if (words < 8 && g % 2) scales += TILE;
+            if (words == 8 || g % 2) scales += TILE; /* two groups of 16 columns have one scale */
         }
     }
 }
