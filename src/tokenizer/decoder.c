@@ -5,8 +5,10 @@
  * What passes from one to the next are tokens, or parts of tokens: `begins` and `ends` mark the borders, since some decoders
  * look at whole tokens and Fuse and ByteLevel make one of all. A part never ends within a character.
  *
- * One contradiction is the reference's own: ByteFallback makes U+FFFD of every byte of a run that is invalid as a whole. A
- * stream has given out the characters before the invalid byte by then, and only writes U+FFFD for the rest. */
+ * One contradiction is the reference's own: ByteFallback makes U+FFFD of every byte of a run that is invalid as a whole, and
+ * its stream gives out the characters before the invalid byte as they come. Ours does so too (a newline is such a byte in
+ * Llama 2's vocabulary), and writes U+FFFD for the rest only. While none of a run has been seen outside (Strip ate it), all
+ * of it can still be taken back. */
 #include "tokenizer/tokenizer_int.h"
 
 typedef struct decoder_kind {
@@ -29,6 +31,7 @@ static we_status pass(we_decode *d, size_t stage, we_str text, bool begins, bool
     if (text.len > MAX_TOKEN) return we_fail(d->err, WE_E_RANGE, "a decoded token exceeds 64 MB");
     if (stage >= d->tok->decoders.n) {
         we_buf_append_str(d->out, text);
+        d->n_out += text.len;
         return d->out->failed ? no_memory(d) : WE_OK;
     }
     const decoder_kind *kind = part_of(d, stage)->kind;
@@ -131,6 +134,45 @@ static int byte_token(we_str text)
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
+/* All but gather: while a run is open it only grows, or is over and begins anew, so its length is enough. */
+static bool copy_stage(we_decode_stage *to, const we_decode_stage *from)
+{
+    const we_decode_stage own = *to;
+    *to = *from;
+    to->held = own.held, to->last = own.last, to->gather = own.gather, to->before = own.before;
+    we_buf_clear(&to->held);
+    we_buf_clear(&to->last);
+    we_buf_append_str(&to->held, we_buf_str(&from->held));
+    we_buf_append_str(&to->last, we_buf_str(&from->last));
+    return !to->held.failed && !to->last.failed;
+}
+
+static we_status remember_stages(we_decode *d, size_t stage)
+{
+    we_decode_stage *s = &d->stages[stage], *behind = s + 1;
+    const size_t n = d->tok->decoders.n - stage - 1;
+    if (!s->before) s->before = we_calloc(n + 1, sizeof(*s->before));
+    if (!s->before) return no_memory(d);
+    for (size_t i = 0; i < n; i++) {
+        if (!copy_stage(&s->before[i], &behind[i])) return no_memory(d);
+        s->before[i].n_gathered = behind[i].gather.len;
+    }
+    s->n_out_before = d->n_out;
+    return WE_OK;
+}
+
+static we_status take_back_stages(we_decode *d, size_t stage)
+{
+    we_decode_stage *s = &d->stages[stage], *behind = s + 1;
+    const size_t n = d->tok->decoders.n - stage - 1;
+    for (size_t i = 0; i < n; i++) {
+        if (!copy_stage(&behind[i], &s->before[i])) return no_memory(d);
+        behind[i].gather.len = WE_MIN(behind[i].gather.len, s->before[i].n_gathered);
+    }
+    s->given = 0;
+    return WE_OK;
+}
+
 /* The run that is held has come to its end. */
 static we_status end_run(we_decode *d, size_t stage)
 {
@@ -141,7 +183,8 @@ static we_status end_run(we_decode *d, size_t stage)
     if (we_utf8_valid(run) == run.len) {
         st = pass(d, stage, (we_str){ run.ptr + s->given, run.len - s->given }, s->given == 0, true);
     } else {
-        if (s->given) st = pass(d, stage, (we_str){ "", 0 }, false, true);
+        if (s->given && d->n_out == s->n_out_before) st = take_back_stages(d, stage);
+        if (s->given && !st) st = pass(d, stage, (we_str){ "", 0 }, false, true);
         for (size_t i = s->given; i < run.len && !st; i++) st = pass(d, stage, WE_STR("\xEF\xBF\xBD"), true, true);
     }
     we_buf_clear(&s->held);
@@ -161,7 +204,8 @@ static we_status feed_byte_fallback(we_decode *d, size_t stage, we_str text, boo
     if (s->held.failed) return no_memory(d);
     we_str rest = { s->held.ptr + s->given, s->held.len - s->given };
     if (!d->streaming || we_utf8_valid(rest) != rest.len) return WE_OK;
-    we_status st = pass(d, stage, rest, s->given == 0, false);
+    we_status st = s->given ? WE_OK : remember_stages(d, stage);
+    if (!st) st = pass(d, stage, rest, s->given == 0, false);
     s->given = s->held.len;
     return st;
 }
@@ -530,19 +574,27 @@ we_status we_decode_init(we_decode *d, const we_tok *tok, bool streaming, we_err
 
 static void stage_reset(we_decode_stage *s)
 {
-    we_buf held = s->held, last = s->last, gather = s->gather;
-    *s = (we_decode_stage){ .held = held, .last = last, .gather = gather };
+    *s = (we_decode_stage){ .held = s->held, .last = s->last, .gather = s->gather, .before = s->before };
     we_buf_clear(&s->held);
     we_buf_clear(&s->gather);
     we_buf_clear(&s->last);
 }
 
+static void stage_deinit(we_decode_stage *s)
+{
+    we_buf_deinit(&s->held);
+    we_buf_deinit(&s->last);
+    we_buf_deinit(&s->gather);
+}
+
 void we_decode_deinit(we_decode *d)
 {
-    for (size_t i = 0; d->stages && i < d->tok->decoders.n; i++) {
-        we_buf_deinit(&d->stages[i].held);
-        we_buf_deinit(&d->stages[i].last);
-        we_buf_deinit(&d->stages[i].gather);
+    const size_t n = d->tok->decoders.n;
+    for (size_t i = 0; d->stages && i < n; i++) {
+        we_decode_stage *s = &d->stages[i];
+        for (size_t k = 0; s->before && k + i + 1 < n; k++) stage_deinit(&s->before[k]);
+        we_free(s->before);
+        stage_deinit(s);
     }
     we_free(d->stages);
     *d = (we_decode){ 0 };

@@ -384,6 +384,9 @@ typedef struct we_decode_stage {
     bool first_done, seen;
     we_buf last;   /* CTC: the token before; the others: scratch */
     we_buf gather; /* parts of a token, for those that want it whole */
+    /* ByteFallback: the stages behind it as they were before the run that is open, and how much had been given out then. */
+    struct we_decode_stage *before;
+    size_t n_out_before, n_gathered; /* n_gathered: in such a copy, the length of gather, whose bytes are not copied */
 } we_decode_stage;
 typedef struct we_spm_decode_state {
     char bytes[4]; /* of a character that is not whole */
@@ -396,6 +399,7 @@ typedef struct we_decode {
     we_decode_stage *stages;
     we_spm_decode_state spm;
     bool streaming;
+    size_t n_out; /* bytes given out */
     we_buf *out;
     we_error *err;
 } we_decode;

@@ -135,27 +135,118 @@ static tally run_vectors(const char *name, const char *dir, we_str vectors)
     return t;
 }
 
+static const char *const tiny_names[] = { "bpe-clip",
+                                          "bpe-gpt2",
+                                          "bpe-llama3",
+                                          "bpe-qwen",
+                                          "bpe-split-mix",
+                                          "spm-gemma",
+                                          "spm-legacy",
+                                          "spm-metaspace-first",
+                                          "unigram-precompiled",
+                                          "wordpiece-bert" };
+
 TEST(tokenizer_vectors_tiny)
 {
-    static const char *const names[] = { "bpe-clip",
-                                         "bpe-gpt2",
-                                         "bpe-llama3",
-                                         "bpe-qwen",
-                                         "bpe-split-mix",
-                                         "spm-gemma",
-                                         "spm-legacy",
-                                         "spm-metaspace-first",
-                                         "unigram-precompiled",
-                                         "wordpiece-bert" };
     size_t n_wrong = 0;
-    for (size_t i = 0; i < WE_COUNT(names); i++) {
+    for (size_t i = 0; i < WE_COUNT(tiny_names); i++) {
         char path[128];
-        snprintf(path, sizeof(path), "tokenizers/tiny/%s/vectors.json", names[i]);
+        snprintf(path, sizeof(path), "tokenizers/tiny/%s/vectors.json", tiny_names[i]);
         we_str vectors = test_read_fixture(path);
         *strrchr(path, '/') = 0;
-        n_wrong += run_vectors(names[i], test_fixture(path), vectors).n_wrong;
+        n_wrong += run_vectors(tiny_names[i], test_fixture(path), vectors).n_wrong;
     }
     assert_int_equal(n_wrong, 0);
+}
+
+/* ---- Streams of ids that no text gives ---- */
+
+#define MAX_NOISE 14
+
+/* The first n ids, one by one and then flushed. */
+static void stream_noise(const we_tok *tok, const int32_t *ids, size_t n, we_buf *out)
+{
+    we_error err = { 0 };
+    we_tok_stream s;
+    we_str piece;
+    we_buf_clear(out);
+    we_tok_stream_init(&s, tok, true);
+    for (size_t i = 0; i <= n; i++) {
+        CHECK_OK(i < n ? we_tok_stream_feed(&s, ids[i], &piece, &err) : we_tok_stream_flush(&s, &piece, &err), &err);
+        assert_int_equal(we_utf8_valid(piece), piece.len);
+        we_buf_append_str(out, piece);
+    }
+    we_tok_stream_deinit(&s);
+}
+
+/* Whether the text of fewer ids is no begin of the text of all: a run of <0xNN> that turned invalid late. The reference's
+ * own stream has given out the former by then, if it does not end in U+FFFD. */
+static bool is_contradicted(const we_buf *texts, size_t n)
+{
+    const we_str all = we_buf_str(&texts[n]), replacement = WE_STR("\xEF\xBF\xBD");
+    for (size_t i = 0; i < n; i++) {
+        const we_str text = we_buf_str(&texts[i]);
+        const bool waits = text.len >= 3 && we_str_eq((we_str){ text.ptr + text.len - 3, 3 }, replacement);
+        if (!waits && !we_str_starts_with(all, text)) return true;
+    }
+    return false;
+}
+
+TEST(tokenizer_streams_of_noise) /* cut anywhere, a stream gives what decoding at once does */
+{
+    for (size_t i = 0; i < WE_COUNT(tiny_names); i++) {
+        char path[128];
+        we_error err = { 0 };
+        we_tok *tok = NULL;
+        we_buf texts[MAX_NOISE + 1] = { 0 }, out = { 0 };
+        size_t n_compared = 0, n_contradicted = 0, n_wrong = 0;
+        uint64_t random = 20261123 + i;
+        snprintf(path, sizeof(path), "tokenizers/tiny/%s", tiny_names[i]);
+        CHECK_OK(we_tok_open(&tok, test_fixture(path), &err), &err);
+        const size_t n_ids = we_tok_vocab_size(tok) + 2;
+        for (int round = 0; round < 1500; round++) {
+            int32_t ids[MAX_NOISE];
+            for (size_t n = 0; n <= MAX_NOISE; n++) {
+                we_buf_clear(&texts[n]);
+                CHECK_OK(we_tok_decode(tok, ids, n, true, &texts[n], &err), &err);
+                if (is_contradicted(texts, n)) {
+                    n_contradicted++;
+                } else {
+                    stream_noise(tok, ids, n, &out);
+                    n_compared++;
+                    if (!we_str_eq(we_buf_str(&out), we_buf_str(&texts[n])) && n_wrong++ < 5) {
+                        printf("%s, ids", tiny_names[i]);
+                        for (size_t k = 0; k < n; k++) printf(" %d", ids[k]);
+                        printf("\n  stream  %.*s\n  at once %.*s\n", (int)out.len, out.ptr, (int)texts[n].len,
+                               texts[n].ptr);
+                    }
+                }
+                if (n == MAX_NOISE) break;
+                random = random * 6364136223846793005U + 1442695040888963407U;
+                ids[n] = (int32_t)((random >> 33) % (random >> 62 ? n_ids : 300)); /* bytes and the like come first */
+            }
+        }
+        printf("%s: %zu streams compared, %zu contradicted\n", tiny_names[i], n_compared, n_contradicted);
+        assert_int_equal(n_wrong, 0);
+        for (size_t n = 0; n <= MAX_NOISE; n++) we_buf_deinit(&texts[n]);
+        we_buf_deinit(&out);
+        we_tok_close(tok);
+    }
+}
+
+TEST(tokenizer_stream_takes_back_what_was_not_seen) /* Strip ate the run's first space, then the run turned invalid */
+{
+    static const int32_t ids[] = { 35, 155, 199, 527, 58 };
+    we_error err = { 0 };
+    we_tok *tok = NULL;
+    we_buf out = { 0 };
+    CHECK_OK(we_tok_open(&tok, test_fixture("tokenizers/tiny/spm-metaspace-first"), &err), &err);
+    stream_noise(tok, ids, WE_COUNT(ids), &out);
+    assert_string_equal(out.ptr, "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"
+                                 "\xC3\xA1"
+                                 "bel7");
+    we_buf_deinit(&out);
+    we_tok_close(tok);
 }
 
 TEST(tokenizer_vectors_files) /* vocabularies that are no tokenizer.json */
