@@ -279,7 +279,7 @@ static void run_unicode_scripts(const we_part *part, we_pieces *p)
         size_t start = piece.end;
         for (size_t i = piece.start; i < text.len;) {
             size_t at = i;
-            unsigned script = we_uni_script(we_utf8_next(text, &i));
+            unsigned script = we_uni_kind_of(we_utf8_next(text, &i))->script;
             if (!script || script == last) continue;
             if (start < at) push_piece(p, start, at);
             start = at;

@@ -41,9 +41,25 @@ void we_re_set_sort(we_re_set *set)
 
 bool we_re_set_add_uni(we_arena *arena, we_re_set *set, const we_uni_set *uni)
 {
-    for (uint32_t i = 0; i < uni->n; i++) {
-        uint32_t word = we_uni_ranges[uni->start + i], lo = word >> 11;
-        if (!we_re_set_add(arena, set, lo, lo + (word & 2047))) return false;
+    const uint32_t *word = &we_uni_ranges[uni->start], *const words_end = word + uni->n;
+    size_t category = 0;
+    for (uint32_t from = 0, to; from <= WE_RUNE_MAX; from = to + 1) {
+        const bool last = category + 1 == we_uni_n_categories;
+        const uint32_t category_end = last ? WE_RUNE_MAX : (we_uni_categories[category + 1] >> 5) - 1;
+        bool in = uni->categories >> (we_uni_categories[category] & 31) & 1;
+        to = category_end;
+        if (word < words_end) {
+            const uint32_t lo = *word >> 11, hi = lo + (*word & 2047);
+            if (from < lo) {
+                to = WE_MIN(to, lo - 1);
+            } else {
+                in = !in;
+                to = WE_MIN(to, hi);
+                if (to == hi) word++;
+            }
+        }
+        if (to == category_end) category++;
+        if (in && !we_re_set_add(arena, set, from, to)) return false;
     }
     we_re_set_sort(set);
     return true;
@@ -119,17 +135,22 @@ bool we_re_set_equal(const we_re_set *a, const we_re_set *b)
 
 bool we_re_set_fold(we_arena *arena, we_re_set *set)
 {
-    we_re_set targets = { 0 }; /* what members fold to; sorted as they come, but for repetitions */
-    for (size_t i = 0; i < we_uni_n_fold; i++)
-        if ((we_re_set_has(set, we_uni_fold[i][0]) || we_re_set_has(set, we_uni_fold[i][1])) &&
-            !we_re_set_add(arena, &targets, we_uni_fold[i][1], we_uni_fold[i][1]))
-            return false;
+    we_re_set targets = { 0 }; /* what members fold to */
+    const we_uni_case_run *const end = &we_uni_fold[we_uni_n_fold];
+    for (const we_uni_case_run *run = we_uni_fold; run < end; run++)
+        for (uint32_t from = run->first; from <= run->last; from += run->step) {
+            const uint32_t to = from + (uint32_t)run->difference;
+            if ((we_re_set_has(set, from) || we_re_set_has(set, to)) && !we_re_set_add(arena, &targets, to, to))
+                return false;
+        }
     we_re_set_sort(&targets);
-    for (size_t i = 0; i < we_uni_n_fold; i++)
-        if (we_re_set_has(&targets, we_uni_fold[i][1]) &&
-            !(we_re_set_add(arena, set, we_uni_fold[i][0], we_uni_fold[i][0]) &&
-              we_re_set_add(arena, set, we_uni_fold[i][1], we_uni_fold[i][1])))
-            return false;
+    for (const we_uni_case_run *run = we_uni_fold; run < end; run++)
+        for (uint32_t from = run->first; from <= run->last; from += run->step) {
+            const uint32_t to = from + (uint32_t)run->difference;
+            if (we_re_set_has(&targets, to) &&
+                !(we_re_set_add(arena, set, from, from) && we_re_set_add(arena, set, to, to)))
+                return false;
+        }
     we_re_set_sort(set);
     return true;
 }

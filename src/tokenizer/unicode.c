@@ -35,18 +35,18 @@ const we_uni_set *we_uni_set_find(we_str name)
     return NULL;
 }
 
-static uint32_t mapped(const uint32_t (*pairs)[2], size_t n, uint32_t rune)
+static uint32_t mapped(const we_uni_case_run *runs, size_t n, uint32_t rune)
 {
     size_t lo = 0, hi = n;
-    while (lo < hi) {
+    while (lo < hi) { /* the first that does not end before it */
         size_t mid = (lo + hi) / 2;
-        if (pairs[mid][0] == rune) return pairs[mid][1];
-        if (pairs[mid][0] < rune)
+        if (runs[mid].last < rune)
             lo = mid + 1;
         else
             hi = mid;
     }
-    return rune;
+    if (lo == n || rune < runs[lo].first || (rune - runs[lo].first) % runs[lo].step) return rune;
+    return rune + (uint32_t)runs[lo].difference;
 }
 
 uint32_t we_uni_to_lower(uint32_t rune)
@@ -59,13 +59,6 @@ uint32_t we_uni_to_fold(uint32_t rune)
 {
     if (rune < 0x80) return rune >= 'A' && rune <= 'Z' ? rune + 32 : rune;
     return mapped(we_uni_fold, we_uni_n_fold, rune);
-}
-
-extern const uint8_t we_uni_script_stage1[], we_uni_script_stage2[];
-
-unsigned we_uni_script(uint32_t rune)
-{
-    return we_uni_script_stage2[(size_t)we_uni_script_stage1[rune >> 7] << 7 | (rune & 127)];
 }
 
 /* ---- Grapheme clusters ---- */
@@ -92,12 +85,8 @@ enum {
 #define INCB_CONSONANT 0x20
 #define INCB_EXTEND 0x40
 #define INCB_LINKER 0x60
-extern const uint8_t we_uni_grapheme_stage1[], we_uni_grapheme_stage2[];
 
-static unsigned grapheme_class(uint32_t rune)
-{
-    return we_uni_grapheme_stage2[(size_t)we_uni_grapheme_stage1[rune >> 7] << 7 | (rune & 127)];
-}
+static unsigned grapheme_class(uint32_t rune) { return we_uni_kind_of(rune)->grapheme; }
 
 size_t we_uni_grapheme_end(we_str text, size_t start)
 {

@@ -24,22 +24,32 @@ enum {                                  /* the generator's order */
        WE_UNI_LOOSE_NFKC = 1 << 10,
        WE_UNI_LOOSE_NFKD = 1 << 11
 };
-extern const uint16_t we_uni_flag_masks[], we_uni_flag_stage1[];
-extern const uint8_t we_uni_flag_stage2[];
-static inline unsigned we_uni_flags(uint32_t rune) /* rune <= WE_RUNE_MAX */
+typedef struct we_uni_kind { /* all that is asked of one character: 661 kinds */
+    uint16_t flags;
+    uint8_t grapheme; /* unicode.c's GCB_* */
+    uint8_t script;   /* as UnicodeScripts sees it; 0: none */
+} we_uni_kind;
+extern const we_uni_kind we_uni_kinds[];
+extern const uint16_t we_uni_stage1[], we_uni_stage2[], we_uni_stage3[];
+static inline const we_uni_kind *we_uni_kind_of(uint32_t rune) /* rune <= WE_RUNE_MAX */
 {
-    return we_uni_flag_masks[we_uni_flag_stage2[(size_t)we_uni_flag_stage1[rune >> 7] << 7 | (rune & 127)]];
+    const unsigned block = we_uni_stage2[we_uni_stage1[rune >> 10] + (rune >> 4 & 63)];
+    return &we_uni_kinds[we_uni_stage3[block + (rune & 15)]];
 }
+static inline unsigned we_uni_flags(uint32_t rune) { return we_uni_kind_of(rune)->flags; }
 
 /* ---- Sets by name: general categories, scripts, binary properties, blocks, POSIX brackets (Unicode 16, for regexes) ---- */
 
 typedef struct we_uni_set {
-    const char *name;  /* lower case, without '_', '-' and spaces; sorted by it */
-    uint32_t start, n; /* in we_uni_ranges */
+    const char *name;    /* lower case, without '_', '-' and spaces; sorted by it */
+    uint32_t categories; /* a bit for each general category that is in it ... */
+    uint16_t start, n;   /* ... but in these of we_uni_ranges it is the other way around */
 } we_uni_set;
 extern const we_uni_set we_uni_sets[];
 extern const size_t we_uni_n_sets;
-extern const uint32_t we_uni_ranges[]; /* first code point << 11 | length - 1 */
+extern const uint32_t we_uni_ranges[];     /* first code point << 11 | length - 1 */
+extern const uint32_t we_uni_categories[]; /* first code point << 5 | its category and that of those behind; sorted */
+extern const size_t we_uni_n_categories;
 /** Case, '_', '-' and spaces of the name do not matter, as in Oniguruma. NULL: no such property. */
 const we_uni_set *we_uni_set_find(we_str name);
 
@@ -48,7 +58,11 @@ const we_uni_set *we_uni_set_find(we_str name);
 typedef struct we_uni_full_fold {
     uint32_t from, to[3]; /* two or three characters; 0 behind the second */
 } we_uni_full_fold;
-extern const uint32_t we_uni_lower[][2], we_uni_fold[][2];
+typedef struct we_uni_case_run { /* first, first + step, ... last: each is mapped to itself + difference */
+    uint32_t first, last, step;
+    int32_t difference;
+} we_uni_case_run;
+extern const we_uni_case_run we_uni_lower[], we_uni_fold[]; /* sorted */
 extern const size_t we_uni_n_lower, we_uni_n_fold, we_uni_n_full_folds;
 extern const we_uni_full_fold we_uni_full_folds[];
 /** Simple lower case (Unicode 17); U+0130 has two characters, which the caller sees to. */
@@ -58,8 +72,6 @@ uint32_t we_uni_to_fold(uint32_t rune);
 
 /* ---- Text ---- */
 
-/** UnicodeScripts' script number; 0: none. */
-unsigned we_uni_script(uint32_t rune);
 /** The end of the extended grapheme cluster (UAX 29, Unicode 16) that begins at byte `start` of valid UTF-8. */
 size_t we_uni_grapheme_end(we_str text, size_t start);
 

@@ -8,7 +8,11 @@
 Why four versions: the reference (Hugging Face tokenizers 0.23) is put together from crates that carry different ones.
 Measured over all code points: regexes 16; Digits and Lowercase 17 (Rust's standard library); normal forms, StripAccents and
 UnicodeScripts 9; Punctuation and BertNormalizer 8. Normal forms never change for a character once it is assigned, so
-the quick-check sets come from Python's own unicodedata, held to the characters of version 9."""
+the quick-check sets come from Python's own unicodedata, held to the characters of version 9.
+
+What versions and properties have in common is written once: all that is asked of a single character is one record of a
+three-stage table, a named set is told by the general categories that it holds and the ranges where it does not keep to
+them, and case mappings are runs."""
 import json
 import os
 import subprocess
@@ -18,7 +22,7 @@ import unicodedata
 HERE = os.path.dirname(os.path.abspath(__file__))
 N_CODE_POINTS = 0x110000
 SURROGATES = range(0xD800, 0xE000)
-BLOCK = 128  # code points in a block of a two-stage table
+BLOCK, BLOCKS = 16, 64  # code points in a block of the three-stage table, and blocks in one of the stage above
 
 GENERAL_CATEGORIES = {
     'Lu': 'Uppercase_Letter', 'Ll': 'Lowercase_Letter', 'Lt': 'Titlecase_Letter', 'Lm': 'Modifier_Letter',
@@ -50,7 +54,7 @@ BINARY = {
     'Variation_Selector': 'VS', 'Regional_Indicator': 'RI', 'Pattern_White_Space': 'Pat_WS', 'Pattern_Syntax': 'Pat_Syn',
     'Terminal_Punctuation': 'Term', 'Sentence_Terminal': 'STerm'}
 GRAPHEME = ['Other', 'CR', 'LF', 'Control', 'Extend', 'ZWJ', 'Regional_Indicator', 'Prepend', 'SpacingMark', 'L', 'V', 'T',
-            'LV', 'LVT']  # WE_GCB_* in unicode.h, in this order; then Extended_Pictographic and InCB's three
+            'LV', 'LVT']  # GCB_* of unicode.c, in this order; then Extended_Pictographic and InCB's three
 
 
 class Package:
@@ -82,19 +86,60 @@ def ranges(points):
     return out
 
 
-class Pool:
-    """Ranges as one 32-bit word each: first code point << 11 | length - 1."""
-    def __init__(self):
-        self.words = []
+class Sets:
+    """Named sets: a mask of general categories, and ranges where it is the other way around, as one 32-bit word each:
+    first code point << 11 | length - 1."""
+    def __init__(self, categories):
+        self.categories = categories  # code point -> number
+        self.sizes = [0] * len(GENERAL_CATEGORIES)
+        for c in categories:
+            self.sizes[c] += 1
+        self.words, self.places, self.sets = [], {}, []
 
-    def add(self, points):
-        start = len(self.words)
+    def words_of(self, points):
+        words = []
         for lo, hi in ranges(points):
             while lo <= hi:
                 n = min(hi - lo + 1, 2048)
-                self.words.append(lo << 11 | (n - 1))
+                words.append(lo << 11 | (n - 1))
                 lo += n
-        return start, len(self.words) - start
+        return tuple(words)
+
+    def add(self, name, points, *aliases):
+        points, have = set(points), [0] * len(self.sizes)
+        for c in points:
+            have[self.categories[c]] += 1
+        most = [i for i, n in enumerate(have) if n * 2 > self.sizes[i]]
+        majority = {c for c in range(N_CODE_POINTS) if have[self.categories[c]] * 2 > self.sizes[self.categories[c]]}
+        mask, words = min(((0, self.words_of(points)), (sum(1 << i for i in most), self.words_of(points ^ majority))),
+                          key=lambda x: len(x[1]))
+        if words not in self.places:
+            self.places[words] = len(self.words)
+            self.words.extend(words)
+        for one in (name, *aliases):
+            if one:
+                self.sets.append((plain(one), mask, self.places[words], len(words)))
+
+    def table(self):
+        first = {}  # of a name: categories and properties before scripts and blocks
+        for row in self.sets:
+            first.setdefault(row[0], row)
+        return sorted(first.values())
+
+
+def plain(name):
+    return name.lower().replace('_', '').replace('-', '').replace(' ', '')
+
+
+def runs(pairs):
+    """[first, last, step, difference] of a sorted mapping."""
+    out = []
+    for a, b in pairs:
+        if out and out[-1][3] == b - a and a - out[-1][1] <= 2 and (out[-1][0] == out[-1][1] or out[-1][2] == a - out[-1][1]):
+            out[-1][1:3] = a, a - out[-1][1]
+        else:
+            out.append([a, a, 1, b - a])
+    return out
 
 
 def wrap(items, width=118):
@@ -108,19 +153,26 @@ def wrap(items, width=118):
     return '\n'.join(lines)
 
 
-def two_stage(values):
-    blocks, index, stage2 = {}, [], []
-    for at in range(0, N_CODE_POINTS, BLOCK):
-        block = tuple(values[at:at + BLOCK])
+def stage(values, size):
+    """Blocks of values, each once: where the block of an index begins, and all blocks."""
+    blocks, index, out = {}, [], []
+    for at in range(0, len(values), size):
+        block = tuple(values[at:at + size])
         if block not in blocks:
-            blocks[block] = len(blocks)
-            stage2.extend(block)
+            blocks[block] = len(out)
+            out.extend(block)
         index.append(blocks[block])
-    return index, stage2
+    return index, out
 
 
 def array(name, ctype, items):
     return f'const {ctype} {name}[{len(items)}] = {{\n{wrap([str(i) for i in items])}\n}};\n'
+
+
+def case_runs(what, pairs):
+    rows = [f'{{ {a:#x}, {b:#x}, {step}, {d} }}' for a, b, step, d in runs(sorted(pairs))]
+    return (f'const we_uni_case_run we_uni_{what}[{len(rows)}] = {{\n{wrap(rows)}\n}};\n'
+            f'const size_t we_uni_n_{what} = {len(rows)};\n')
 
 
 def main():
@@ -129,28 +181,23 @@ def main():
     out = ['/* SPDX-License-Identifier: Apache-2.0', ' * unicode_tables.c - generated by tools/unicode/gen_tables.py; do not edit.',
            ' * Facts of the Unicode Character Database, versions 8, 9, 16 and 17, from the npm packages @unicode/unicode-N.0.0. */',
            '#include "tokenizer/unicode.h"', '', '/* clang-format off */']
-    pool, sets = Pool(), []
 
-    def add(name, points):
-        start, n = pool.add(points)
-        sets.append((name.lower().replace('_', '').replace('-', '').replace(' ', ''), start, n))
-
-    gc = {}
+    gc = dict(zip(GENERAL_CATEGORIES, map(set, u[16].get(*('General_Category/' + n for n in GENERAL_CATEGORIES.values())))))
+    categories = [0] * N_CODE_POINTS
+    for i, points in enumerate(gc.values()):
+        for c in points:
+            categories[c] = i
+    sets = Sets(categories)
+    add = sets.add
     for short, long in GENERAL_CATEGORIES.items():
-        gc[short] = u[16].set('General_Category/' + long)
-    for short, long in GENERAL_CATEGORIES.items():
-        add(short, gc[short])
-        sets.append((long.lower().replace('_', ''), *sets[-1][1:]))
+        add(short, gc[short], long)
     for short, long in CATEGORY_GROUPS.items():
         members = ('Lu', 'Ll', 'Lt') if short == 'LC' else [k for k in gc if k[0] == short]
-        add(short, set().union(*(gc[k] for k in members)))
-        sets.append((long.lower().replace('_', ''), *sets[-1][1:]))
+        add(short, set().union(*(gc[k] for k in members)), long)
     binary = {}
     for name, alias in BINARY.items():
         binary[name] = u[16].set('Binary_Property/' + name)
-        add(name, binary[name])
-        if alias:
-            sets.append((alias.lower().replace('_', ''), *sets[-1][1:]))
+        add(name, binary[name], alias)
     word = binary['Alphabetic'] | gc['Mn'] | gc['Mc'] | gc['Me'] | gc['Nd'] | gc['Pc']
     graph = set(range(N_CODE_POINTS)) - binary['White_Space'] - gc['Cc'] - gc['Cs'] - gc['Cn']
     add('any', range(N_CODE_POINTS))
@@ -167,22 +214,18 @@ def main():
     add('posixpunct', set().union(*(gc[k] for k in gc if k[0] in 'PS')))  # Oniguruma's [[:punct:]] holds symbols too
     scripts = u[16].names('Script')
     for name, points in zip(scripts, u[16].get(*('Script/' + s for s in scripts))):
-        add(name, points)
-        if name in SCRIPT_CODES:
-            sets.append((SCRIPT_CODES[name].lower(), *sets[-1][1:]))
+        add(name, points, SCRIPT_CODES.get(name))
     blocks = u[16].names('Block')
     for name, points in zip(blocks, u[16].get(*('Block/' + b for b in blocks))):
         add('In' + name, points)
 
-    names, table = {}, []
-    for name, start, n in sets:  # the first of a name wins: categories and properties before scripts and blocks
-        if name not in names:
-            names[name] = True
-            table.append((name, start, n))
-    table.sort()
-    out.append(f'const uint32_t we_uni_ranges[{len(pool.words)}] = {{\n{wrap([hex(w) for w in pool.words])}\n}};\n')
+    table = sets.table()
+    starts = [(c, k) for c, k in enumerate(categories) if c == 0 or categories[c - 1] != k]
+    out.append(array('we_uni_categories', 'uint32_t', [hex(c << 5 | k) for c, k in starts]))
+    out.append(f'const size_t we_uni_n_categories = {len(starts)};\n')
+    out.append(array('we_uni_ranges', 'uint32_t', [hex(w) for w in sets.words]))
     out.append(f'const we_uni_set we_uni_sets[{len(table)}] = {{')
-    out.append(wrap([f'{{ "{name}", {start}, {n} }}' for name, start, n in table]))
+    out.append(wrap([f'{{ "{name}", {mask:#x}, {start}, {n} }}' for name, mask, start, n in table]))
     out.append(f'}};\nconst size_t we_uni_n_sets = {len(table)};\n')
 
     # Flags of a code point: WE_UNI_* in unicode.h, in this order.
@@ -212,14 +255,6 @@ def main():
     for bit, points in enumerate(flags):
         for c in points:
             masks[c] |= 1 << bit
-    kinds = sorted(set(masks))
-    assert len(kinds) < 256
-    index, stage2 = two_stage(masks)
-    to_kind = {m: i for i, m in enumerate(kinds)}
-    out.append(array('we_uni_flag_masks', 'uint16_t', kinds))
-    out.append(array('we_uni_flag_stage1', 'uint16_t', index))
-    out.append(array('we_uni_flag_stage2', 'uint8_t', [to_kind[m] for m in stage2]))
-
     # Extended grapheme clusters (UAX 29): the break class, and what GB9c and GB11 ask for.
     g = [0] * N_CODE_POINTS
     for i, points in enumerate(u[16].get(*('Grapheme_Cluster_Break/' + n for n in GRAPHEME))):
@@ -235,9 +270,6 @@ def main():
     for i, points in enumerate((consonant, extend, linker)):
         for c in points:
             g[c] |= (i + 1) << 5
-    index, stage2 = two_stage(g)
-    out.append(array('we_uni_grapheme_stage1', 'uint8_t' if max(index) < 256 else 'uint16_t', index))
-    out.append(array('we_uni_grapheme_stage2', 'uint8_t', stage2))
 
     # Scripts as UnicodeScripts sees them: kana counts as Han, unassigned characters and the space as none (0).
     names9 = [n for n in u[9].names('Script') if n != 'Unknown']
@@ -248,16 +280,20 @@ def main():
         for c in points:
             s9[c] = ids.setdefault(key, len(ids) + 1)
     s9[0x30FC], s9[0x20] = ids['Han'], 0
-    index, stage2 = two_stage(s9)
-    out.append(array('we_uni_script_stage1', 'uint8_t' if max(index) < 256 else 'uint16_t', index))
-    out.append(array('we_uni_script_stage2', 'uint8_t', stage2))
 
-    lower = sorted(u[17].get('Simple_Case_Mapping/Lowercase'))
-    out.append(f'const uint32_t we_uni_lower[{len(lower)}][2] = {{\n' +
-               wrap([f'{{ {a:#x}, {b:#x} }}' for a, b in lower]) + f'\n}};\nconst size_t we_uni_n_lower = {len(lower)};\n')
-    fold = sorted(u[16].get('Case_Folding/C') + u[16].get('Case_Folding/S'))
-    out.append(f'const uint32_t we_uni_fold[{len(fold)}][2] = {{\n' +
-               wrap([f'{{ {a:#x}, {b:#x} }}' for a, b in fold]) + f'\n}};\nconst size_t we_uni_n_fold = {len(fold)};\n')
+    records = list(zip(masks, g, s9))
+    kinds = sorted(set(records))
+    numbers = {r: i for i, r in enumerate(kinds)}
+    index, stage3 = stage([numbers[r] for r in records], BLOCK)
+    stage1, stage2 = stage(index, BLOCKS)
+    assert max(len(stage2), len(stage3)) < 1 << 16
+    out.append(f'const we_uni_kind we_uni_kinds[{len(kinds)}] = {{\n' + wrap([f'{{ {a}, {b}, {c} }}' for a, b, c in kinds]) + '\n};\n')
+    out.append(array('we_uni_stage1', 'uint16_t', stage1))
+    out.append(array('we_uni_stage2', 'uint16_t', stage2))
+    out.append(array('we_uni_stage3', 'uint16_t', stage3))
+
+    out.append(case_runs('lower', u[17].get('Simple_Case_Mapping/Lowercase')))
+    out.append(case_runs('fold', u[16].get('Case_Folding/C') + u[16].get('Case_Folding/S')))
     full = sorted(u[16].get('Case_Folding/F'))
     rows = [f'{{ {a:#x}, {{ ' + ', '.join(f'{c:#x}' for c in (list(b) + [0, 0])[:3]) + ' } }' for a, b in full]
     out.append(f'const we_uni_full_fold we_uni_full_folds[{len(full)}] = {{\n' + wrap(rows) +
