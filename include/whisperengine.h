@@ -277,6 +277,26 @@ typedef bool (*we_model_entry_fn)(void *user, const we_model_entry *entry);
  * Threads: any. Since: 0.1 */
 WE_API we_status we_models_list(we_model_entry_fn fn, void *user, we_error *err);
 
+/* One model's names: the short one, which we_model_find and we_model_pull take, and what each backend calls the model. */
+typedef struct we_short_name {
+    size_t size;      /* sizeof(we_short_name) */
+    const char *name; /* "llama-3.1-8b-instruct"; strings are borrowed for the call */
+    const char *mlx;  /* ORG/NAME on the hub, or a folder; these are NULL where nobody says */
+    const char *lmstudio, *ollama;
+    const char *llamacpp; /* a GGUF file, or how its name begins */
+    const char *transformers;
+    bool is_users; /* the user's models.json names it */
+} we_short_name;
+
+/* Called once for each; `name` is borrowed for the call. Return false to stop. */
+typedef bool (*we_short_name_fn)(void *user, const we_short_name *name);
+
+/** Every short name: the built-in ones, and those of the user's `whisperengine/models.json` in the configuration directory, which
+ * is read anew.
+ * Errors : WE_E_FORMAT (that file; its message names file, key and value), WE_E_IO, WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_short_names_each(we_short_name_fn fn, void *user, we_error *err);
+
 /* ---- Models from the Hugging Face hub ---------------------------------------------------------------------------- */
 
 typedef struct we_pull_progress {
@@ -847,6 +867,15 @@ WE_API size_t we_backends_count(const we_backends *list);
  * Errors : WE_E_RANGE (index), WE_E_ARG (size).
  * Threads: any. Since: 0.1 */
 WE_API we_status we_backends_get(const we_backends *list, size_t index, we_backend_info *info, we_error *err);
+
+/** With which model a backend of the list would answer in place of another one's: by the table of short names, the same name, or
+ * what FALLBACK_MODEL_... says.
+ * model  : as any backend calls it.
+ * name   : out, as this one calls it; free with we_free.
+ * Errors : WE_E_NOT_FOUND (the reason for passing it over), WE_E_FORMAT (models.json), WE_E_RANGE (index), WE_E_NOMEM.
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_backends_model_for(const we_backends *list, size_t index, const char *model, char **name,
+                                       we_error *err);
 
 /** The index of the first one that is available; we_backends_count() where none is.
  * Threads: any. Since: 0.1 */

@@ -188,9 +188,28 @@ static bool count_model(void *user, const we_model_entry *entry)
     return true;
 }
 
+static bool count_own(void *user, const we_short_name *name)
+{
+    *(size_t *)user += name->is_users;
+    return true;
+}
+
+static void check_table(doctor *d)
+{
+    we_error err;
+    size_t n = 0;
+    if (we_short_names_each(count_own, &n, &err))
+        find(d, VERDICT_WARNING,
+             "Mend that file, or move it away; until then short names and failing over do not work.", "%s",
+             err.message);
+    else if (n)
+        find(d, VERDICT_OK, NULL, "%zu of your own in models.json", n);
+}
+
 static void check_models(doctor *d)
 {
     we_error err;
+    check_table(d);
     size_t n[2] = { 0 };
     we_config_value folder = { .size = sizeof folder };
     if (!we_config_get("LOCAL_MODELS_DIR", &folder, &err) && folder.value && !we_path_is_dir(folder.value))

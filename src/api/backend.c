@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * backend.c - the list of backends that detection gives, and recommendations. */
 #include "api/api.h"
-#include "backend/backend.h"
+#include "client/client.h"
 
 struct we_backends {
     we_backend_found found[WE_BACKEND_CHAIN];
@@ -62,6 +62,15 @@ we_status we_backends_get(const we_backends *list, size_t index, we_backend_info
     };
     WE_GIVE_INFO(info, i);
     return WE_OK;
+}
+
+we_status we_backends_model_for(const we_backends *list, size_t index, const char *model, char **name, we_error *err)
+{
+    *name = NULL;
+    if (index >= WE_BACKEND_CHAIN)
+        return we_fail(err, WE_E_RANGE, "there is no backend %zu: the list holds %d", index, WE_BACKEND_CHAIN);
+    const we_backend_found *f = &list->found[index];
+    return we_client_model_for(f->kind, &f->report, model, name, err);
 }
 
 size_t we_backends_optimal(const we_backends *list)

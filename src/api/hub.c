@@ -2,6 +2,27 @@
  * hub.c - the public functions about the Hugging Face hub and its cache: options checked, then hub/. */
 #include "api/api.h"
 
+we_status we_short_names_each(we_short_name_fn fn, void *user, we_error *err)
+{
+    we_hub_models table;
+    const we_status st = we_hub_models_read(&table, err);
+    bool go_on = true;
+    for (size_t i = 0; i < table.n && go_on; i++) {
+        const we_hub_model *m = &table.items[i];
+        we_short_name n = { .size = sizeof n,
+                            .name = m->name,
+                            .mlx = m->called[WE_BACKEND_MLX],
+                            .lmstudio = m->called[WE_BACKEND_LMSTUDIO],
+                            .ollama = m->called[WE_BACKEND_OLLAMA],
+                            .llamacpp = m->called[WE_BACKEND_LLAMACPP],
+                            .transformers = m->called[WE_BACKEND_TRANSFORMERS] };
+        for (int kind = 0; kind < WE_HUB_KINDS; kind++) n.is_users = n.is_users || m->is_users[kind];
+        go_on = fn(user, &n);
+    }
+    we_hub_models_deinit(&table);
+    return st;
+}
+
 we_status we_model_pull(const char *name, const we_pull_options *opt, char **path, we_error *err)
 {
     we_pull_options o = WE_PULL_OPTIONS_INIT;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * recommend.c - which models suit a machine. Their memory is counted from their shapes (hub's table) by the code that counts an
  * opened model's; their speed is what the memory's bandwidth allows: decoding reads all weights and half a full cache for
- * each token. Tiers are those of the project's guide: 8 GB, 16 GB, 32 GB and more. */
+ * each token. A model of the user's own table is counted where it is here: nothing else is known of it. Tiers are those of the project's guide: 8 GB, 16 GB, 32 GB and more. */
 #include "backend/backend_int.h"
 #include "hub/hub.h"
 #include "model/model.h"
@@ -99,11 +99,16 @@ static void judge(we_recommendation *r, const we_machine *m, texts *t)
     r->reason = t->reason;
 }
 
-static we_status look_at(we_recommendation *r, texts *t, size_t i, const we_machine *m, int context, we_device *device,
-                         we_error *err)
+static void tell_speed(we_recommendation *r, const we_machine *m, double bytes_each)
 {
-    const we_hub_short_name *row = &we_hub_short_names[i];
-    const we_hub_shape *shape = &we_hub_shapes[i];
+    if (m->memory_bytes_per_second > 0 && bytes_each > 0)
+        r->tokens_per_second = m->memory_bytes_per_second / bytes_each;
+}
+
+static we_status look_at(we_recommendation *r, texts *t, const we_hub_short_name *row, const we_machine *m, int context,
+                         we_device *device, we_error *err)
+{
+    const we_hub_shape *shape = &we_hub_shapes[row - we_hub_short_names];
     *r = (we_recommendation){
         .size = sizeof *r,
         .name = row->name,
@@ -116,40 +121,78 @@ static we_status look_at(we_recommendation *r, texts *t, size_t i, const we_mach
     };
     const we_status st = count(r, shape, device, err);
     if (st) return st;
-    if (m->memory_bytes_per_second > 0) r->tokens_per_second = m->memory_bytes_per_second / bytes_per_token(r, shape);
+    tell_speed(r, m, bytes_per_token(r, shape));
     judge(r, m, t);
     return WE_OK;
+}
+
+/* A model of the user's own. False: it is not here, or can't run. */
+static bool look_at_users(we_recommendation *r, texts *t, const char *name, const we_machine *m, int context)
+{
+    char *path = NULL, type[64], quantization[128];
+    we_model_options o = WE_MODEL_OPTIONS_INIT;
+    we_model_info info = { .size = sizeof info };
+    we_status st = we_hub_find(name, &path, NULL);
+    if (!st) st = we_model_inspect(path, NULL, &info, type, quantization, NULL);
+    o.context = WE_MIN(context, info.max_position_embeddings);
+    if (!st) st = we_model_inspect(path, &o, &info, type, quantization, NULL);
+    we_free(path);
+    if (st) return false;
+    *r = (we_recommendation){
+        .size = sizeof *r,
+        .name = name,
+        .n_parameters = info.n_parameters,
+        .weights_bytes = info.weights_bytes,
+        .kv_bytes = info.kv_bytes_at_context,
+        .scratch_bytes = info.scratch_bytes,
+        .needed_bytes = info.weights_bytes + info.kv_bytes_at_context + info.scratch_bytes,
+        .context = info.context,
+        .is_here = true,
+    };
+    tell_speed(r, m, (double)info.weight_bytes_read_per_token + (double)info.kv_bytes_at_context / 2);
+    judge(r, m, t);
+    return true;
 }
 
 /* ---- All of them ---- */
 
 /* The models of the highest tier, up to the machine's, of which one fits; where no tier has any, the largest that fits. */
-static void choose(we_recommendation *all, const we_machine *m)
+static void choose(we_recommendation *all, size_t n, const we_machine *m)
 {
     int best = 0;
-    size_t largest = we_hub_n_short_names;
-    for (size_t i = 0; i < we_hub_n_short_names; i++) {
+    size_t largest = n;
+    for (size_t i = 0; i < n; i++) {
         if (!all[i].fits) continue;
         if (all[i].tier_gb <= m->tier_gb) best = WE_MAX(best, all[i].tier_gb);
-        if (largest == we_hub_n_short_names || all[i].needed_bytes > all[largest].needed_bytes) largest = i;
+        if (largest == n || all[i].needed_bytes > all[largest].needed_bytes) largest = i;
     }
-    for (size_t i = 0; best && i < we_hub_n_short_names; i++)
-        all[i].is_recommended = all[i].fits && all[i].tier_gb == best;
-    if (!best && largest < we_hub_n_short_names) all[largest].is_recommended = true;
+    for (size_t i = 0; best && i < n; i++) all[i].is_recommended = all[i].fits && all[i].tier_gb == best;
+    if (!best && largest < n) all[largest].is_recommended = true;
 }
 
 we_status we_recommend_for(const we_machine *m, int context, we_recommend_fn fn, void *user, we_error *err)
 {
     we_device *device = NULL; /* lays out the caches that are counted */
-    we_recommendation *all = we_calloc(we_hub_n_short_names, sizeof *all);
-    texts *t = we_calloc(we_hub_n_short_names, sizeof *t);
-    we_status st = all && t ? we_device_open(&device, &(we_device_options){ .threads = 1 }, err)
-                            : we_fail(err, WE_E_NOMEM, "no memory for recommendations");
-    for (size_t i = 0; i < we_hub_n_short_names && !st; i++) st = look_at(&all[i], &t[i], i, m, context, device, err);
-    if (!st) choose(all, m);
-    for (size_t i = 0; i < we_hub_n_short_names && !st; i++)
+    we_hub_models table;
+    we_status st = we_hub_models_read(&table, err);
+    if (st) return st;
+    size_t n = 0;
+    we_recommendation *all = we_calloc(table.n, sizeof *all);
+    texts *t = we_calloc(table.n, sizeof *t);
+    st = all && t ? we_device_open(&device, &(we_device_options){ .threads = 1 }, err)
+                  : we_fail(err, WE_E_NOMEM, "no memory for recommendations");
+    for (size_t i = 0; i < table.n && !st; i++) {
+        const we_hub_model *model = &table.items[i];
+        if (!model->is_users[WE_BACKEND_MLX] && model->row)
+            st = look_at(&all[n], &t[n], model->row, m, context, device, err), n++;
+        else if (look_at_users(&all[n], &t[n], model->name, m, context))
+            n++;
+    }
+    if (!st) choose(all, n, m);
+    for (size_t i = 0; i < n && !st; i++)
         if (!fn(user, &all[i])) break;
     we_device_close(device);
+    we_hub_models_deinit(&table);
     we_free(all);
     we_free(t);
     return st;

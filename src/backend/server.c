@@ -213,65 +213,12 @@ we_status we_report_running(we_backend_report *report, we_error *err)
     return report->reason ? WE_OK : we_fail(err, WE_E_NOMEM, "no memory for a list of models");
 }
 
-static size_t distance(we_str a, we_str b)
-{
-    enum { MOST = 120 };
-    size_t row[MOST + 1];
-    if (a.len > MOST || b.len > MOST) return MOST;
-    for (size_t j = 0; j <= b.len; j++) row[j] = j;
-    for (size_t i = 0; i < a.len; i++) {
-        size_t corner = row[0];
-        row[0] = i + 1;
-        for (size_t j = 0; j < b.len; j++) {
-            const bool same = (a.ptr[i] | 0x20) == (b.ptr[j] | 0x20);
-            const size_t replace = corner + !same;
-            corner = row[j + 1];
-            row[j + 1] = WE_MIN(replace, WE_MIN(corner, row[j]) + 1);
-        }
-    }
-    return row[b.len];
-}
-
-static bool holds(we_str text, we_str part)
-{
-    for (size_t i = 0; part.len && i + part.len <= text.len; i++)
-        if (memcmp(text.ptr + i, part.ptr, part.len) == 0) return true;
-    return false;
-}
-
-/* How unlike two names are; the name without its publisher counts too, and one that is a part of the other is near. */
-static size_t unlikeness(we_str name, we_str wanted)
-{
-    size_t slash = 0;
-    for (size_t i = 0; i < name.len; i++)
-        if (name.ptr[i] == '/') slash = i + 1;
-    const we_str base = { name.ptr + slash, name.len - slash };
-    if (holds(name, wanted) || holds(wanted, base)) return 1;
-    return WE_MIN(distance(name, wanted), distance(base, wanted));
-}
-
 const char *we_backend_nearest(we_buf *out, const we_backend_report *report, const char *name)
 {
-    const we_str wanted = we_str_from(name);
-    const char *near[3] = { NULL };
-    size_t score[3];
-    size_t n = 0;
-    for (size_t i = 0; i < report->n_models; i++) {
-        const size_t s = unlikeness(we_str_from(report->models[i].name), wanted);
-        if (s > WE_MAX(wanted.len / 2, (size_t)2)) continue;
-        size_t at = n;
-        while (at > 0 && s < score[at - 1]) at--;
-        if (at == WE_COUNT(near)) continue;
-        n = WE_MIN(n + 1, WE_COUNT(near));
-        for (size_t k = n - 1; k > at; k--) {
-            score[k] = score[k - 1];
-            near[k] = near[k - 1];
-        }
-        score[at] = s;
-        near[at] = report->models[i].name;
-    }
+    we_nearest nearest = { .wanted = we_str_from(name) };
+    for (size_t i = 0; i < report->n_models; i++) we_nearest_add(&nearest, we_str_from(report->models[i].name));
     we_buf_clear(out);
-    for (size_t i = 0; i < n; i++) we_buf_printf(out, "%s\"%s\"", i == 0 ? "" : i + 1 == n ? " or " : ", ", near[i]);
+    we_nearest_write(&nearest, out);
     return out->ptr ? out->ptr : "";
 }
 

@@ -17,4 +17,12 @@ we_status we_config_i64(const char *name, int64_t *out, we_error *err);
 we_status we_config_f64(const char *name, double *out, we_error *err);
 we_status we_config_bool(const char *name, bool *out, we_error *err);
 
+/* ---- Which model another backend runs (models.c) ---- */
+
+/** The name by which the backend of `report` has the model that another backend calls `wanted`, in *name, which is freed with
+ * we_free; wanted "": its own choice, as "".
+ * Errors: WE_E_NOT_FOUND (the reason for passing it over), WE_E_FORMAT (the user's models.json), WE_E_NOMEM. */
+we_status we_client_model_for(we_backend_kind kind, const we_backend_report *report, const char *wanted, char **name,
+                              we_error *err);
+
 #endif

@@ -43,12 +43,6 @@ void we_echo_feed(we_echo *e, we_str text, bool ended, we_buf *out);
 
 /* ---- Which model another backend runs (models.c) ---- */
 
-/** The name by which the backend of `report` has the model `wanted` (as a backend of kind `from` calls it), in *name, which is
- * freed with we_free; wanted "": its own choice, as "".
- * Errors: WE_E_NOT_FOUND (the reason for passing it over), WE_E_NOMEM. */
-we_status we_client_model_for(we_backend_kind kind, const we_backend_report *report, const char *wanted, char **name,
-                              we_error *err);
-
 /** "FALLBACK_MODEL_OLLAMA". */
 void we_client_fallback_variable(we_backend_kind kind, char variable[64]);
 

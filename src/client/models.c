@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * models.c - one model's names with each backend: the table of short names (hub/short_names.c), the same name elsewhere, and
- * what FALLBACK_MODEL_... says; and which API key belongs to which server. */
+ * models.c - which model a backend runs in place of another's: the table of names (hub/model_names.c), the same name
+ * elsewhere, and what FALLBACK_MODEL_... says; and which API key belongs to which server. */
 #include "client/client_int.h"
 #include "hub/hub.h"
 #include <ctype.h>
@@ -11,28 +11,24 @@
 
 static bool same(const char *a, const char *b) { return strcasecmp(a, b) == 0; }
 
-/* Without its publisher. */
+/* Without its publisher or folder. */
 static const char *base_name(const char *name)
 {
     const char *slash = strrchr(name, '/');
     return slash && slash[1] ? slash + 1 : name;
 }
 
-static const we_hub_short_name *row_of(const char *wanted)
-{
-    for (size_t i = 0; i < we_hub_n_short_names; i++) {
-        const we_hub_short_name *r = &we_hub_short_names[i];
-        const char *const names[] = { r->name,     r->repo,         base_name(r->repo),        r->ollama,
-                                      r->lmstudio, r->transformers, base_name(r->transformers) };
-        for (size_t k = 0; k < WE_COUNT(names); k++)
-            if (same(names[k], wanted) || same(names[k], base_name(wanted))) return r;
-    }
-    return NULL;
-}
-
 static bool begins_like(const char *name, const char *beginning)
 {
     return strncasecmp(name, beginning, strlen(beginning)) == 0;
+}
+
+/* Is this file a form of that model: "Qwen3-8B-Q4_K_M.gguf" one of "Qwen3-8B"? A longer name is another model's. */
+static bool is_file_of(const char *file, const char *name)
+{
+    const char *base = base_name(file);
+    const size_t len = strlen(base_name(name));
+    return begins_like(base, base_name(name)) && !isalnum((unsigned char)base[len]);
 }
 
 /* Does the backend mean `name` by its `has`? */
@@ -43,7 +39,28 @@ static bool is_model(we_backend_kind kind, const char *has, const char *name)
         const size_t len = strlen(name);
         return begins_like(has, name) && (same(has + len, ":latest") || (strchr(name, ':') && has[len] == '-'));
     }
-    return kind == WE_BACKEND_LLAMACPP && begins_like(base_name(has), base_name(name));
+    return kind == WE_BACKEND_LLAMACPP && is_file_of(has, name);
+}
+
+/* The model that somebody's backend calls `wanted`; of several that a file may be a form of the one with the longest name. */
+static const we_hub_model *model_of(const we_hub_models *table, const char *wanted)
+{
+    const we_hub_model *best = NULL;
+    size_t best_len = 0;
+    for (size_t i = 0; i < table->n; i++) {
+        const we_hub_model *m = &table->items[i];
+        if (same(m->name, wanted) || same(m->name, base_name(wanted))) return m;
+        for (int kind = 0; kind < WE_HUB_KINDS; kind++) {
+            const char *called = m->called[kind];
+            if (!called) continue;
+            if (same(called, wanted) || same(base_name(called), base_name(wanted))) return m;
+            if (kind != WE_BACKEND_LLAMACPP || !we_str_ends_with(we_str_from(wanted), WE_STR(".gguf"))) continue;
+            if (!is_file_of(wanted, called) || strlen(called) <= best_len) continue;
+            best = m;
+            best_len = strlen(called);
+        }
+    }
+    return best;
 }
 
 static const char *find(we_backend_kind kind, const we_backend_report *report, const char *name)
@@ -59,31 +76,42 @@ void we_client_fallback_variable(we_backend_kind kind, char variable[64])
     for (size_t i = 0; i < n; i++) variable[i] = (char)toupper((unsigned char)variable[i]);
 }
 
+/* The name by which the backend is asked; NULL: it does not have the model. */
+static const char *name_for(we_backend_kind kind, const we_backend_report *report, const we_hub_model *model,
+                            const char *wanted)
+{
+    if (wanted[0] == 0) return kind == WE_BACKEND_MLX ? "default" : "";
+    const char *called = model && kind < WE_BACKEND_OPENAI ? model->called[kind] : NULL;
+    const char *found = find(kind, report, wanted);
+    if (!found && model) found = find(kind, report, model->name);
+    if (!found) found = find(kind, report, called);
+    /* A file or folder of the user's need not lie where the backend looks. */
+    if (!found && called && model->is_users[kind] && we_path_exists(called)) found = called;
+    return found;
+}
+
 we_status we_client_model_for(we_backend_kind kind, const we_backend_report *report, const char *wanted, char **name,
                               we_error *err)
 {
     char variable[64];
-    const we_hub_short_name *row = wanted[0] ? row_of(wanted) : NULL;
-    const char *const table[] = { [WE_BACKEND_MLX] = row ? row->repo : NULL,
-                                  [WE_BACKEND_LMSTUDIO] = row ? row->lmstudio : NULL,
-                                  [WE_BACKEND_OLLAMA] = row ? row->ollama : NULL,
-                                  [WE_BACKEND_LLAMACPP] = row ? base_name(row->transformers) : NULL,
-                                  [WE_BACKEND_TRANSFORMERS] = row ? row->transformers : NULL,
-                                  [WE_BACKEND_OPENAI] = NULL };
+    we_hub_models table;
+    *name = NULL;
+    we_status st = we_hub_models_read(&table, err);
+    if (st) return st;
     we_client_fallback_variable(kind, variable);
-    const char *other = we_env(variable), *found = NULL;
-    if (wanted[0] == 0) found = kind == WE_BACKEND_MLX ? "default" : "";
-    if (!found) found = find(kind, report, wanted);
-    if (!found && row) found = find(kind, report, row->name);
-    if (!found) found = find(kind, report, table[kind]);
+    const we_hub_model *model = wanted[0] ? model_of(&table, wanted) : NULL;
+    const char *called = model && kind < WE_BACKEND_OPENAI ? model->called[kind] : NULL, *other = we_env(variable);
+    const char *found = name_for(kind, report, model, wanted);
     if (!found) found = other;
-    *name = found ? we_strdup(found) : NULL;
-    if (found && !*name) return we_fail(err, WE_E_NOMEM, "no memory for a model's name");
-    if (found) return WE_OK;
-    return we_fail(err, WE_E_NOT_FOUND, "does not have %s%s%s (%s may name another model)",
-                   table[kind] ? table[kind] : wanted,
-                   table[kind] && !same(table[kind], wanted) ? ", its name for " : "",
-                   table[kind] && !same(table[kind], wanted) ? wanted : "", variable);
+    if (!found) {
+        const bool differs = called && !same(called, wanted);
+        st = we_fail(err, WE_E_NOT_FOUND, "does not have %s%s%s (%s may name another model)", called ? called : wanted,
+                     differs ? ", its name for " : "", differs ? wanted : "", variable);
+    } else if (!(*name = we_strdup(found))) {
+        st = we_fail(err, WE_E_NOMEM, "no memory for a model's name");
+    }
+    we_hub_models_deinit(&table);
+    return st;
 }
 
 /* ---- API keys ---- */

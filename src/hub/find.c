@@ -107,14 +107,40 @@ static char *find_in_cache(const char *text)
 static const char *const other_schemes[] = { "lmstudio://",     "ollama://", "llamacpp://",
                                              "transformers://", "http://",   "https://" };
 
-static we_status not_found(const char *shown, we_error *err)
+static bool add_near(void *user, const we_hub_entry *entry)
 {
-    return we_fail(
+    we_nearest_add(user, we_str_from(entry->name));
+    return true;
+}
+
+/* name: "" where only `shown` was asked for, a path. */
+static we_status not_found(const char *name, const char *shown, we_error *err)
+{
+    we_nearest nearest = { .wanted = we_str_from(name) };
+    we_hub_models table;
+    we_buf near = { 0 };
+    const bool knows = name[0] && !we_hub_models_read(&table, NULL);
+    const bool is_short = knows && we_hub_models_find(&table, nearest.wanted);
+    if (is_short)
+        we_buf_printf(&near, "`whisperengine pull %s` fetches it. ", name);
+    else if (name[0])
+        we_hub_each(add_near, &nearest, NULL);
+    for (size_t i = 0; knows && !is_short && i < table.n; i++)
+        we_nearest_add(&nearest, we_str_from(table.items[i].name));
+    if (nearest.n) {
+        we_buf_printf(&near, "Did you mean ");
+        we_nearest_write(&nearest, &near);
+        we_buf_printf(&near, "? ");
+    }
+    const we_status st = we_fail(
         err, WE_E_NOT_FOUND,
-        "Model path does not exist: %s\n`whisperengine list` shows the models on this machine, `whisperengine pull` fetches one. "
-        "Put the model's MLX folder there (config.json, model.safetensors, tokenizer.json, tokenizer_config.json), or give "
-        "another path with --model.",
-        shown);
+        "Model path does not exist: %s\n%s`whisperengine list` shows the models on this machine, `whisperengine pull` fetches "
+        "one. Put the model's MLX folder there (config.json, model.safetensors, tokenizer.json, tokenizer_config.json), or "
+        "give another path with --model.",
+        shown, near.ptr ? near.ptr : "");
+    if (knows) we_hub_models_deinit(&table);
+    we_buf_deinit(&near);
+    return st;
 }
 
 static we_status found(char *path, char **out, we_error *err)
@@ -122,6 +148,45 @@ static we_status found(char *path, char **out, we_error *err)
     if (!path) return no_memory(err);
     *out = path;
     return WE_OK;
+}
+
+/* NULL: nothing of that name is here. Errors: WE_E_UNSUPPORTED (a file that is no model), WE_E_NOMEM. */
+static we_status find_here(const char *name, char **path, char **local, we_error *err)
+{
+    if (strcmp(name, "default") == 0) return found(builtin_dir(), path, err);
+    if (we_path_exists(name)) {
+        if (we_path_is_dir(name) || we_is_gguf(name)) return found(we_strdup(name), path, err);
+        return we_fail(err, WE_E_UNSUPPORTED,
+                       "%s is a file; a model is a folder with config.json, weights and tokenizer.json, or a GGUF file",
+                       name);
+    }
+    if (name[0] == '/' || name[0] == '.') return WE_OK;
+    char *models = we_hub_models_dir();
+    *local = models ? we_hub_join(models, "mlx", name) : NULL;
+    we_free(models);
+    if (!*local) return no_memory(err);
+    if (we_path_is_dir(*local)) {
+        *path = *local;
+        *local = NULL;
+        return WE_OK;
+    }
+    *path = find_in_cache(name);
+    if (!*path) *path = we_foreign_find(name);
+    return WE_OK;
+}
+
+/* Where the user's models.json says that a name leads. */
+static we_status find_as_told(const char *name, char **path, we_error *err)
+{
+    we_hub_models table;
+    char *local = NULL;
+    we_status st = we_hub_models_read(&table, err);
+    if (st) return st;
+    const we_hub_model *model = we_hub_models_find(&table, we_str_from(name));
+    if (model && model->is_users[WE_BACKEND_MLX]) st = find_here(model->called[WE_BACKEND_MLX], path, &local, err);
+    we_hub_models_deinit(&table);
+    we_free(local);
+    return st;
 }
 
 we_status we_hub_find(const char *name, char **path, we_error *err)
@@ -134,22 +199,11 @@ we_status we_hub_find(const char *name, char **path, we_error *err)
                            name, other_schemes[i]);
     if (strncmp(name, "mlx://", 6) == 0) name += 6;
     if (!name[0]) return we_fail(err, WE_E_ARG, "the model's name is empty; `default` is the built-in model");
-    if (strcmp(name, "default") == 0) return found(builtin_dir(), path, err);
-    if (we_path_exists(name)) {
-        if (we_path_is_dir(name) || we_is_gguf(name)) return found(we_strdup(name), path, err);
-        return we_fail(err, WE_E_UNSUPPORTED,
-                       "%s is a file; a model is a folder with config.json, weights and tokenizer.json, or a GGUF file",
-                       name);
-    }
-    if (name[0] == '/' || name[0] == '.') return not_found(name, err);
-
-    char *models = we_hub_models_dir(), *local = models ? we_hub_join(models, "mlx", name) : NULL;
-    we_free(models);
-    if (!local) return no_memory(err);
-    if (we_path_is_dir(local)) return found(local, path, err);
-    *path = find_in_cache(name);
-    if (!*path) *path = we_foreign_find(name);
-    const we_status st = *path ? WE_OK : not_found(local, err);
+    const bool is_path = name[0] == '/' || name[0] == '.';
+    char *local = NULL;
+    we_status st = find_here(name, path, &local, err);
+    if (!st && !*path && !is_path) st = find_as_told(name, path, err);
+    if (!st && !*path) st = not_found(is_path ? "" : name, local ? local : name, err);
     we_free(local);
     return st;
 }

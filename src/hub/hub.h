@@ -35,7 +35,6 @@ typedef struct we_hub_short_name {
 
 extern const we_hub_short_name we_hub_short_names[];
 extern const size_t we_hub_n_short_names;
-const we_hub_short_name *we_hub_short_name_find(we_str name); /* NULL: none */
 
 typedef struct
     we_hub_shape { /* of one model, as its config.json has it: what it needs can be counted before it is here */
@@ -45,6 +44,35 @@ typedef struct
     int tier_gb;            /* recommended from a machine of so much memory on: 8, 16, 32; 0: not by itself */
 } we_hub_shape;
 extern const we_hub_shape we_hub_shapes[]; /* [we_hub_n_short_names], in the same order */
+
+/* ---- One model's names with every backend: the short names, extended by the user's models.json (model_names.c) ---- */
+
+#define WE_HUB_KINDS ((int)WE_BACKEND_OPENAI) /* kinds of backends that have models of their own */
+
+typedef struct we_hub_model {
+    const char *name;
+    const char *
+        called[WE_BACKEND_OPENAI]; /* by we_backend_kind; NULL: nobody says. llamacpp: a file, or how its name begins */
+    bool is_users[WE_BACKEND_OPENAI]; /* the user's file says so */
+    const we_hub_short_name *row;     /* NULL: only the user knows it */
+} we_hub_model;
+
+typedef struct we_hub_models { /* zeroed is empty */
+    we_hub_model *items;       /* the short names in their order, then the user's */
+    size_t n;
+    char *path, *text; /* of the user's file */
+    we_arena arena;
+} we_hub_models;
+
+/** Read the table anew: the user's file is short, and may have changed.
+ * out    : zeroed on failure; free with we_hub_models_deinit.
+ * Errors : WE_E_FORMAT (the file, key and value are named), WE_E_IO, WE_E_NOMEM. No file is no error. */
+we_status we_hub_models_read(we_hub_models *out, we_error *err);
+/** The built-in rows, and what `json` says on top of them. path: for messages; both are kept, not copied. Errors: as above. */
+we_status we_hub_models_parse(we_hub_models *out, we_str json, const char *path, we_error *err);
+void we_hub_models_deinit(we_hub_models *models);
+const we_hub_model *we_hub_models_find(const we_hub_models *models, we_str name); /* NULL: none */
+const char *we_hub_kind_key(int kind); /* "ollama": a key of models.json and the scheme of URLs */
 
 /* ---- From the hub ---- */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * short_names.c - the table of short names: what people say, the MLX repository on the hub that it stands for, and what they
- * want to know before the download. A new name is a new row. Sizes are of the 4-bit form: parameters times 4.5 bits (a scale
+ * short_names.c - the built-in rows of the table of models (model_names.c): what people say, the MLX repository on the hub that
+ * it stands for, and what they want to know before the download. A new name is a new row. Sizes are of the 4-bit form: parameters times 4.5 bits (a scale
  * and a bias of 16 bits for each group of 64), rounded up; what a download really takes is asked of the hub. */
 #include "hub/hub.h"
 

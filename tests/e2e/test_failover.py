@@ -2,6 +2,7 @@
 """run and chat over other backends: servers that die in mid-answer, refuse, talk nonsense or lack the model, and who answers in
 their place."""
 import os
+import shutil
 import signal
 import time
 
@@ -92,7 +93,40 @@ class Failover(EndToEnd):
             env = {**self.env("http://127.0.0.1:1/v1#qwen3-8b", OLLAMA_HOST=s), "FALLBACK_MODEL_OLLAMA": "other"}
             self.assertEqual(self.run_we("run", "hi", env=env).text, "Hello, world!\n")
 
+    def test_the_users_own_table_of_models(self):
+        self.write("home/.config/whisperengine/models.json", '{"mine": {"mlx": "./models/mlx/here", "ollama": "mine:7b"}}')
+        self.scripted("here", pieces=["local answer"])
+        with Ollama(models=["mine:7b"]) as s:
+            done = self.run_we("run", "-v", "hi", env=self.env("lmstudio://mine@127.0.0.1:1", OLLAMA_HOST=s))
+            self.assertEqual(done.text, "local answer\n", "a short name of the user's leads to a folder")
+            self.assertIn("answered by MLX", done.notes)
+            done = self.run_we("run", "hi", env=self.env("http://127.0.0.1:1/v1#here", OLLAMA_HOST=s))
+            self.assertEqual(done.text, "local answer\n")
+            found = {b["id"]: b for b in self.run_we("backends", "--json", "--model", "mine", env=self.env("mlx://mine", OLLAMA_HOST=s)).json()}
+            self.assertEqual(found["mlx"]["answers_with"], "here")
+            if found["ollama"]["available"]:  # a busy machine may be too late
+                self.assertEqual(found["ollama"]["answers_with"], "mine:7b")
+            shutil.rmtree(os.path.join(self.models, "mlx", "here"))
+            done = self.run_we("run", "hi", env=self.env("mlx://mine", OLLAMA_HOST=s))
+            self.assertIn("Ollama answers with mine:7b", done.notes)
+
+    def test_a_broken_table_of_models_is_the_reason(self):
+        self.write("home/.config/whisperengine/models.json", '{"mine": {"olama": "mine:7b"}}')
+        says = ["models.json: \"mine\" has a key \"olama\"; expected mlx, lmstudio, ollama"]
+        with Ollama(models=["mine:7b"]) as s:
+            self.fails("run", "hi", env=self.env("http://127.0.0.1:1/v1#mine", OLLAMA_HOST=s), says=says)
+        self.fails("run", "--no-failover", "--model", "mine", "hi", env=NOBODY, says=says)
+        self.fails("pull", "mine", says=says)
+        self.fails("recommend", says=says)
+        done = self.run_we("doctor", "--json", env=NOBODY).json()
+        self.assertEqual([f["verdict"] for f in done["findings"] if "olama" in f["finding"]], ["warning"])
+        self.run_we("run", "--max-tokens", "1", "hi", env=NOBODY)  # the built-in model needs no table
+
     def test_wrong_model_name(self):
+        self.scripted("llama-3.2-mine")
+        self.fails("run", "--model", "llama-3.2-mien", "hi", env=NOBODY, says='Did you mean "llama-3.2-mine"')
+        self.fails("run", "--no-failover", "--model", "phi-3-mini", "hi", env=NOBODY, says="`whisperengine pull phi-3-mini` fetches it")
+        self.fails("pull", "phi-3-mimi", says='did you mean "phi-3-mini"')
         with Ollama(models=["llama3.2:3b"]) as s:
             self.fails("run", "--model", f"ollama://llama3.2:4b@{s.host}", "hi", env=NOBODY, says='did you mean "llama3.2:3b"?')
 

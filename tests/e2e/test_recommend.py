@@ -26,6 +26,17 @@ class Recommend(EndToEnd):
         self.assertTrue(phi["here"])
         self.assertEqual(phi["command"], "whisperengine chat --model phi-3-mini")
 
+    def test_a_model_of_the_users_table(self):
+        self.write("home/.config/whisperengine/models.json", '{"mine": {"mlx": "./models/mlx/here"}, "gone": {"mlx": "me/gone"}}')
+        models = {m["name"]: m for m in self.run_we("recommend", "--json").json()["models"]}
+        self.assertNotIn("mine", models, "what is not here can't be counted")
+        self.scripted("here")
+        mine = {m["name"]: m for m in self.run_we("recommend", "--json").json()["models"]}["mine"]
+        self.assertEqual((mine["here"], mine["command"]), (True, "whisperengine chat --model mine"))
+        self.assertEqual(mine["needed_bytes"], mine["weights_bytes"] + mine["kv_bytes"] + mine["scratch_bytes"])
+        info = self.run_we("info", "--json", "mine").json()
+        self.assertEqual(mine["weights_bytes"], info["weights_bytes"])
+
     def test_a_longer_context_needs_more(self):
         def needed(context):
             answer = self.run_we("recommend", "--json", "--context", context).json()

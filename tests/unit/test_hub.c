@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * test_hub.c - names, lists of files, partial files, locks, links. The whole way of a pull is driven by tests/e2e/test_pull.py. */
 #include "hub/hub_int.h"
+#include "backend/backend.h"
 #include "support.h"
 
 #include <fcntl.h>
@@ -33,9 +34,20 @@ TEST(hub_names_are_repositories_and_revisions)
     for (size_t i = 0; i < WE_COUNT(wrong); i++) CHECK_STATUS(we_hub_name_parse(&n, wrong[i], &err), WE_E_ARG, &err);
 }
 
+/* A home without a models.json of the developer's. */
+static void empty_home(void)
+{
+    setenv("HOME", test_dir(), 1);
+    setenv("XDG_CONFIG_HOME", test_dir(), 1);
+}
+
 TEST(hub_short_names_lead_to_repositories)
 {
     we_error err;
+    we_hub_models table;
+    empty_home();
+    CHECK_OK(we_hub_models_read(&table, &err), &err);
+    assert_int_equal(table.n, we_hub_n_short_names);
     for (size_t i = 0; i < we_hub_n_short_names; i++) {
         const we_hub_short_name *row = &we_hub_short_names[i];
         we_hub_name n;
@@ -43,12 +55,76 @@ TEST(hub_short_names_lead_to_repositories)
         assert_string_equal(n.repo, row->repo);
         we_hub_name_deinit(&n);
         assert_true(row->context >= 2048 && row->bytes > row->n_parameters / 2);
-        assert_ptr_equal(we_hub_short_name_find(we_str_from(row->name)), row); /* each name once */
+        assert_ptr_equal(we_hub_models_find(&table, we_str_from(row->name))->row, row); /* each name once */
     }
     static const char *const promised[] = { "llama-3.1-8b-instruct", "mistral-7b-instruct",
                                             "codellama-7b",          "phi-3-mini",
                                             "llama-3.2-3b",          "llama-3.1-70b" };
-    for (size_t i = 0; i < WE_COUNT(promised); i++) assert_non_null(we_hub_short_name_find(we_str_from(promised[i])));
+    for (size_t i = 0; i < WE_COUNT(promised); i++)
+        assert_non_null(we_hub_models_find(&table, we_str_from(promised[i])));
+    we_hub_models_deinit(&table);
+    we_hub_name n;
+    CHECK_STATUS(we_hub_name_parse(&n, "llama-3.1-8b-instrct", &err), WE_E_NOT_FOUND, &err);
+    EXPECT_MESSAGE(&err, "did you mean \"llama-3.1-8b-instruct\"");
+}
+
+static const char users[] = "{\"mine\": {\"mlx\": \"me/mine\", \"ollama\": \"mine:7b\"},"
+                            " \"qwen3-8b\": {\"ollama\": \"qwen3:8b-q8_0\"}, \"empty\": {}}";
+
+TEST(hub_models_of_the_user_come_on_top)
+{
+    we_error err;
+    we_hub_models t;
+    CHECK_OK(we_hub_models_parse(&t, we_str_from(users), "f", &err), &err);
+    assert_int_equal(t.n, we_hub_n_short_names + 2);
+    const we_hub_model *mine = we_hub_models_find(&t, WE_STR("mine")),
+                       *qwen = we_hub_models_find(&t, WE_STR("qwen3-8b"));
+    assert_string_equal(mine->called[WE_BACKEND_MLX], "me/mine");
+    assert_null(mine->called[WE_BACKEND_LMSTUDIO]);
+    assert_null(mine->row);
+    assert_string_equal(qwen->called[WE_BACKEND_OLLAMA], "qwen3:8b-q8_0");
+    assert_string_equal(qwen->called[WE_BACKEND_LMSTUDIO], "qwen3-8b");
+    assert_true(qwen->is_users[WE_BACKEND_OLLAMA] && !qwen->is_users[WE_BACKEND_MLX] && qwen->row);
+    we_hub_models_deinit(&t);
+    for (int n = 0;; n++) { /* memory ends at each place */
+        we_alloc_fail_after(n);
+        const we_status st = we_hub_models_parse(&t, we_str_from(users), "f", &err);
+        we_alloc_fail_after(-1);
+        if (!st) break;
+        assert_int_equal(st, WE_E_NOMEM);
+    }
+    we_hub_models_deinit(&t);
+}
+
+TEST(hub_models_that_are_wrong_are_named)
+{
+    static const struct {
+        const char *json, *says;
+    } cases[] = {
+        { "{\"a\": {\"ollama\": \"x\"}", "models.json: line 1, column 22" },
+        { "[]", "models.json is an array; expected an object of models" },
+        { "{\"a\": \"x\"}", "models.json: \"a\" is a string; expected an object" },
+        { "{\"a\": {\"olama\": \"x\"}}", "models.json: \"a\" has a key \"olama\"; expected mlx, lmstudio, ollama" },
+        { "{\"a\": {\"ollama\": 7}}", "models.json: \"a\".ollama is a number; expected a text" },
+        { "{\"a\": {\"ollama\": \"\"}}", "models.json: \"a\".ollama is \"\"; expected 1 to 1024 bytes" },
+        { "{\"a\": {\"ollama\": \"x\\u0000y\"}}", "without control characters" },
+        { "{\"a/b\": {}}", "models.json: \"a/b\" is no short name" },
+        { "{\"default\": {}}", "is no short name" },
+        { "{\"\": {}}", "is no short name" },
+    };
+    we_error err;
+    we_hub_models t;
+    for (size_t i = 0; i < WE_COUNT(cases); i++) {
+        CHECK_STATUS(we_hub_models_parse(&t, we_str_from(cases[i].json), "models.json", &err), WE_E_FORMAT, &err);
+        EXPECT_MESSAGE(&err, cases[i].says);
+        assert_int_equal(t.n, 0);
+    }
+}
+
+TEST(hub_kinds_have_the_keys_of_their_urls)
+{
+    for (int k = 0; k < WE_HUB_KINDS; k++)
+        assert_string_equal(we_hub_kind_key(k), we_backend_row_of((we_backend_kind)k)->id);
 }
 
 TEST(hub_paths_stay_below_their_folder)
