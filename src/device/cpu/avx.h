@@ -16,5 +16,9 @@ void we_avx512_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, cons
 void we_avx512_q8_tile(const we_q8 *x, int64_t first, int64_t n);
 void we_avx2_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                        int64_t y_stride, bool add, void *scratch); /* avx2_q8.c */
+void we_avx512_linear_ggml(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
+                           int64_t y_stride, bool add, void *scratch); /* avx512_ggml.c */
+void we_avx2_linear_ggml(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
+                         int64_t y_stride, bool add, void *scratch); /* avx2_ggml.c */
 
 #endif

@@ -363,6 +363,7 @@ const we_cpu_kernels we_cpu_kernels_avx2 = {
     .row_f32 = row_f32,
     .linear_f32 = linear_f32,
     .linear_q8 = we_avx2_linear_q8,
+    .linear_ggml = we_avx2_linear_ggml,
     .q8_quantize = q8_quantize,
     .mul_f32 = mul_f32,
     .mul_f16 = mul_f16,

@@ -451,6 +451,7 @@ const we_cpu_kernels we_cpu_kernels_avx512 = {
     .row_f32 = row_f32,
     .linear_f32 = linear_f32,
     .linear_q8 = we_avx512_linear_q8,
+    .linear_ggml = we_avx512_linear_ggml,
     .q8_quantize = q8_quantize,
     .q8_tile = we_avx512_q8_tile,
     .mul_f32 = mul_f32,

@@ -26,6 +26,7 @@ bool we_cpu_kernels_choose(const char *name, we_cpu_kernels *out)
         FILL(row_f32);
         FILL(linear_f32);
         FILL(linear_q8);
+        FILL(linear_ggml);
         FILL(q8_quantize);
         /* not q8_tile: it belongs to a table's own linear_q8 */
         FILL(mul_f32);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ggml.c - products of int8 activations with ggml's blocks, by the kernels that are there: some rows are unpacked into a
- * panel, a byte an element with a float32 scale and bias for each 32, which is what an affine matrix of 8 bits is; the
- * table's linear_q8 does the rest. Panels are small enough to stay in the second cache.
+ * ggml.c - products of int8 activations with ggml's blocks. A few tokens: the table's linear_ggml, where it has one. Many, or a
+ * table without: some rows are unpacked into a panel, a byte an element with a float32 scale and bias for each 32, which is
+ * what an affine matrix of 8 bits is; the table's linear_q8 does the rest. Panels are small enough to stay in the second cache.
  *
  * Types whose scales stand for 16 elements are two such matrices: one with the scale of each group's first half, and one
- * that is zero in the first half and has the difference of the two scales in the second. */
+ * that is zero in the first half and has the difference of the two scales in the second. Where mins stand for 16 as well
+ * (Q2_K), a third one has the difference of the mins for the second halves' ones. */
 #include "device/cpu/cpu_int.h"
 
 #include <assert.h>
@@ -16,10 +17,7 @@ typedef struct panel {
     float *scales, *mins, *wide_scales, *wide_biases; /* [rows, cols / group]; those of the affine matrix: cols / 32 */
 } panel;
 
-bool we_cpu_ggml_takes(const we_matrix *w)
-{
-    return w->quant.mode == WE_QUANT_GGML && w->dtype != WE_GGML_Q2_K; /* its mins stand for 16 as well */
-}
+bool we_cpu_ggml_takes(const we_matrix *w) { return w->quant.mode == WE_QUANT_GGML; }
 
 /* 1 + 4 x 2 / 16 + 4 x 2 / 32 bytes an element */
 size_t we_cpu_ggml_scratch_bytes(int64_t cols) { return (size_t)(cols + 32) * WE_PANEL_ROWS * 2; }
@@ -47,7 +45,7 @@ static void fill_first_halves(panel *p, int64_t n_groups, float zero)
 {
     for (int64_t g = 0; g < n_groups; g++) {
         p->wide_scales[g] = p->scales[2 * g];
-        p->wide_biases[g] = -zero * p->scales[2 * g];
+        p->wide_biases[g] = -p->mins[2 * g] - zero * p->scales[2 * g];
     }
 }
 
@@ -60,10 +58,24 @@ static void fill_second_halves(panel *p, int64_t n_groups, uint8_t zero)
     }
 }
 
+static void fill_second_mins(panel *p, int64_t n_groups)
+{
+    for (int64_t g = 0; g < n_groups; g++) {
+        memset(p->codes + 32 * g, 0, 16);
+        memset(p->codes + 32 * g + 16, 1, 16);
+        p->wide_scales[g] = p->mins[2 * g] - p->mins[2 * g + 1];
+        p->wide_biases[g] = 0;
+    }
+}
+
 void we_cpu_ggml_linear(const we_cpu_kernels *k, const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x,
                         int64_t n, float *y, int64_t y_stride, bool add, void *scratch, uint8_t *panel_scratch)
 {
     assert(we_cpu_ggml_takes(w) && w->cols % 32 == 0);
+    if (k->linear_ggml && n <= WE_Q8_FEW) {
+        k->linear_ggml(w, first, n_rows, x, n, y, y_stride, add, scratch);
+        return;
+    }
     const int group = we_ggml_group(w->dtype), zero = we_ggml_zero(w->dtype);
     const int64_t few = WE_MAX(PANEL_BYTES / w->cols, 4);
     const int64_t most = n > WE_Q8_FEW ? WE_PANEL_ROWS : WE_MIN(few, WE_PANEL_ROWS);
@@ -88,6 +100,9 @@ void we_cpu_ggml_linear(const we_cpu_kernels *k, const we_matrix *w, int64_t fir
         fill_first_halves(&p, groups, (float)zero);
         k->linear_q8(&affine, 0, rows, x, n, y + r, y_stride, add, scratch);
         fill_second_halves(&p, groups, (uint8_t)zero);
+        k->linear_q8(&affine, 0, rows, x, n, y + r, y_stride, true, scratch);
+        if (w->dtype != WE_GGML_Q2_K) continue;
+        fill_second_mins(&p, groups);
         k->linear_q8(&affine, 0, rows, x, n, y + r, y_stride, true, scratch);
     }
 }

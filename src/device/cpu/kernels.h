@@ -79,6 +79,9 @@ typedef struct we_cpu_kernels {
     /* The fast path for weights that we_q8_takes: int8 activations, exact integers within a group. */
     void (*linear_q8)(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                       int64_t y_stride, bool add, void *scratch);
+    /* The same for ggml's blocks as they lie in the file, n <= WE_Q8_FEW. NULL: ggml.c unpacks them for linear_q8. */
+    void (*linear_ggml)(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
+                        int64_t y_stride, bool add, void *scratch);
     /* Round one row: its values, scales and sums, padding included. All tables give the same bits. */
     void (*q8_quantize)(const float *x, int64_t cols, int8_t *values, float *scales, float *sums);
     /* Lay rows [first, first + n), first a multiple of WE_Q8_TILE and n at most that, as a tile. NULL: linear_q8 reads none;
