@@ -152,6 +152,35 @@ static void show_proposal(void *user, const char *name, const char *value, const
     we_buf_deinit(&text);
 }
 
+/* Models that would suit this machine better than what is here. */
+typedef struct better {
+    we_buf names;
+    const char *first_command; /* owned */
+    bool is_here;
+} better;
+
+static bool find_better(void *user, const we_recommendation *r)
+{
+    better *b = user;
+    if (!r->is_recommended) return true;
+    b->is_here = b->is_here || r->is_here;
+    we_buf_printf(&b->names, "%s%s", b->names.len ? " or " : "", r->name);
+    if (!b->first_command) b->first_command = we_strdup(r->command);
+    return true;
+}
+
+static void tell_better(void)
+{
+    better b = { 0 };
+    we_recommend_options o = WE_RECOMMEND_OPTIONS_INIT;
+    o.no_measure = true;
+    if (!we_recommend_each(&o, NULL, find_better, &b, NULL) && !b.is_here && b.first_command && b.names.ptr)
+        cli_note("This machine can run %s, which is not here yet: `%s`, then `whisperengine setup` again.", b.names.ptr,
+                 b.first_command);
+    we_free((char *)b.first_command);
+    we_buf_deinit(&b.names);
+}
+
 static int write_proposals(const cli_options *options, const we_backends *list, size_t n)
 {
     we_error err;
@@ -183,6 +212,7 @@ static int run_setup(const cli_options *options)
         status = cli_json_end(&p.json);
     else
         we_buf_deinit(&p.json.buf);
+    if (!status && !options->json) tell_better();
     if (!status && n == 0)
         cli_note("Everything that could be proposed is set already; 'whisperengine config' shows it.");
     else if (!status)

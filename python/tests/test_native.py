@@ -24,7 +24,7 @@ def kind_of_c(declaration):
     words = declaration.replace("WE_API", "").replace("const", "").split()
     if "*" in declaration or "[" in declaration or words[0].endswith("_fn"):
         return "pointer"
-    return {"we_status": "int", "we_log_level": "int", "char": "char"}.get(words[0], words[0])
+    return {"we_status": "int", "we_log_level": "int", "we_config_target": "int", "char": "char"}.get(words[0], words[0])
 
 
 def kind_of_ctypes(type_):

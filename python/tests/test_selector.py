@@ -42,15 +42,26 @@ class Selector(helpers.PackageTest):
         os.environ["MLX_MODEL_NAME"] = "other"
         with open(".env", "w") as f:
             f.write("# kept\nexport LLM_CHAT_API_URL=ollama://x")
-        self.assertIs(selector.auto_configure_environment(env_file=".env"), True)
-        self.assertEqual(os.environ["MLX_MODEL_NAME"], "other")
+        self.assertIs(selector.auto_configure_environment(dotenv=True), True)
+        self.assertNotIn("LLM_CHAT_API_URL", os.environ, "./.env says it")
+        with open(".env") as f:
+            self.assertEqual(f.read(), "# kept\nexport LLM_CHAT_API_URL=ollama://x")
+        os.remove(".env")
+        self.assertTrue(selector.auto_configure_environment(dotenv=True))
         self.assertEqual(os.environ["LLM_CHAT_API_URL"], "mlx://other")
         with open(".env") as f:
-            self.assertEqual(f.read(), "# kept\nexport LLM_CHAT_API_URL=ollama://x\n")
-        del os.environ["LLM_CHAT_API_URL"]
-        self.assertTrue(selector.auto_configure_environment(env_file="new"))
-        with open("new") as f:
             self.assertEqual(f.read(), "LLM_CHAT_API_URL=mlx://other\n")
+        self.assertEqual(os.stat(".env").st_mode & 0o777, 0o600)
+
+    def test_a_dotenv_that_is_not_to_be_trusted_is_left_alone(self):
+        from whisperengine.errors import WhisperEngineError
+        self.scripted("mine")
+        with open(".env", "w") as f:
+            f.write("MLX_TOP_P=0.5\n")
+        os.chmod(".env", 0o666)
+        with self.assertRaisesRegex(WhisperEngineError, "others may write to it"):
+            get_smart_backend_selector().auto_configure_environment(dotenv=True)
+        self.assertNotIn("LLM_CHAT_API_URL", os.environ)
 
     def test_recommendations(self):
         advice = get_smart_backend_selector().get_setup_recommendations()

@@ -21,6 +21,7 @@ from .errors import BY_STATUS, InternalError, LibraryNotFoundError, WhisperEngin
 
 LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE, LOG_OFF = range(6)
 FINISH_EOS, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED = range(4)
+CONFIG_TO_NOWHERE, CONFIG_TO_USER, CONFIG_TO_DOTENV = range(3)
 
 # ---- Callbacks ----
 
@@ -30,6 +31,7 @@ PrefillFn = CFUNCTYPE(c_bool, c_void_p, c_size_t, c_size_t)
 ProgressFn = CFUNCTYPE(c_bool, c_void_p, c_uint64, c_uint64)
 NoteFn = CFUNCTYPE(None, c_void_p, c_char_p)
 ConfirmFn = CFUNCTYPE(c_bool, c_void_p, c_char_p)
+ProposalFn = CFUNCTYPE(None, c_void_p, c_char_p, c_char_p, c_char_p)
 
 # ---- Structs ----
 
@@ -198,9 +200,11 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "we_backends_detect": (c_int, [_OUT, POINTER(BackendsOptions), _ERR]),
     "we_backends_close": (None, [c_void_p]),
     "we_backends_count": (c_size_t, [c_void_p]),
+    "we_backends_optimal": (c_size_t, [c_void_p]),
     "we_backends_get": (c_int, [c_void_p, c_size_t, POINTER(BackendInfo), _ERR]),
     "we_config_load": (c_int, [POINTER(ConfigOptions), _ERR]),
     "we_config_get": (c_int, [c_char_p, POINTER(ConfigValue), _ERR]),
+    "we_config_auto": (c_int, [c_void_p, c_int, ProposalFn, c_void_p, POINTER(c_size_t), _ERR]),
     "we_client_open": (c_int, [_OUT, c_char_p, POINTER(ClientOptions), _ERR]),
     "we_client_close": (None, [c_void_p]),
     "we_client_chat": (c_int, [c_void_p, POINTER(Conversation), POINTER(GenerateOptions), POINTER(ClientResult), _ERR]),
@@ -248,6 +252,11 @@ def _load_configuration(opened: ctypes.CDLL) -> None:
     err = Error()
     options = ConfigOptions(on_note=NoteFn(lambda _user, note: log.info("%s", text(note))))
     check(opened.we_config_load(options, err), err)
+
+
+def reload_configuration() -> None:
+    """Look at ./.env and the user's file again."""
+    _load_configuration(lib())
 
 
 def lib() -> ctypes.CDLL:

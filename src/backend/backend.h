@@ -147,6 +147,7 @@ we_status we_recommend_for(const we_machine *machine, int context, we_recommend_
 /** Look at this machine. measure: its memory's bandwidth too, up to 0.1 s on all threads. gpus: what machine->gpus points to.
  * Errors: WE_E_IO, WE_E_NOMEM. */
 we_status we_machine_look(we_machine *machine, we_buf *gpus, bool measure, we_error *err);
+uint64_t we_machine_usable(const we_machine *machine); /* bytes for models, when other programs are closed */
 /** Bytes a second that all cores together read from memory; 0: could not be measured. */
 double we_memory_bandwidth(void);
 /** See we_setup_recommendations. found: [WE_BACKEND_CHAIN]. */

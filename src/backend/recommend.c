@@ -12,7 +12,7 @@
 static int tier_of(uint64_t total_bytes) { return total_bytes >= 28 * GIB ? 32 : total_bytes >= 14 * GIB ? 16 : 8; }
 
 /* What the system and other programs keep: a tenth, at least 1 GiB. */
-static uint64_t usable(const we_machine *m)
+uint64_t we_machine_usable(const we_machine *m)
 {
     const uint64_t kept = WE_MAX(m->memory_total_bytes / 10, GIB);
     return m->memory_total_bytes > kept ? m->memory_total_bytes - kept : 0;
@@ -78,13 +78,13 @@ static void judge(we_recommendation *r, const we_machine *m, texts *t)
 {
     char needed[24], has[24];
     we_format_bytes(needed, r->needed_bytes);
-    const bool memory = r->needed_bytes <= usable(m);
+    const bool memory = r->needed_bytes <= we_machine_usable(m);
     const bool disk = r->is_here || !m->disk_free_bytes || r->download_bytes <= m->disk_free_bytes;
     r->fits = memory && disk;
     r->fits_now = r->needed_bytes <= m->memory_available_bytes;
     if (!memory)
         snprintf(t->reason, sizeof t->reason, "too large: it needs %s, and this machine has %s for models", needed,
-                 we_format_bytes(has, usable(m)));
+                 we_format_bytes(has, we_machine_usable(m)));
     else if (!disk)
         snprintf(t->reason, sizeof t->reason, "the disk has no room: %s are free",
                  we_format_bytes(has, m->disk_free_bytes));

@@ -4,6 +4,7 @@
 #define WE_CLIENT_INT_H
 
 #include "client/client.h"
+#include "hub/hub.h"
 
 /* ---- Files of KEY=value (envfile.c) ---- */
 
@@ -42,6 +43,9 @@ typedef struct we_echo { /* of `said`, at the beginning of what continues it; ze
 void we_echo_feed(we_echo *e, we_str text, bool ended, we_buf *out);
 
 /* ---- Which model another backend runs (models.c) ---- */
+
+/** The row of the model that some backend calls `called`; NULL: none. */
+const we_hub_model *we_client_known_model(const we_hub_models *table, const char *called);
 
 /** "FALLBACK_MODEL_OLLAMA". */
 void we_client_fallback_variable(we_backend_kind kind, char variable[64]);

@@ -10,6 +10,7 @@
 #include "client/client_int.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -561,16 +562,89 @@ static we_status propose(proposing *p, const char *name, const char *value, cons
     return p->target == WE_CONFIG_TO_DOTENV ? change_file("./.env", false, name, value, err) : WE_OK;
 }
 
-/* A model that the backend has: one in memory, else the first; the built-in one is for when there is no other. */
-static const char *model_of(const we_backend_info *info)
+/* How well each model of a backend suits this machine: one in memory before all, then one that `recommend` names, then the
+ * largest that fits; the built-in one is for when there is no other. Not at all: 0. */
+typedef struct suiting {
+    const we_backend_info *info;
+    const we_hub_models *table;
+    double *weight; /* [info->n_models] */
+} suiting;
+
+enum { IN_MEMORY = 4, RECOMMENDED = 2 };
+#define CLASS 1e18 /* more than a model's bytes */
+
+/* What a model of our own engine needs is counted from its files; of a server's only the size is known. */
+static double size_of(const we_backend_info *info, const we_backend_model *m, const we_machine *machine)
 {
-    const char *best = NULL;
-    for (size_t i = 0; i < info->n_models; i++) {
-        const we_backend_model *m = &info->models[i];
-        if (m->loaded) return m->name;
-        if (!best || strcmp(best, "default") == 0) best = m->name;
+    char *path = NULL, model_type[64], quantization[128];
+    we_model_info i = { .size = sizeof i };
+    double bytes = (double)m->bytes;
+    if (info->kind == WE_BACKEND_MLX) {
+        we_status st = we_hub_find(m->name, &path, NULL);
+        if (!st) st = we_model_inspect(path, NULL, &i, model_type, quantization, NULL);
+        bytes = st ? INFINITY : (double)(i.weights_bytes + i.kv_bytes_at_context + i.scratch_bytes);
+        we_free(path);
     }
-    return best;
+    return bytes <= (double)we_machine_usable(machine) ? 1 + bytes : 0;
+}
+
+static bool weigh_recommended(void *user, const we_recommendation *r)
+{
+    const suiting *s = user;
+    for (size_t i = 0; r->is_recommended && i < s->info->n_models; i++) {
+        const we_hub_model *m = we_client_known_model(s->table, s->info->models[i].name);
+        if (m && strcmp(m->name, r->name) == 0 && s->weight[i] > 0) s->weight[i] += RECOMMENDED * CLASS;
+    }
+    return true;
+}
+
+/* The model of a backend that suits best, in *best; NULL: it has none. */
+static we_status most_suitable(const we_backend_info *info, const char **best, we_error *err)
+{
+    we_machine machine;
+    we_hub_models table;
+    we_buf gpus = { 0 };
+    *best = NULL;
+    if (info->n_models == 0) return WE_OK;
+    we_status st = we_hub_models_read(&table, err);
+    if (st) return st;
+    suiting s = { info, &table, we_calloc(info->n_models, sizeof(double)) };
+    st = s.weight ? we_machine_look(&machine, &gpus, false, err)
+                  : we_fail(err, WE_E_NOMEM, "no memory to compare models");
+    for (size_t i = 0; !st && i < info->n_models; i++) {
+        const we_backend_model *m = &info->models[i];
+        s.weight[i] = strcmp(m->name, "default") == 0 ? 0.5 : size_of(info, m, &machine);
+        if (m->loaded) s.weight[i] += IN_MEMORY * CLASS;
+    }
+    if (!st) st = we_recommend_for(&machine, 8192, weigh_recommended, &s, err);
+    double most = 0;
+    for (size_t i = 0; !st && i < info->n_models; i++)
+        if (s.weight[i] > most) most = s.weight[i], *best = info->models[i].name;
+    if (!st && !*best) *best = info->models[0].name; /* none fits; the one who asks may know better */
+    we_free(s.weight);
+    we_hub_models_deinit(&table);
+    we_buf_deinit(&gpus);
+    return st;
+}
+
+static we_status propose_best(proposing *p, const we_backend_info *info, we_error *err)
+{
+    held from;
+    const char *model = NULL;
+    we_buf url = { 0 }, reason = { 0 };
+    we_status st = WE_OK;
+    if (info->kind == WE_BACKEND_MLX) model = value_of(find_row(WE_STR("MLX_MODEL_NAME")), &from);
+    if (!model && (st = most_suitable(info, &model, err))) return st;
+    if (!model) return WE_OK;
+    we_buf_printf(&url, "%s://%s", info->id, model);
+    we_buf_printf(&reason, "%s %s", info->name, info->reason);
+    if (!(st = we_buf_status(&url, err, "a URL")) && !(st = we_buf_status(&reason, err, "a URL")))
+        st = propose(p, "LLM_CHAT_API_URL", url.ptr, reason.ptr, err);
+    if (!st && info->kind == WE_BACKEND_MLX)
+        st = propose(p, "MLX_MODEL_NAME", model, "the same model, where a command takes only a name", err);
+    we_buf_deinit(&url);
+    we_buf_deinit(&reason);
+    return st;
 }
 
 we_status we_config_auto(const we_backends *list, we_config_target target, we_config_proposal_fn fn, void *user,
@@ -580,24 +654,16 @@ we_status we_config_auto(const we_backends *list, we_config_target target, we_co
     we_backend_info info = { .size = sizeof info };
     const size_t best = we_backends_optimal(list);
     we_status st = WE_OK;
-    if (best < we_backends_count(list) && !(st = we_backends_get(list, best, &info, err)) && model_of(&info)) {
-        we_buf url = { 0 }, reason = { 0 };
-        we_buf_printf(&url, "%s://%s", info.id, model_of(&info));
-        we_buf_printf(&reason, "%s %s", info.name, info.reason);
-        if (!(st = we_buf_status(&url, err, "a URL")) && !(st = we_buf_status(&reason, err, "a URL")))
-            st = propose(&p, "LLM_CHAT_API_URL", url.ptr, reason.ptr, err);
-        if (!st && info.kind == WE_BACKEND_MLX)
-            st = propose(&p, "MLX_MODEL_NAME", model_of(&info), "the same model, where a command takes only a name",
-                         err);
-        we_buf_deinit(&url);
-        we_buf_deinit(&reason);
-    }
+    if (best < we_backends_count(list) && !(st = we_backends_get(list, best, &info, err)))
+        st = propose_best(&p, &info, err);
     /* What the others answer with where they don't have that model. */
     for (size_t i = 0; !st && i < we_backends_count(list); i++) {
         char variable[64];
-        if (i == best || (st = we_backends_get(list, i, &info, err)) || !info.available || !model_of(&info)) continue;
+        const char *model;
+        if (i == best || (st = we_backends_get(list, i, &info, err)) || !info.available) continue;
+        if ((st = most_suitable(&info, &model, err)) || !model) continue;
         we_client_fallback_variable(info.kind, variable);
-        st = propose(&p, variable, model_of(&info), "what it answers with where it lacks the model", err);
+        st = propose(&p, variable, model, "what it answers with where it lacks the model", err);
     }
     if (n) *n = p.n;
     return st;

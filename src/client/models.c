@@ -2,7 +2,6 @@
  * models.c - which model a backend runs in place of another's: the table of names (hub/model_names.c), the same name
  * elsewhere, and what FALLBACK_MODEL_... says; and which API key belongs to which server. */
 #include "client/client_int.h"
-#include "hub/hub.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <strings.h>
@@ -43,7 +42,7 @@ static bool is_model(we_backend_kind kind, const char *has, const char *name)
 }
 
 /* The model that somebody's backend calls `wanted`; of several that a file may be a form of the one with the longest name. */
-static const we_hub_model *model_of(const we_hub_models *table, const char *wanted)
+const we_hub_model *we_client_known_model(const we_hub_models *table, const char *wanted)
 {
     const we_hub_model *best = NULL;
     size_t best_len = 0;
@@ -99,7 +98,7 @@ we_status we_client_model_for(we_backend_kind kind, const we_backend_report *rep
     we_status st = we_hub_models_read(&table, err);
     if (st) return st;
     we_client_fallback_variable(kind, variable);
-    const we_hub_model *model = wanted[0] ? model_of(&table, wanted) : NULL;
+    const we_hub_model *model = wanted[0] ? we_client_known_model(&table, wanted) : NULL;
     const char *called = model && kind < WE_BACKEND_OPENAI ? model->called[kind] : NULL, *other = we_env(variable);
     const char *found = name_for(kind, report, model, wanted);
     if (!found) found = other;

@@ -117,6 +117,28 @@ class Config(EndToEnd):
                 self.assertTrue(f.read().startswith("# mine\nMLX_TOP_P=0.5\nLLM_CHAT_API_URL=mlx://mine\n"))
             self.assertFalse(os.path.exists(self.user_file()))
 
+    def test_setup_takes_the_most_suitable_model(self):
+        for name in ("a-small-one", "z-small-one"):
+            self.scripted(name)
+        env = {"OLLAMA_HOST": "127.0.0.1:1", "LMSTUDIO_HOST": "127.0.0.1:1"}
+        def proposed(**more):
+            done = self.run_we("setup", "--json", env={**env, **more})
+            return {v["name"]: v["value"] for v in done.json()}
+        best = [m for m in self.run_we("recommend", "--json").json()["models"] if m["recommended"]]
+        if best:
+            self.assertIn("`whisperengine pull", self.run_we("setup", env=env).notes)
+            self.scripted(best[0]["name"])
+            self.assertEqual(proposed()["LLM_CHAT_API_URL"], f"mlx://{best[0]['name']}")
+            self.assertNotIn("whisperengine pull", self.run_we("setup", env=env).notes)
+        self.assertEqual(proposed(MLX_MODEL_NAME="mine"), {"LLM_CHAT_API_URL": "mlx://mine"}, "what is chosen already is kept")
+        with Ollama(models=["a:1b", "b:1b"]) as s:
+            s.loaded.add("b:1b")
+            for _ in range(10):  # a busy machine may be too late with the answer
+                got = proposed(OLLAMA_HOST=s.host).get("FALLBACK_MODEL_OLLAMA")
+                if got:
+                    break
+            self.assertEqual(got, "b:1b", "one in memory first")
+
     def test_the_documentation_lists_the_table(self):
         with open(os.path.join(SOURCE_DIR, "docs", "configuration.md"), encoding="utf-8") as f:
             rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \|$", f.read(), re.M)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional
+from typing import Dict, Iterator, List, Optional
 
-from .. import _config, _logging, _native
+from .. import _logging, _native
 
 __all__ = ["BackendInfo", "BackendModel", "SmartBackendSelector", "get_smart_backend_selector"]
 
@@ -44,15 +45,21 @@ class BackendInfo:
 class SmartBackendSelector:
     """Looks anew at each call: all backends at once, at most 300 ms in all."""
 
-    def get_fallback_chain(self) -> List[BackendInfo]:
-        """Every backend in the order of priority, the ones that are not available too."""
+    @staticmethod
+    @contextmanager
+    def _detect() -> Iterator[ctypes.c_void_p]:
         _logging.follow()
         lib, err, found = _native.lib(), _native.Error(), ctypes.c_void_p()
         _native.check(lib.we_backends_detect(ctypes.byref(found), None, err), err)
         try:
-            return [self._info(found, i) for i in range(lib.we_backends_count(found))]
+            yield found
         finally:
             lib.we_backends_close(found)
+
+    def get_fallback_chain(self) -> List[BackendInfo]:
+        """Every backend in the order of priority, the ones that are not available too."""
+        with self._detect() as found:
+            return [self._info(found, i) for i in range(_native.lib().we_backends_count(found))]
 
     @staticmethod
     def _info(found: ctypes.c_void_p, index: int) -> BackendInfo:
@@ -64,55 +71,29 @@ class SmartBackendSelector:
 
     def get_optimal_backend(self) -> Optional[BackendInfo]:
         """The first one that is available."""
-        return next((backend for backend in self.get_fallback_chain() if backend.available), None)
+        with self._detect() as found:
+            best = _native.lib().we_backends_optimal(found)
+            return self._info(found, best) if best < _native.lib().we_backends_count(found) else None
 
-    def auto_configure_environment(self, *, env_file: Optional[str] = None, dry_run: bool = False) -> bool:
-        """Set what is not set yet, in this process's environment, so that the optimal backend is used. env_file: also add it to that
-        file (".env"). dry_run: only print it. False: no backend is available, and nothing has changed."""
-        best = self.get_optimal_backend()
-        if best is None:
-            return False
-        wanted = {name: value for name, value in self._settings(best).items() if not _config.get(name)}
+    def auto_configure_environment(self, *, dotenv: bool = False, dry_run: bool = False) -> bool:
+        """Set what is not set yet, in this process's environment, so that the optimal backend is used with the model that suits this
+        machine best. dotenv: write it to ./.env, too. dry_run: only print it. False: no backend is available, and nothing
+        has changed."""
+        wanted: Dict[str, str] = {}
+        text = _native.text
+        propose = _native.ProposalFn(lambda _user, name, value, _reason: wanted.update({text(name): text(value)}))
+        lib, err = _native.lib(), _native.Error()
+        _native.reload_configuration()
+        with self._detect() as found:
+            if lib.we_backends_optimal(found) >= lib.we_backends_count(found):
+                return False
+            target = _native.CONFIG_TO_DOTENV if dotenv and not dry_run else _native.CONFIG_TO_NOWHERE
+            _native.check(lib.we_config_auto(found, target, propose, None, None, err), err)
         if dry_run:
             print("".join(f"{name}={value}\n" for name, value in wanted.items()), end="")
-            return True
-        if env_file and wanted:
-            self._add_to_file(env_file, wanted)
-        os.environ.update(wanted)
+        else:
+            os.environ.update(wanted)
         return True
-
-    @staticmethod
-    def _settings(best: BackendInfo) -> Dict[str, str]:
-        model = _config.get("MLX_MODEL_NAME") if best.id == "mlx" else None
-        if model is None:  # one that is in memory, else the first that is no built-in one, else any
-            names = [m.name for m in sorted(best.models, key=lambda m: (not m.loaded, m.name == "default"))]
-            model = names[0] if names else "default"
-        settings = {"LLM_CHAT_API_URL": f"{best.id}://{model}"}
-        if best.id == "mlx":
-            settings["MLX_MODEL_NAME"] = model
-        return settings
-
-    @staticmethod
-    def _add_to_file(path: str, wanted: Dict[str, str]) -> None:
-        """The file is whole, old or new, and for its owner's eyes only."""
-        path = os.path.realpath(path)
-        try:
-            with open(path, encoding="utf-8") as f:
-                text = f.read()
-        except FileNotFoundError:
-            text = ""
-        known = {line.split("=", 1)[0].replace("export ", "", 1).strip() for line in text.splitlines() if "=" in line}
-        text += "\n" if text and not text.endswith("\n") else ""
-        text += "".join(f"{name}={value}\n" for name, value in wanted.items() if name not in known)
-        fresh = f"{path}.{os.getpid()}.tmp"
-        try:
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as f:
-                f.write(text)
-            os.replace(fresh, path)
-        except BaseException:
-            if os.path.exists(fresh):
-                os.remove(fresh)
-            raise
 
     def get_setup_recommendations(self) -> List[str]:
         """What to do so that this machine chats well: models that suit its memory, backends that could be installed or started."""
