@@ -156,7 +156,8 @@ static void on_note(void *user, const char *text)
     cli_note("%s", text);
 }
 
-static int client_open(we_client **client, const cli_options *options)
+/* loads: at once rather than with the first question. Where that fails, answering tells why, and fails over. */
+static int client_open(we_client **client, const cli_options *options, bool loads)
 {
     we_error err;
     we_client_options o = WE_CLIENT_OPTIONS_INIT;
@@ -176,18 +177,10 @@ static int client_open(we_client **client, const cli_options *options)
     o.context = options->context.set ? (int)options->context.value : 0;
     o.no_failover = options->no_failover;
     o.on_note = on_note;
-    return we_client_open(client, options->model, &o, &err) ? cli_fail(&err) : CLI_OK;
-}
-
-/* Is there a model in this process to be had? Its folder is looked for, and what it says of itself is read. */
-static bool mlx_can(const char *name)
-{
-    char *path = NULL, type[64], quantization[128];
-    we_model_info info = { .size = sizeof info };
-    const bool can =
-        !we_model_find(name, &path, NULL) && !we_model_inspect(path, NULL, &info, type, quantization, NULL);
-    we_free(path);
-    return can;
+    if (we_client_open(client, options->model, &o, &err)) return cli_fail(&err);
+    if (loads) we_client_load(*client, NULL);
+    cli_progress_end();
+    return CLI_OK;
 }
 
 int cli_answerer_open(cli_model *m, we_client **client, const cli_options *options)
@@ -199,8 +192,8 @@ int cli_answerer_open(cli_model *m, we_client **client, const cli_options *optio
     if (status) return status;
     const bool is_mlx = !strstr(name, "://") || is_scheme(name, "mlx://");
     const bool may_fail_over = origin && strcmp(origin, "LLM_CHAT_API_URL") == 0 && !options->no_failover;
-    if (is_mlx && (!may_fail_over || mlx_can(name))) return cli_model_open(m, options, 0, true);
-    return client_open(client, options);
+    if (is_mlx && !may_fail_over) return cli_model_open(m, options, 0, true);
+    return client_open(client, options, is_mlx);
 }
 
 int cli_model_open_precise(we_model **out, const cli_model *m, const cli_options *options, const char *name,
@@ -364,6 +357,7 @@ void cli_json_client_result(cli_json *json, const we_client_result *r, uint64_t 
     cli_json_result(json, r->model, &r->result, seed);
     cli_json_text(json, "backend", r->backend);
     cli_json_i64(json, "failovers", (uint64_t)r->n_failovers);
+    cli_json_bool(json, "restarted", r->restarted);
 }
 
 void cli_note_result(const we_result *r)

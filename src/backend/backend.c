@@ -158,12 +158,14 @@ we_status we_backend_answer(we_backend *b, const we_backend_ask *ask, we_backend
         whole.conversation = &c;
     }
     whole.options = &o;
+    b->unreached = false;
     st = b->ops->answer(b, &whole, &o, reply, err);
     if (st == WE_E_CANCELLED && atomic_load(&b->cancel)) { /* before the first word */
         reply->result.finish = WE_FINISH_CANCELLED;
         st = WE_OK;
     }
     reply->may_pass = st == WE_E_NETWORK;
+    reply->is_unreached = st && b->unreached;
     return end(b, st);
 }
 

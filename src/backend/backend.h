@@ -108,10 +108,11 @@ typedef struct we_backend_reply { /* zeroed before the call; free with we_backen
     we_result
         result;  /* `tokens` is NULL but for MLX; n_tokens and n_prompt_tokens are 0 where the server does not tell */
     char *model; /* as the backend names it */
-    char *reasoning;  /* NULL: none */
-    char *tool_calls; /* a JSON array as in OpenAI's messages; NULL: none */
-    double load_s;    /* of it spent on loading the model; 0 where unknown */
-    bool may_pass;    /* the failure looks like one that passes */
+    char *reasoning;   /* NULL: none */
+    char *tool_calls;  /* a JSON array as in OpenAI's messages; NULL: none */
+    double load_s;     /* of it spent on loading the model; 0 where unknown */
+    bool may_pass;     /* the failure looks like one that passes */
+    bool is_unreached; /* no connection came about */
 } we_backend_reply;
 void we_backend_reply_deinit(we_backend_reply *reply);
 

@@ -31,10 +31,11 @@ struct we_backend {
     we_backend_target target;
     we_backend_options options; /* its strings are the handle's own */
     atomic_bool cancel, busy;
-    int wait_ms;  /* of the inspection, for its message */
-    we_net *net;  /* of those that speak HTTP */
-    char *chosen; /* the server's model, where the target names none: it stays the same from then on */
-    void *own;    /* the kind's */
+    int wait_ms;    /* of the inspection, for its message */
+    bool unreached; /* no connection came about for the last request */
+    we_net *net;    /* of those that speak HTTP */
+    char *chosen;   /* the server's model, where the target names none: it stays the same from then on */
+    void *own;      /* the kind's */
 };
 
 /* ---- Streams (stream.c) ---- */

@@ -148,6 +148,7 @@ static we_status send_once(we_backend *b, const we_server_call *call, const char
         .cancel = &b->cancel,
     };
     const we_status st = we_net_send(b->net, &request, r, err);
+    b->unreached = st && r->is_unreached;
     we_buf_deinit(&bearer);
     return no_answer(b, call, r, st, err);
 }

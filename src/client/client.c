@@ -43,6 +43,8 @@ static void WE_PRINTF(2, 3) note(const we_client *c, const char *format, ...)
     c->options.on_note(c->options.user, text);
 }
 
+#define PLACE(type, field) (offsetof(type, field) + sizeof(((type *)0)->field)) /* a struct that has it is no shorter */
+
 static const we_backend_row *row_of(const we_backend *b) { return we_backend_row_of(we_backend_target_of(b)->kind); }
 
 static we_status no_memory(we_error *err) { return we_fail(err, WE_E_NOMEM, "no memory for a client"); }
@@ -195,6 +197,14 @@ typedef struct asking {
     we_backend_reply reply;
 } asking;
 
+/* The backend was to go on, and began again: what was said until then is dropped. */
+static void begin_anew(asking *a)
+{
+    note(a->c, "%s does not go on: it begins the answer anew", row_of(atomic_load(&a->c->current))->name);
+    a->restarted = true;
+    we_buf_clear(&a->answer);
+}
+
 /* Hand on what is certain. */
 static bool hand_on(asking *a, const char *bytes, size_t n, int32_t token, bool ended)
 {
@@ -208,6 +218,7 @@ static bool hand_on(asking *a, const char *bytes, size_t n, int32_t token, bool 
         we_echo_feed(&a->echo, we_buf_str(&clean), ended, &fresh);
     else
         we_buf_append_str(&fresh, we_buf_str(&clean));
+    if (a->echo.is_anew && !a->restarted && a->conversation) begin_anew(a);
     we_buf_append_str(&a->answer, we_buf_str(&fresh));
     if (clean.failed || fresh.failed || a->answer.failed)
         go_on = !(a->out_of_memory = true);
@@ -326,18 +337,31 @@ static we_status ask_once(asking *a, we_error *err)
     return st;
 }
 
-/* Ask again where that may help: only as long as nothing was said. */
-static we_status ask_current(asking *a, we_error *err)
+static int retries_of(const we_client *c)
 {
-    const we_client_options *o = &a->c->options;
-    const int retries = o->retries < 0 ? 0 : o->retries ? o->retries : RETRIES;
+    return c->options.retries < 0 ? 0 : c->options.retries ? c->options.retries : RETRIES;
+}
+
+/* Ask again where that may help: only as long as nothing was said. tries: already made. patient: also a server that was not
+ * reached, since it may be on its way up; else somebody else may be quicker. */
+static we_status ask_current(asking *a, int tries, bool patient, we_error *err)
+{
     const we_net_response nothing = { 0 };
-    for (int i = 0;; i++) {
+    for (int i = tries;; i++) {
         const we_status st = ask_once(a, err);
-        if (!st || a->came || !a->reply.may_pass || i == retries || atomic_load(&a->c->cancelled)) return st;
+        if (!st || a->came || !a->reply.may_pass || i >= retries_of(a->c) || atomic_load(&a->c->cancelled)) return st;
+        if (a->reply.is_unreached && !patient) return st;
         we_log(client, INFO, "asked again: %s", err->message);
         if (!we_net_wait(&nothing, i, &a->c->cancelled)) return st;
     }
+}
+
+/* Nobody else is there: perhaps the first one comes. */
+static we_status wait_for_first(asking *a, we_status st, we_error *err)
+{
+    const we_net_response nothing = { 0 };
+    if (retries_of(a->c) == 0 || !we_net_wait(&nothing, 0, &a->c->cancelled)) return st;
+    return ask_current(a, 1, true, err);
 }
 
 /* ---- Failing over ---- */
@@ -426,6 +450,13 @@ static void prepare(asking *a, const we_error *why)
     a->n_pieces = 0;
 }
 
+/* It goes on with last messages, and then not with this one: a template that cuts them, a server that refuses them. */
+static bool cannot_continue(const asking *a, we_status st)
+{
+    const bool refuses = st == WE_E_UNSUPPORTED || st == WE_E_TEMPLATE || st == WE_E_ARG;
+    return refuses && a->conversation && a->continues && !a->came && a->answer.len;
+}
+
 static we_status ask_chain(asking *a, we_error *err)
 {
     we_client *c = a->c;
@@ -433,17 +464,18 @@ static we_status ask_chain(asking *a, we_error *err)
     bool tried[WE_BACKEND_OPENAI + 1] = { false };
     bool was_restarted = false;
     we_error one;
-    we_status st = ask_current(a, &one);
+    we_status st = ask_current(a, 0, c->options.no_failover, &one);
     we_error origin = one;
     we_buf reasons = { 0 };
     const we_backend_target *t = we_backend_target_of(first);
     if (t->kind == WE_BACKEND_MLX) tried[WE_BACKEND_MLX] = true;
-    while (st && !c->options.no_failover && may_fail_over(st) && !atomic_load(&c->cancelled)) {
-        if (st == WE_E_UNSUPPORTED && a->continues && !a->came && a->answer.len) {
-            a->restarted = true; /* it said that it can continue, and then not this */
+    while (st && !c->options.no_failover && !atomic_load(&c->cancelled)) {
+        if (cannot_continue(a, st)) {
+            a->restarted = true;
             tell_change(a, &one);
             we_buf_clear(&a->answer);
-        } else if (next_backend(a, tried, &reasons)) {
+            a->n_pieces = 0;
+        } else if (may_fail_over(st) && next_backend(a, tried, &reasons)) {
             c->n_failovers++;
             a->n_failovers++;
             prepare(a, &one);
@@ -451,12 +483,14 @@ static we_status ask_chain(asking *a, we_error *err)
             break;
         }
         was_restarted = was_restarted || a->restarted;
-        st = ask_current(a, &one);
-        if (st && st != WE_E_UNSUPPORTED)
+        a->restarted = false;
+        st = ask_current(a, 0, false, &one);
+        if (st && !cannot_continue(a, st))
             we_buf_printf(&reasons, "%s%s: %s", reasons.len ? "; " : "", row_of(atomic_load(&c->current))->name,
                           one.message);
     }
-    a->restarted = was_restarted;
+    if (st && a->reply.is_unreached && a->n_failovers == 0 && !c->options.no_failover) st = wait_for_first(a, st, &one);
+    a->restarted = a->restarted || was_restarted;
     if (st) {
         atomic_store(&c->current, first); /* the next question begins at the beginning */
         if (err) *err = origin;
@@ -508,9 +542,18 @@ static void fill_result(asking *a, we_client_result *out)
     we_free(result.result.text);
     result.result.text = we_buf_take(&a->answer, &result.result.len);
     *r = (we_backend_reply){ 0 };
-    const size_t room = out->size;
+    const size_t room = result.size = out->size;
+    const size_t inner = room - WE_MIN(room, offsetof(we_client_result, result));
+    result.result.size = WE_MIN(inner, sizeof result.result);
+    we_client_result rest = result; /* what the struct of another version has no place for */
+    if (room >= PLACE(we_client_result, model)) rest.model = NULL;
+    if (room >= PLACE(we_client_result, reasoning)) rest.reasoning = NULL;
+    if (room >= PLACE(we_client_result, tool_calls)) rest.tool_calls = NULL;
+    if (inner >= PLACE(we_result, tokens)) rest.result.text = NULL, rest.result.tokens = NULL; /* both or none */
+    rest.size = sizeof rest;
+    rest.result.size = sizeof rest.result;
+    we_client_result_deinit(&rest);
     memcpy(out, &result, WE_MIN(room, sizeof result));
-    out->size = room;
 }
 
 static we_status answer(we_client *c, const we_conversation *conversation, const char *prompt,
@@ -518,9 +561,12 @@ static we_status answer(we_client *c, const we_conversation *conversation, const
 {
     asking a = { .c = c, .conversation = conversation, .prompt = prompt };
     we_conversation whole = WE_CONVERSATION_INIT;
-    if (result && result->size < sizeof *result)
-        return we_fail(err, WE_E_ARG, "the size of the result is %zu: begin with its sizeof", result->size);
-    if (result) *result = (we_client_result){ .size = result->size };
+    if (result && result->size == 0)
+        return we_fail(err, WE_E_ARG, "the size of the result is 0: begin with its sizeof");
+    if (result) {
+        const we_client_result empty = { .size = result->size };
+        memcpy(result, &empty, WE_MIN(empty.size, sizeof empty));
+    }
     if (conversation) {
         if (conversation->size == 0)
             return we_fail(err, WE_E_ARG, "the size of the conversation is 0: begin with WE_CONVERSATION_INIT");
@@ -583,11 +629,12 @@ we_status we_client_models(we_client *c, we_client_model_fn fn, void *user, we_e
 void we_client_result_deinit(we_client_result *r)
 {
     if (!r) return;
-    we_result_deinit(&r->result);
-    we_free(r->model);
-    we_free(r->reasoning);
-    we_free(r->tool_calls);
-    r->model = r->reasoning = r->tool_calls = NULL;
+    char **const texts[] = { &r->model, &r->reasoning, &r->tool_calls };
+    for (size_t i = 0; i < WE_COUNT(texts) && (const char *)(texts[i] + 1) <= (const char *)r + r->size; i++) {
+        we_free(*texts[i]);
+        *texts[i] = NULL;
+    }
+    if (r->size >= offsetof(we_client_result, result) + PLACE(we_result, tokens)) we_result_deinit(&r->result);
 }
 
 static void write_message(we_json_writer *w, const we_client_result *r)

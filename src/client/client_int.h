@@ -39,6 +39,7 @@ typedef struct we_echo { /* of `said`, at the beginning of what continues it; ze
     we_str said;         /* borrowed */
     we_buf held;
     bool decided;
+    bool is_anew; /* it began like `said` and then differed: a new answer, not what continues the other */
 } we_echo;
 void we_echo_feed(we_echo *e, we_str text, bool ended, we_buf *out);
 

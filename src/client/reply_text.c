@@ -99,7 +99,8 @@ void we_cleaner_feed(we_cleaner *c, we_str text, bool ended, we_buf *out)
 
 /* ---- Echoes ---- */
 
-#define SHORTEST_ECHO ((size_t)8) /* less is repeated by chance */
+#define SHORTEST_ECHO ((size_t)8)  /* less is repeated by chance */
+#define SHORTEST_ANEW ((size_t)24) /* more than an answer repeats of its own first words; a list or a poem may */
 
 static we_str behind_blanks(we_str s)
 {
@@ -115,12 +116,13 @@ void we_echo_feed(we_echo *e, we_str text, bool ended, we_buf *out)
     }
     we_buf_append_str(&e->held, text);
     const we_str all = we_buf_str(&e->held), came = behind_blanks(all), said = behind_blanks(e->said);
-    size_t len = said.len;
+    size_t len = said.len, same = 0;
     while (len && is_blank((we_str){ said.ptr + len - 1, 1 })) len--; /* servers trim the end */
-    const size_t same = WE_MIN(came.len, len);
-    const bool agrees = len >= SHORTEST_ECHO && memcmp(came.ptr, said.ptr, same) == 0;
+    while (same < came.len && same < len && came.ptr[same] == said.ptr[same]) same++;
+    const bool agrees = len >= SHORTEST_ECHO && same == WE_MIN(came.len, len);
     if (agrees && came.len < said.len && !ended) return;
     e->decided = true;
+    e->is_anew = !agrees && same >= SHORTEST_ANEW;
     we_str rest = all;
     if (agrees && came.len >= len) { /* an echo; the blanks that `said` ends in are there already */
         rest = (we_str){ came.ptr + len, came.len - len };

@@ -341,6 +341,13 @@ static void set_up(we_net *net, const we_net_request *request, const char *url, 
 
 /* ---- Errors ---- */
 
+/* Before a transfer begins there is no connection; one that is used again has its figure, too. */
+static bool was_reached(CURL *easy)
+{
+    curl_off_t began_us = 0;
+    return curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &began_us) == CURLE_OK && began_us > 0;
+}
+
 static we_status transport_failed(const transfer *t, CURLcode code, const char *url, const char *why, we_error *err)
 {
     we_net_response *r = t->response;
@@ -351,6 +358,8 @@ static we_status transport_failed(const transfer *t, CURLcode code, const char *
     we_status st = WE_E_NETWORK;
     r->may_pass = false;
     r->is_refused = code == CURLE_COULDNT_CONNECT;
+    r->is_unreached = r->is_refused || code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_RESOLVE_PROXY ||
+                      (code == CURLE_OPERATION_TIMEDOUT && !was_reached(t->easy));
     r->is_timeout = code == CURLE_OPERATION_TIMEDOUT;
     if (t->out_of_memory || code == CURLE_OUT_OF_MEMORY) {
         st = we_fail(err, WE_E_NOMEM, "%s: no memory for the answer", name);

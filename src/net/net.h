@@ -35,6 +35,7 @@ typedef struct we_net_response {
     we_buf body;       /* of answers that no `on_body` took: all of a 2xx one, the first 64 KiB of another */
     bool may_pass;     /* the failure or status looks like one that passes: a broken connection, 408, 425, 429, 5xx */
     bool is_refused;   /* nothing listens there */
+    bool is_unreached; /* no connection came about: that, no such host, no answer in time */
     bool is_timeout;   /* one of the request's time limits was over */
     int retry_after_s; /* what the server asked for; 0 where it did not */
     we_arena arena;    /* of the fields */

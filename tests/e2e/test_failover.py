@@ -52,11 +52,64 @@ class Failover(EndToEnd):
             done = self.run_we("run", "why?", env=self.env(f"{first.url}/v1#m", OLLAMA_HOST=second))
             self.assertEqual(done.text, "".join(ANSWER) + "\n")
 
-    def test_where_nobody_can_continue_a_note_marks_the_cut(self):
-        with Ollama(models=["m"], pieces=ANSWER, cut_after=3) as first, LMStudio(models=["m"], pieces=ANSWER, level="v1") as second:
-            done = self.run_we("run", "--json", "why?", env={**self.env(f"ollama://m@{first.host}"), "LMSTUDIO_HOST": second.host})
-            self.assertEqual(done.json()["text"], "".join(ANSWER), "the answer is one, whether continued or begun anew")
+    def test_who_begins_anew_instead_of_going_on(self):
+        said = ["The sky is blue by day because", " of the", " air"]
+        anew = ["The sky is blue by day because its", " light is scattered."]
+        with Ollama(models=["m"], pieces=said, cut_after=3) as first, LMStudio(models=["m"], pieces=anew, level="v1") as second:
+            env = {**self.env(f"ollama://m@{first.host}"), "LMSTUDIO_HOST": second.host}
+            done = self.run_we("run", "--json", "why?", env=env)
+            self.assertEqual(done.json()["text"], "".join(anew), "one answer")
+            self.assertIs(done.json()["restarted"], True)
             self.assertEqual(done.json()["backend"], "LM Studio")
+            self.assertIn("LM Studio does not go on: it begins the answer anew", done.notes)
+
+    def test_where_the_next_cannot_continue_a_note_marks_the_cut(self):
+        # Its template keeps nothing of what was said, so there is no place to go on from.
+        self.scripted("here", pieces=["another", " answer"], template="{{ messages | length }}<|assistant|>")
+        with OpenAI(models=["m"], pieces=ANSWER, cut_after=3) as first:
+            env = {**self.env(f"{first.url}/v1#m"), "FALLBACK_MODEL_MLX": "here", "MLX_TEMPERATURE": "0"}
+            done = self.run_we("run", "--json", "why?", env=env)
+            self.assertEqual((done.json()["text"], done.json()["restarted"]), ("another answer", True))
+            self.assertIn("MLX goes on with here", done.notes)
+            self.assertIn("MLX begins the answer anew with here", done.notes)
+            done = self.run_we("run", "why?", env=env)
+            self.assertTrue(done.text.startswith("The sky is blue"), "what was said stays on the screen")
+            self.assertTrue(done.text.endswith("another answer\n"))
+            # The chat's history has the new answer alone.
+            self.run_we("chat", stdin="why?\n", env=env)
+            with OpenAI(models=["m"]) as then:
+                self.run_we("chat", "--continue", stdin="and?\n", env=self.env(f"{then.url}/v1#m"))
+                self.assertEqual([(m["role"], m["content"]) for m in then.answers()[-1].json["messages"]],
+                                 [("user", "why?"), ("assistant", "another answer"), ("user", "and?")])
+
+    def test_a_server_that_is_not_there_is_not_waited_for(self):
+        log = ("--log", "client=info")
+        with Ollama(models=["m"]) as s:
+            done = self.run_we("run", *log, "hi", env=self.env("http://127.0.0.1:1/v1#m", OLLAMA_HOST=s))
+            self.assertEqual(done.text, "Hello, world!\n")
+            self.assertNotIn("asked again", done.notes)
+            done = self.run_we("run", *log, "hi", env=self.env("http://nowhere.invalid/v1#m", OLLAMA_HOST=s))
+            self.assertEqual(done.text, "Hello, world!\n")
+            self.assertNotIn("asked again", done.notes)
+        done = self.fails("run", *log, "hi", env=self.env("http://127.0.0.1:1/v1#m"), says="Nobody else could answer")
+        self.assertEqual(done.notes.count("asked again"), 1, "where nobody else is there")
+        self.fails("run", *log, "--no-failover", "hi", env=self.env("http://127.0.0.1:1/v1#m"), says="asked again")
+
+    def test_a_model_that_does_not_load(self):
+        broken = self.scripted("broken")
+        with open(os.path.join(broken, "model.safetensors"), "r+b") as f:
+            f.truncate(1000)
+        self.scripted("whole")
+        with Ollama(models=["broken", "whole"]) as s:
+            for name, more, reason in (("broken", {}, "model.safetensors"), ("gone", {"FALLBACK_MODEL_OLLAMA": "whole"}, "Model path does not exist"),
+                                       ("whole", {"MLX_MEMORY_POOL_SIZE": "1"}, "Out of memory during model loading")):
+                for command in (("run", "hi"), ("chat",)):
+                    with self.subTest(name=name, command=command):
+                        env = {**self.env(f"mlx://{name}", OLLAMA_HOST=s), **more}
+                        done = self.run_we(*command, stdin="hi\n" if command == ("chat",) else "", env=env)
+                        self.assertEqual(done.text, "Hello, world!\n")
+                        self.assertIn(reason, done.notes)
+                        self.assertIn("Ollama answers with", done.notes)
 
     def test_the_chat_keeps_its_history(self):
         said = lambda messages: [f"{len(messages)} messages"]

@@ -63,6 +63,35 @@ TEST(client_answers_in_openais_shape)
     http_server_deinit(&s);
 }
 
+TEST(client_results_of_other_versions_are_filled_as_far_as_they_go)
+{
+    enum { STEP = 8, N = sizeof(we_client_result) / STEP };
+    http_server s = { 0 };
+    const char *answers[N];
+    for (size_t i = 0; i < N; i++) answers[i] = whole;
+    we_client *client = open_on(&s, answers, N);
+    const we_conversation c = greeting();
+    union {
+        we_client_result r;
+        unsigned char bytes[sizeof(we_client_result) + STEP];
+    } u;
+    we_error err;
+    for (size_t size = STEP; size <= sizeof u.r; size += STEP) {
+        memset(&u, 0xA5, sizeof u);
+        u.r.size = size;
+        CHECK_OK(we_client_chat(client, &c, NULL, &u.r, &err), &err);
+        assert_int_equal(u.r.size, size);
+        if (size >= sizeof(we_client_result)) assert_string_equal(u.r.result.text, "Hi you");
+        we_client_result_deinit(&u.r); /* the sanitizer finds what is left */
+        for (size_t i = size; i < sizeof u; i++) assert_int_equal(u.bytes[i], 0xA5);
+    }
+    u.r.size = 0;
+    CHECK_STATUS(we_client_chat(client, &c, NULL, &u.r, &err), WE_E_ARG, &err);
+    http_server_stop(&s);
+    we_client_close(client);
+    http_server_deinit(&s);
+}
+
 TEST(client_tasks_end_and_are_cancelled)
 {
     http_server s = { .hang = true };

@@ -56,6 +56,30 @@ TEST(client_echo_of_the_answer_so_far_is_dropped)
     expect_continued("a", "a cat", "a cat"); /* too short to be sure */
 }
 
+TEST(client_answer_that_begins_anew_is_told_from_one_that_goes_on)
+{
+    static const struct {
+        const char *said, *text;
+        bool is_anew;
+    } cases[] = {
+        { "The sky is blue in daytime because of", "The sky is blue in daytime since", true },
+        { "The sky is blue in daytime because of", " The sky is blue in daytime, as", true },
+        { "The sky is blue in daytime because of", "The sky is blue in daytime because of the air",
+          false }, /* an echo */
+        { "The sky is blue in daytime because of", " the air. The sky is blue in daytime", false },
+        { "The sky is blue in daytime because of", "The sky is red", false },             /* too short to be sure */
+        { "The sky is blue in daytime because of", "The sky is blue in daytime", false }, /* it may still be one */
+    };
+    for (size_t i = 0; i < WE_COUNT(cases); i++) {
+        we_echo e = { .said = we_str_from(cases[i].said) };
+        we_buf out = { 0 };
+        we_echo_feed(&e, we_str_from(cases[i].text), false, &out);
+        assert_int_equal(e.is_anew, cases[i].is_anew);
+        we_buf_deinit(&e.held);
+        we_buf_deinit(&out);
+    }
+}
+
 static const char *model_for(we_backend_kind kind, const char *const *has, size_t n, const char *wanted)
 {
     static char text[1200];
