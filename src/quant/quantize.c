@@ -117,23 +117,33 @@ static void affine_group(int bits, const float *w, int n, float *scale, float *b
 
 /* ---- mxfp4, mxfp8, nvfp4 ---- */
 
+/* Both conversions are whole number arithmetic and comparisons without branches, so that compilers do several elements at once. */
+
 /* To nearest, ties to even; beyond 448, infinity and NaN: 448. */
-static uint8_t e4m3_of(float f)
+static inline uint8_t e4m3_of(float f)
 {
-    const uint8_t sign = signbit(f) ? 0x80 : 0;
-    const float magnitude = fabsf(f);
-    if (!(magnitude < E4M3_MAX)) return sign | 0x7E;
-    int exponent;
-    frexpf(magnitude, &exponent); /* magnitude < 2^exponent */
-    const int step =
-        magnitude < 0x1p-6F ? -9 : exponent - 4; /* subnormals count 2^-9, others have 3 bits behind the first */
-    const int count = (int)rintf(ldexpf(magnitude, -step)); /* 0 to 16 of them */
-    /* Codes go on evenly from one exponent to the next: 8 steps each. */
-    return (uint8_t)(sign | (step == -9 ? count : (step + 9) * 8 + count));
+    uint32_t bits, few;
+    memcpy(&bits, &f, sizeof bits);
+    const uint32_t sign = bits >> 24 & 0x80, magnitude = bits & 0x7FFFFFFF;
+    const float subnormal = fabsf(f) + 0x1p14F; /* its last bit counts 2^-9 */
+    memcpy(&few, &subnormal, sizeof few);
+    const uint32_t small = few & 15;                                                 /* of them: 0 to 8 */
+    const uint32_t usual = (magnitude + 0x7FFFF + (magnitude >> 20 & 1)) >> 20;      /* three bits behind the first */
+    const uint32_t code = magnitude < 0x3C800000 ? small : usual - ((127 - 7) << 3); /* 2^-6 */
+    return (uint8_t)(sign | (magnitude < 0x43E00000 ? code : 0x7E));                 /* 448 */
 }
 
-/* The nearest of the sixteen, the first of them where two are equally near; 0 for a NaN. */
-static uint8_t e2m1_of(float f, we_dtype dtype)
+/* The nearest of the sixteen, the first of them where two are equally near; 0 for a NaN. MLX compares distances that are rounded
+ * to the weights' type: below 8 those near the middle between two values are exact, and the value nearer to zero comes first. */
+static inline uint8_t e2m1_of(float f)
+{
+    const float m = fabsf(f);
+    const int code = (m > 0.25F) + (m > 0.75F) + (m > 1.25F) + (m > 1.75F) + (m > 2.5F) + (m > 3.5F) + (m > 5.0F);
+    return (uint8_t)(code + (code > 0 && f < 0 ? 8 : 0));
+}
+
+/* The same by distances, for what lies beyond: there they are rounded, and far values are as near as near ones. */
+static uint8_t e2m1_far(float f, we_dtype dtype)
 {
     uint8_t nearest = 0;
     float least = fabsf(round_to(dtype, f - we_e2m1_values[0]));
@@ -158,18 +168,39 @@ static uint8_t e8m0_of(float scale)
     return (uint8_t)(exponent < -127 ? 0 : exponent + 127); /* at most 2^126 comes here */
 }
 
+/* w / scale, rounded to the type. bfloat16 by whole numbers in place, since a call an element is what takes the time. */
+static void divide(we_dtype dtype, const float *w, int n, float scale, float *out)
+{
+    for (int i = 0; i < n; i++) out[i] = w[i] / scale;
+    if (dtype == WE_F16)
+        for (int i = 0; i < n; i++) out[i] = round_to(WE_F16, out[i]);
+    for (int i = 0; i < n && dtype == WE_BF16; i++) {
+        uint32_t bits;
+        memcpy(&bits, &out[i], sizeof bits);
+        const uint32_t even =
+            (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000; /* a NaN stays one: none has such low bits */
+        memcpy(&out[i], &even, sizeof even);
+    }
+}
+
 static uint8_t float_group(we_quant_mode mode, we_dtype dtype, const float *w, int n, uint8_t *codes)
 {
-    float largest = 0;
-    for (int i = 0; i < n; i++)
-        if (fabsf(w[i]) > largest) largest = fabsf(w[i]);
+    float largest = 0, x[MAX_GROUP];
+    for (int i = 0; i < n; i++) largest = fabsf(w[i]) > largest ? fabsf(w[i]) : largest;
     const float scale = round_to(dtype, largest / (mode == WE_QUANT_MXFP8 ? E4M3_MAX : E2M1_MAX));
     const uint8_t code = mode == WE_QUANT_NVFP4 ? e4m3_of(scale) : e8m0_of(scale);
     const float stored = round_to(dtype, mode == WE_QUANT_NVFP4 ? we_e4m3_to_f32(code) : we_e8m0_to_f32(code));
-    for (int i = 0; i < n; i++) {
-        const float x = round_to(dtype, w[i] / stored); /* 0 / 0 in an empty nvfp4 group, which becomes code 0 */
-        codes[i] = mode == WE_QUANT_MXFP8 ? e4m3_of(x) : e2m1_of(x, dtype);
+    divide(dtype, w, n, stored, x); /* 0 / 0 in an empty nvfp4 group, which becomes code 0 */
+    if (mode == WE_QUANT_MXFP8) {
+        for (int i = 0; i < n; i++) codes[i] = e4m3_of(x[i]);
+        return code;
     }
+    bool far = false;
+    for (int i = 0; i < n; i++) {
+        codes[i] = e2m1_of(x[i]);
+        far |= fabsf(x[i]) >= 8;
+    }
+    for (int i = 0; i < n && far; i++) codes[i] = e2m1_far(x[i], dtype);
     return code;
 }
 

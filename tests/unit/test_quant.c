@@ -228,3 +228,56 @@ TEST(quant_values_that_are_not_finite_do_no_harm)
                     we_matrix_row_f32(&m, 0, w);
                 }
 }
+
+/* Groups whose scale is 1: what remains are the codes. Every float16 and bfloat16 up to the largest code. */
+static void check_codes(we_quant quant, we_dtype dtype, float most, uint8_t (*want)(float f, we_dtype dtype))
+{
+    for (unsigned h = 0; h < 65536; h++) {
+        float w[32] = { most };
+        uint8_t data[32], codes[32], scales[2];
+        w[1] = dtype == WE_F16 ? we_f16_to_f32((uint16_t)h) : we_bf16_to_f32((uint16_t)h);
+        if (!(fabsf(w[1]) <= most)) continue;
+        we_quant_row(quant, dtype, w, 32, data, scales, NULL);
+        const we_matrix m = { .rows = 1, .cols = 32, .quant = quant, .dtype = dtype, .data = data };
+        we_quant_unpack_row(&m, 0, codes);
+        if (codes[1] != want(w[1], dtype))
+            fail_msg("%s: %g has the code %u, expected %u", we_dtype_name(dtype), (double)w[1], codes[1],
+                     want(w[1], dtype));
+    }
+}
+
+static uint8_t nearest_e2m1(float f,
+                            we_dtype dtype) /* as MLX finds it: distances in the weights' type, the first of equals */
+{
+    uint8_t best = 0;
+    float least = INFINITY;
+    for (uint8_t code = 0; code < 16; code++) {
+        float distance = f - we_e2m1_values[code];
+        distance = dtype == WE_F16 ? we_f16_to_f32(we_f32_to_f16(distance)) : we_bf16_to_f32(we_f32_to_bf16(distance));
+        if (fabsf(distance) >= least) continue;
+        least = fabsf(distance);
+        best = code;
+    }
+    return best;
+}
+
+static uint8_t nearest_e4m3(float f, we_dtype dtype) /* ties to the even code */
+{
+    (void)dtype;
+    uint8_t best = 0;
+    for (uint8_t code = 1; code < 0x7F; code++) {
+        const float was = fabsf(fabsf(f) - we_e4m3_to_f32(best)), is = fabsf(fabsf(f) - we_e4m3_to_f32(code));
+        if (is < was || (is == was && code % 2 == 0)) best = code;
+    }
+    return (uint8_t)(best | (signbit(f) ? 0x80 : 0));
+}
+
+TEST(quant_every_half_becomes_the_nearest_small_float)
+{
+    static const we_dtype dtypes[] = { WE_F16, WE_BF16 };
+    for (size_t d = 0; d < WE_COUNT(dtypes); d++) {
+        check_codes((we_quant){ WE_QUANT_MXFP4, 4, 32 }, dtypes[d], 6, nearest_e2m1);
+        check_codes((we_quant){ WE_QUANT_NVFP4, 4, 16 }, dtypes[d], 6, nearest_e2m1);
+        check_codes((we_quant){ WE_QUANT_MXFP8, 8, 32 }, dtypes[d], 448, nearest_e4m3);
+    }
+}
