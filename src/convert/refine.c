@@ -19,6 +19,7 @@
  * Source: Frantar et al. 2022, GPTQ (arXiv:2210.17323); Chee et al. 2023, QuIP (arXiv:2307.13304), for step 2 without an
  * inverse; Behdin et al. 2023, QuantEase (arXiv:2309.01885), for step 4. */
 #include "convert/convert_int.h"
+#include "device/device.h"
 
 #include <assert.h>
 #include <math.h>
@@ -29,15 +30,6 @@ typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t masks __attribute__((vector_size(LANES * sizeof(int32_t))));
 #define WHERE(mask, a, b) ((lanes)(((mask) & (masks)(a)) | (~(mask) & (masks)(b))))
 
-/* The loops over lanes are built for AVX-512 too, where the loader can choose: 30 billion products a second and core in place
- * of 8. (AVX2 is left out: GCC 12 keeps two halves of a vector in memory, and is slower than with SSE2's quarters.) */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define WIDE __attribute__((target_clones("arch=x86-64-v4", "default")))
-#else
-#define WIDE
-#endif
-
 #define MAX_GROUP 128
 #define TOKENS 128        /* of a block of inputs at most */
 #define PANEL 64          /* columns of a Cholesky step */
@@ -46,21 +38,12 @@ typedef int32_t masks __attribute__((vector_size(LANES * sizeof(int32_t))));
 #define GRID_LEAST 0.475F /* the smallest, as a part of the whole */
 #define RIDGE 1e-4        /* holds scales and biases that the inputs say nothing about */
 
-/* out[i] += sum over k of m[i][k] * d[k]; two rows at a time share the reads of d. */
-WIDE static void add_products(float *out, size_t out_stride, const float *m, size_t m_stride, const lanes *d, size_t n,
-                              size_t n_k)
+/* out[i] += sum over k of m[i][k] * d[k] */
+static void add_products(float *out, size_t out_stride, const float *m, size_t m_stride, const lanes *d, size_t n,
+                         size_t n_k)
 {
-    for (size_t i = 0; i + 2 <= n; i += 2) {
-        const float *m0 = m + i * m_stride, *m1 = m0 + m_stride;
-        lanes *out0 = (lanes *)(out + i * out_stride), *out1 = (lanes *)(out + (i + 1) * out_stride);
-        lanes a0 = { 0 }, a1 = { 0 };
-        for (size_t k = 0; k < n_k; k++) {
-            a0 += m0[k] * d[k];
-            a1 += m1[k] * d[k];
-        }
-        *out0 += a0;
-        *out1 += a1;
-    }
+    we_host_mul_add(m, (int64_t)m_stride, (const float *)d, LANES, out, (int64_t)out_stride, (int64_t)n, LANES,
+                    (int64_t)n_k);
 }
 
 /* ---- Work on all threads: pieces in any order ---- */
@@ -286,10 +269,10 @@ static void round_all(we_dtype dtype, lanes *x)
 }
 
 /* The nearest codes: cut to the range first, where adding 1.5 * 2^23 leaves a whole number. NaN gives 0. */
-static inline void to_codes(const lanes *x, const lanes *scale, const lanes *bias, float most, lanes *out)
+static inline void to_codes(const lanes *x, const lanes *inverse, const lanes *bias, float most, lanes *out)
 {
     const lanes zero = { 0 }, top = zero + most;
-    lanes c = (*x - *bias) / *scale;
+    lanes c = (*x - *bias) * *inverse;
     c = WHERE(c > zero, c, zero);
     c = WHERE(c < top, c, top);
     *out = (c + 12582912.0F) - 12582912.0F;
@@ -300,13 +283,14 @@ typedef struct grid {
 } grid;
 
 /* Round with this grid; where the weighted error is less than the best one's, it becomes the best. codes: out. */
-WIDE static void try_grid(const block *b, const lanes *x, const float *weight, const lanes *scale, const lanes *bias,
-                          grid *best, lanes *codes)
+static void try_grid(const block *b, const lanes *x, const float *weight, const lanes *scale, const lanes *bias,
+                     grid *best, lanes *codes)
 {
     const float most = (float)((1 << b->quant.bits) - 1);
+    const lanes inverse = 1.0F / *scale;
     lanes error = { 0 };
     for (int i = 0; i < b->quant.group_size; i++) {
-        to_codes(&x[i], scale, bias, most, &codes[i]);
+        to_codes(&x[i], &inverse, bias, most, &codes[i]);
         const lanes off = codes[i] * *scale + *bias - x[i];
         error += off * off * weight[i];
     }
@@ -366,7 +350,7 @@ static void find_grid(const block *b, const lanes *x, const float *weight, lanes
 }
 
 /* Steps 1 and 2. */
-WIDE static void code_left_to_right(block *b)
+static void code_left_to_right(block *b)
 {
     const size_t n = b->cols, size = (size_t)b->quant.group_size;
     const float most = (float)((1 << b->quant.bits) - 1);
@@ -377,12 +361,12 @@ WIDE static void code_left_to_right(block *b)
         add_products((float *)target, LANES, b->h->factor + first * n, n, b->e, size, first);
         for (size_t j = 0; j < size; j++) target[j] = b->w[first + j] - target[j];
         find_grid(b, target, b->h->weight + first, &b->scale[group], &b->bias[group]);
-        const lanes scale = b->scale[group], bias = b->bias[group];
+        const lanes scale = b->scale[group], inverse = 1.0F / scale, bias = b->bias[group];
         for (size_t j = 0; j < size; j++) {
             const float *factor = b->h->factor + (first + j) * n + first;
             lanes aim = target[j];
             for (size_t i = 0; i < j; i++) aim -= factor[i] * b->e[first + i];
-            to_codes(&aim, &scale, &bias, most, &b->q[first + j]);
+            to_codes(&aim, &inverse, &bias, most, &b->q[first + j]);
             b->e[first + j] = b->q[first + j] * scale + bias - b->w[first + j];
         }
     }
@@ -430,7 +414,7 @@ static bool solve(double *a, size_t n)
 
 /* D^T H D, where D's first columns hold a group's codes (about their middle, which keeps them apart from the others), its
  * last ones hold 1 in a group's rows. The lower triangle. */
-WIDE static void normal_equations(block *b, float middle)
+static void normal_equations(block *b, float middle)
 {
     const size_t n = b->cols, groups = b->groups, size = (size_t)b->quant.group_size, width = 2 * groups;
     lanes *m = b->normal, *centred = b->e;
@@ -481,24 +465,24 @@ static void fit_scales(block *b)
 }
 
 /* Step 4. g follows each change: inside the group at once, elsewhere when the group is done. */
-WIDE static void code_one_by_one(block *b)
+static void code_one_by_one(block *b)
 {
     const size_t n = b->cols, size = (size_t)b->quant.group_size;
     const float most = (float)((1 << b->quant.bits) - 1);
     lanes change[MAX_GROUP];
     for (size_t group = 0; group < b->groups; group++) {
         const size_t first = group * size;
-        const lanes scale = b->scale[group], bias = b->bias[group];
+        const lanes scale = b->scale[group], inverse = 1.0F / scale, bias = b->bias[group];
         for (size_t j = first; j < first + size; j++) {
             const float *h = b->h->h + j * n;
             const lanes aim = b->q[j] * scale + bias - b->g[j] / h[j];
             lanes code;
-            to_codes(&aim, &scale, &bias, most, &code);
+            to_codes(&aim, &inverse, &bias, most, &code);
             const lanes off = (code - b->q[j]) * scale;
             b->q[j] = code;
             b->e[j] += off;
             change[j - first] = off;
-            for (size_t i = first; i < first + size; i++) b->g[i] += h[i] * off;
+            add_products((float *)(b->g + first), LANES, h + first, 1, &off, size, 1);
         }
         add_products((float *)b->g, LANES, b->h->h + first, n, change, first, size);
         add_products((float *)(b->g + first + size), LANES, b->h->h + (first + size) * n + first, n, change,

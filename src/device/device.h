@@ -184,4 +184,9 @@ typedef bool (*we_tap_fn)(void *user, const we_linear *l, int n, const float *x,
  * Errors: WE_E_NOMEM. */
 we_status we_tap_open(we_device **out, we_device *inner, we_tap_fn fn, void *user, we_error *err);
 
+/** C[m, n] += A[m, k] B[k, n], rows lda, ldb and ldc elements apart: float32 on the caller's thread, at once, by the best kernel of
+ * this CPU. For the house's own arithmetic (calibration); models run in steps. */
+void we_host_mul_add(const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
+                     int64_t n, int64_t k);
+
 #endif
