@@ -791,6 +791,12 @@ typedef struct we_convert_result {
 WE_API we_status we_convert(const char *source, const char *target, const we_convert_options *opt,
                             we_convert_result *result, we_error *err);
 
+/** Would we_convert refuse these options or this target whatever the source is? For who has to fetch the source first.
+ * Errors : WE_E_ARG (options that exclude each other; the target exists and `overwrite` is not set, or is no model folder), WE_E_RANGE,
+ *          WE_E_NOT_FOUND, WE_E_IO (the text to calibrate with; a folder that may not be written).
+ * Threads: any. Since: 0.1 */
+WE_API we_status we_convert_ready(const char *target, const we_convert_options *opt, we_error *err);
+
 /** Convert a model into the models folder, where its name finds it afterwards: $LOCAL_MODELS_DIR/mlx/NAME.
  * source_model_path: as in we_convert.
  * target_model_name: NAME or ORG/NAME.

@@ -112,13 +112,17 @@ static int bring_source(const cli_options *options, char **path)
     return cli_pull(options, name, path, NULL);
 }
 
+static int refused(const cli_options *options, we_status st, const we_error *err)
+{
+    return st == WE_E_RANGE ? cli_usage_error(options->command, "%s", err->message) : cli_fail(err);
+}
+
 static int convert_run(const cli_options *options)
 {
     we_error err;
     char *source;
     int status = check_flags(options);
     if (status) return status;
-    if ((status = bring_source(options, &source))) return status;
     we_convert_options o = WE_CONVERT_OPTIONS_INIT;
     o.quantize = options->quantize;
     o.dequantize = options->dequantize;
@@ -130,6 +134,10 @@ static int convert_run(const cli_options *options)
     o.predicate = options->quant_predicate;
     o.dtype = options->dtype;
     o.calibrate = options->calibrate;
+    const char *target = target_of(options);
+    we_status st = we_convert_ready(target, &o, &err); /* before gigabytes are fetched */
+    if (st) return refused(options, st, &err);
+    if ((status = bring_source(options, &source))) return status;
     stages progress = { .calibrating = cli_progress_begin("Calibrating", false) };
     o.progress = step;
     o.calibrate_progress = calibrate_step;
@@ -139,16 +147,14 @@ static int convert_run(const cli_options *options)
     signal(SIGXFSZ, SIG_IGN); /* a file beyond the user's limit is an error with a name, not our end */
     we_convert_result result = { .size = sizeof result };
     const double start = we_now_s();
-    const char *target = target_of(options);
-    const we_status st = we_convert(source, target, &o, &result, &err);
+    st = we_convert(source, target, &o, &result, &err);
     we_free(source);
     cli_progress_end();
     if (st == WE_E_CANCELLED && cli_interrupted()) {
         cli_note("Stopped: %s is as it was before.", target);
         return cli_interrupt_status();
     }
-    if (st == WE_E_RANGE) return cli_usage_error(options->command, "%s", err.message);
-    if (st) return cli_fail(&err);
+    if (st) return refused(options, st, &err);
     if (options->json) return print_result(options, &result, we_now_s() - start);
     tell_result(options, &result);
     return CLI_OK;

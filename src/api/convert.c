@@ -26,6 +26,15 @@ we_status we_convert(const char *source, const char *target, const we_convert_op
     return st;
 }
 
+we_status we_convert_ready(const char *target, const we_convert_options *opt, we_error *err)
+{
+    we_convert_options o = WE_CONVERT_OPTIONS_INIT;
+    WE_REFUSE_UNSIZED(opt, "WE_CONVERT_OPTIONS_INIT");
+    WE_TAKE_OPTIONS(o, opt);
+    if (!target) return we_fail(err, WE_E_ARG, "a target is needed to convert a model");
+    return we_convert_may_begin(target, &o, err);
+}
+
 we_status we_convert_model_to_mlx(const char *source_model_path, const char *target_model_name,
                                   const we_convert_options *opt, char **path, we_error *err)
 {

@@ -6,6 +6,9 @@
 
 #include "model/model.h"
 
+/** See we_convert_ready in whisperengine.h. */
+we_status we_convert_may_begin(const char *target, const we_convert_options *opt, we_error *err);
+
 /** See we_convert in whisperengine.h; `source` is a folder. */
 we_status we_convert_folder(const char *source, const char *target, const we_convert_options *opt,
                             we_convert_result *result, we_error *err);

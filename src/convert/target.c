@@ -75,27 +75,6 @@ static bool is_same(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-we_status we_target_init(we_target *t, const char *path, bool overwrite, const char *source, we_error *err)
-{
-    *t = (we_target){ .lock = -1 };
-    size_t len = strlen(path);
-    while (len > 1 && path[len - 1] == '/') len--;
-    if (!(t->path = we_strndup(path, len))) return no_memory(path, err);
-    const char *base = we_path_base(t->path);
-    if (!base[0] || strcmp(base, ".") == 0 || strcmp(base, "..") == 0)
-        return we_fail(err, WE_E_ARG, "\"%s\" is no name for a model's folder", path);
-    struct stat info;
-    t->replaces = lstat(t->path, &info) == 0;
-    if (!t->replaces) return WE_OK;
-    if (!overwrite)
-        return we_fail(err, WE_E_ARG,
-                       "%s exists already: give another path, remove it, or ask for overwriting (--overwrite)",
-                       t->path);
-    if (source && is_same(source, t->path))
-        return we_fail(err, WE_E_ARG, "%s is the model that is to be converted: give another path", t->path);
-    return check_replaced(t->path, err);
-}
-
 /* The nearest folder above that exists. */
 static char *existing_above(const char *path)
 {
@@ -106,6 +85,43 @@ static char *existing_above(const char *path)
         at = above;
     }
     return at;
+}
+
+/* Found out before a model is fetched or read. */
+static we_status check_parent(const char *path, we_error *err)
+{
+    char *above = existing_above(path);
+    if (!above) return no_memory(path, err);
+    we_status st = WE_OK;
+    if (!we_path_is_dir(above))
+        st = we_fail(err, WE_E_ARG, "%s cannot be made: %s is no folder", path, above);
+    else if (access(above, W_OK | X_OK) != 0)
+        st = we_fail(err, WE_E_IO, "%s cannot be made in %s: %s", path, above, strerror(errno));
+    we_free(above);
+    return st;
+}
+
+we_status we_target_init(we_target *t, const char *path, bool overwrite, const char *source, we_error *err)
+{
+    *t = (we_target){ .lock = -1 };
+    size_t len = strlen(path);
+    while (len > 1 && path[len - 1] == '/') len--;
+    if (!(t->path = we_strndup(path, len))) return no_memory(path, err);
+    const char *base = we_path_base(t->path);
+    if (!base[0] || strcmp(base, ".") == 0 || strcmp(base, "..") == 0)
+        return we_fail(err, WE_E_ARG, "\"%s\" is no name for a model's folder", path);
+    const we_status st = check_parent(t->path, err);
+    if (st) return st;
+    struct stat info;
+    t->replaces = lstat(t->path, &info) == 0;
+    if (!t->replaces) return WE_OK;
+    if (!overwrite)
+        return we_fail(err, WE_E_ARG,
+                       "%s exists already: give another path, remove it, or ask for overwriting (--overwrite)",
+                       t->path);
+    if (source && is_same(source, t->path))
+        return we_fail(err, WE_E_ARG, "%s is the model that is to be converted: give another path", t->path);
+    return check_replaced(t->path, err);
 }
 
 we_status we_target_check_room(const we_target *t, uint64_t bytes, we_error *err)

@@ -419,6 +419,20 @@ static we_status write_all(writer *w, we_error *err)
     return we_target_finish(&w->target, err);
 }
 
+we_status we_convert_may_begin(const char *target, const we_convert_options *opt, we_error *err)
+{
+    we_convert_job job;
+    we_target t = { .lock = -1 };
+    char *text = NULL;
+    size_t len;
+    we_status st = we_convert_job_init(&job, opt, err);
+    if (!st) st = we_target_init(&t, target, job.overwrite, NULL, err);
+    if (!st && job.calibrate) st = we_file_read(job.calibrate, 0, &text, &len, err);
+    we_free(text);
+    we_target_deinit(&t);
+    return st;
+}
+
 we_status we_convert_write(const we_source *source, const we_convert_job *job, const char *target,
                            we_convert_result *result, we_error *err)
 {

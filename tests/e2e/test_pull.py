@@ -240,8 +240,18 @@ class Pulling(HubTest):
         self.hub.clear()
         self.run_we("convert", "--hf-path", REPO, "--mlx-path", target, "--overwrite")
         self.assertEqual(self.hub.asked, [])
-        self.fails("convert", "--hf-path", "org/nope", "--mlx-path", target, says="no such repository")
-        self.fails("convert", "--hf-path", "./org/nope", "--mlx-path", target, says="does not exist")
+        self.fails("convert", "--hf-path", "org/nope", "--mlx-path", "other", says="no such repository")
+        self.fails("convert", "--hf-path", "./org/nope", "--mlx-path", "other", says="does not exist")
+
+    def test_convert_fetches_nothing_for_a_target_or_options_that_it_refuses(self):
+        self.add(self.scripted_files())
+        self.write("out/config.json", "{}")
+        args = ("convert", "--hf-path", REPO, "--mlx-path")
+        self.fails(*args, "out", says=["exists", "--overwrite"])
+        self.fails(*args, "free", "-q", "--q-bits", "7", status=2, says="7")
+        self.fails(*args, "free", "-q", "--calibrate", "no.txt", says="no.txt")
+        self.fails(*args, os.path.join("out", "config.json", "model"), says="config.json")
+        self.assertEqual(self.hub.asked, [])
 
 
 class Breaking(HubTest):
