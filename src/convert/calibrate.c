@@ -369,6 +369,39 @@ static we_status measure(we_calibration *c, bool is_base, double *loss, we_error
     return st;
 }
 
+/* Rows of `bytes` each in the order in which the model that is read has them: see head_rows. */
+static void order_rows(const we_source_tensor *t, const uint8_t *from, size_t bytes, uint8_t *to)
+{
+    const int64_t half = t->head_rows / 2;
+    for (int64_t r = 0; r < t->shape[0]; r++) {
+        const int64_t in_head = r % t->head_rows, at = r - in_head + 2 * (in_head % half) + in_head / half;
+        memcpy(to + (size_t)at * bytes, from + (size_t)r * bytes, bytes);
+    }
+}
+
+/* What came of one matrix, in place of the model's own. */
+static we_status measure_subject(we_calibration *c, subject *s, we_error *err)
+{
+    we_matrix packed = s->packed;
+    uint8_t *bytes = NULL;
+    const size_t rows = (size_t)packed.rows, row = we_matrix_row_bytes(&packed),
+                 scales = we_matrix_row_scale_bytes(&packed);
+    if (s->item->tensor->head_rows) {
+        if (!(bytes = we_malloc(rows * (row + 2 * scales)))) return no_memory(c, err);
+        order_rows(s->item->tensor, packed.data, row, bytes);
+        order_rows(s->item->tensor, packed.scales, scales, bytes + rows * row);
+        order_rows(s->item->tensor, packed.biases, scales, bytes + rows * (row + scales));
+        packed.data = bytes;
+        packed.scales = bytes + rows * row;
+        packed.biases = packed.scales + rows * scales;
+    }
+    we_status st = we_decoder_replace(c->decoder, s->name, &packed, err);
+    if (!st) st = measure(c, false, &s->loss, err);
+    we_decoder_replace(c->decoder, s->name, NULL, NULL);
+    we_free(bytes);
+    return st;
+}
+
 static we_status measure_all(we_calibration *c, we_error *err)
 {
     const size_t width = (size_t)we_decoder_get_info(c->decoder)->vocab_size;
@@ -379,9 +412,7 @@ static we_status measure_all(we_calibration *c, we_error *err)
     for (size_t i = 0; i < c->n_subjects && !st; i++) {
         subject *s = &c->subjects[i];
         if (s->fixed) continue;
-        st = we_decoder_replace(c->decoder, s->name, &s->packed, err);
-        if (!st) st = measure(c, false, &s->loss, err);
-        we_decoder_replace(c->decoder, s->name, NULL, NULL);
+        st = measure_subject(c, s, err);
         if (!st && !isfinite(s->loss))
             st = we_fail(err, WE_E_FORMAT, "%s: its predictions are not finite numbers: are the weights whole?",
                          c->source->name);

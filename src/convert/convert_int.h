@@ -24,6 +24,7 @@ typedef struct we_source_tensor {
     int64_t shape[WE_MAX_DIMS]; /* a row is the last dimension; a tensor without one is one row of one element */
     const char *file;           /* where it lies, for messages; may be NULL */
     size_t index;               /* the source's own */
+    int64_t head_rows;          /* GGUF's Llama: in place, the two halves of each so many rows lie row by row; else 0 */
 } we_source_tensor;
 
 typedef struct we_side_file { /* lies beside the weights: tokenizer.json, chat_template.jinja, ... */

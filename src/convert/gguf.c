@@ -157,7 +157,9 @@ static we_status add(gguf_source *s, const gguf_item *item, const char *stem, co
 {
     const we_weight *w = item->weight;
     we_source_tensor *t = &s->tensors[s->n];
-    *t = (we_source_tensor){ .dtype = dtype, .n_dims = w->n_dims, .file = w->file, .index = s->n };
+    *t = (we_source_tensor){
+        .dtype = dtype, .n_dims = w->n_dims, .file = w->file, .index = s->n, .head_rows = item->head_rows
+    };
     memcpy(t->shape, w->shape, sizeof w->shape);
     if (t->n_dims) t->shape[t->n_dims - 1] = cols;
     s->items[s->n++] = *item;

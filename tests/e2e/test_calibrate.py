@@ -8,6 +8,7 @@ import struct
 import subprocess
 import time
 
+import ggufs
 from support import DEFAULT_MODEL, PROGRAM, SOURCE_DIR, TIMEOUT_S, EndToEnd, main, safetensors
 
 CONTENT = os.path.join(SOURCE_DIR, "tools", "default-model", "content")
@@ -78,6 +79,24 @@ class Calibrating(EndToEnd):
         self.assertGreater(len({v["bits"] for v in layers.values()}), 1, "bits follow need")
         self.convert("again", "--calibrate", seen)
         self.assertEqual(self.files("again"), self.files("calibrated"))
+
+    def test_of_a_gguf_file(self):
+        """Bits are those that the same weights get from a folder: the rows of q and k lie in another order in the file."""
+        self.keep_two_layers()
+        with open(os.path.join(self.source, "tokenizer.json"), encoding="utf-8") as f:
+            tokenizer = json.load(f)
+        gguf = ggufs.tokenizer(ggufs.from_folder(self.source), tokenizer, {"eos_token": "<|im_end|>"}, "qwen2")
+        gguf.save(os.path.join(self.dir, "m.gguf"))
+        seen = self.write("seen.txt", content("product.txt", 8000))
+        self.convert("folder", "--dtype", "float16", "--calibrate", seen)
+        self.run_we("convert", "--gguf", "m.gguf", "--mlx-path", os.path.join(self.dir, "file"), "-q", "--q-bits", "3", "--dtype",
+                    "float16", "--calibrate", seen)
+        bits = []
+        for target in ("folder", "file"):
+            with open(os.path.join(self.dir, target, "config.json"), encoding="utf-8") as f:
+                q = json.load(f)["quantization"]
+            bits.append({k: v["bits"] for k, v in q.items() if isinstance(v, dict)})
+        self.assertEqual(bits[0], bits[1])
 
     def test_texts_that_will_not_do(self):
         def refused(name, data, says):
