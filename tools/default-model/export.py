@@ -71,7 +71,7 @@ def read_folder(folder, device="cpu"):
     """The model with its weights as quantized, and its tokenizer."""
     keys = json.loads((folder / "config.json").read_text())
     config = Config(**{k: keys[k] for k in Config.__dataclass_fields__})
-    tensors, bits = load_file(folder / "model.safetensors"), keys["quantization"]["bits"]
+    tensors, bits = load_file(folder / "model.safetensors"), keys.get("quantization", {}).get("bits")
     state = {}
     for name, w in tensors.items():
         if not name.endswith(".weight"):
