@@ -285,8 +285,8 @@ static void check_q8(const we_matrix *m, const float *x, int64_t tokens, bool ad
         memcpy(got, before, (size_t)(tokens * stride) * sizeof(float));
         lay_tiles(k, &r.q, tokens);
         k->linear_q8(m, first, n_rows, &r.q, tokens, got, stride, add, scratch);
-        check_near(what, k, got, want, tokens * stride, 1e-5);
-        for (int64_t t = 0; t < tokens; t++) /* nothing else was written */
+        check_near(what, k, got, want, tokens * stride, 3e-5); /* a few terms can cancel */
+        for (int64_t t = 0; t < tokens; t++)                   /* nothing else was written */
             assert_memory_equal(got + t * stride + n_rows, before + t * stride + n_rows, 3 * sizeof(float));
     }
     free_rounded(&r);
@@ -298,9 +298,10 @@ static void check_q8(const we_matrix *m, const float *x, int64_t tokens, bool ad
 
 TEST(kernels_int8_products_agree_with_the_reference)
 {
-    static const shape shapes[] = { { 1, 1, 1 },   { 7, 3, 1 },  { 3, 5, 2 },   { 5, 9, 3 },   { 2, 17, 4 },
-                                    { 9, 2, 5 },   { 33, 4, 6 }, { 40, 9, 9 },  { 70, 16, 8 }, { 17, 33, 7 },
-                                    { 64, 8, 13 }, { 5, 40, 1 }, { 45, 6, 14 }, { 33, 17, 13 } };
+    static const shape shapes[] = { { 1, 1, 1 },   { 7, 3, 1 },    { 3, 5, 2 },   { 5, 9, 3 },
+                                    { 2, 17, 4 },  { 9, 2, 5 },    { 33, 4, 6 },  { 40, 9, 9 },
+                                    { 70, 16, 8 }, { 17, 33, 7 },  { 64, 8, 13 }, { 5, 40, 1 },
+                                    { 45, 6, 14 }, { 33, 17, 13 }, { 19, 90, 8 }, { 3, 45, 3 } };
     static const we_dtype dtypes[] = { WE_BF16, WE_F16, WE_F32 };
     we_quant quants[MAX_QUANTS];
     const size_t n_quants = all_quants(quants);

@@ -15,6 +15,11 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+#define WE_FEW 8 /* most tokens of one pass over rows as they lie in memory */
+/* Products of rows with a few tokens: avx512_few.c. */
+void we_avx512_few(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
+                   int64_t y_stride, bool add, uint8_t *scratch);
+
 /* The low n bits set. */
 INLINE __mmask64 mask64(int64_t n) { return n >= 64 ? ~0ull : n <= 0 ? 0 : (1ull << n) - 1; }
 INLINE __mmask16 mask16(int64_t n) { return (__mmask16)(mask64(n) & 0xffff); }

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * build: -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi -mfma -mf16c
+ * avx512_few.c - products of packed weights with up to eight tokens, by vpdpbusd: row after row, as they lie in memory; one
+ * stream that the prefetchers follow, and every byte of it is unpacked once for all tokens. More tokens: avx512_q8.c.
+ *
+ * A step is 512 columns of a row. Its 16 activation groups of 32 become the 16 lanes: eight vectors of four codes a lane,
+ *
+ *     v[k], lane p:  columns of group lane_group(p) that v[k] of the activations has there as well
+ *
+ * so that eight dot products sum up a group inside its lane, and one multiplication by the scales of all 16 follows. Lanes
+ * within a row instead of sixteen rows: nothing waits for sixteen streams, and a lane holds a whole group, so that scaling costs
+ * a token three instructions for eight products. (With codes in the order of their bytes it was three for two.) */
+#include "device/cpu/avx512.h"
+
+#define BLOCK WE_Q8_PAD /* columns of a step */
+#define STEPS 8         /* vectors of a block */
+#define PREFETCH 4096   /* bytes ahead: the hardware's prefetcher stops at the end of every page */
+
+/* The activations of CHUNK blocks stay in the first cache. Longer rows pass by in groups, chunk after chunk; the next group is
+ * fetched meanwhile, in the order of its bytes. */
+#define CHUNK 5
+#define GROUP 16
+
+typedef struct few {
+    const we_matrix *w;
+    size_t code_bytes, scale_bytes; /* of a row */
+    int64_t block, n_blocks;        /* what of the columns is next */
+    int64_t ahead;                  /* in bytes, of what is to be fetched; 0: PREFETCH */
+    const int8_t *x;                /* [block][v][token][64], see order() */
+    const float *scales;            /* [block][token][16 lanes]: the activations' */
+    const float *sums;              /* [block][unit][token][16]: scaled sums of the codes, for biases */
+    float *row;                     /* [block][unit][scale, bias][16]: of the current row */
+    __m512i lanes;                  /* lane_group of each */
+    void (*fill)(const struct few *f, int64_t row);
+    float *y[WE_FEW];
+    bool add;
+} few;
+
+/* ---- Turning: words of a group, which lie side by side, to the same lane of one vector each ---- */
+
+/* [4] of 4 groups a vector: group 4 i + p / 4 to lane p = .. + i */
+INLINE void turn4(__m512i v[4])
+{
+    const __m512i a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpackhi_epi32(v[0], v[1]);
+    const __m512i c = _mm512_unpacklo_epi32(v[2], v[3]), d = _mm512_unpackhi_epi32(v[2], v[3]);
+    v[0] = _mm512_unpacklo_epi64(a, c);
+    v[1] = _mm512_unpackhi_epi64(a, c);
+    v[2] = _mm512_unpacklo_epi64(b, d);
+    v[3] = _mm512_unpackhi_epi64(b, d);
+}
+
+/* [2] of 8 groups a vector */
+INLINE void turn2(__m512i v[2])
+{
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i a = v[0], b = v[1];
+    v[0] = _mm512_permutex2var_epi32(a, even, b);
+    v[1] = _mm512_permutex2var_epi32(a, _mm512_add_epi32(even, _mm512_set1_epi32(1)), b);
+}
+
+/* [8] of 2 groups a vector */
+INLINE void turn8(__m512i v[8])
+{
+    turn4(v);
+    turn4(v + 4);
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        const __m512i a = v[i], b = v[4 + i];
+        v[i] = _mm512_shuffle_i32x4(a, b, 0x88);
+        v[4 + i] = _mm512_shuffle_i32x4(a, b, 0xdd);
+    }
+}
+
+static __m512i lane_groups(int bits)
+{
+    if (bits == 2) return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    if (bits == 4) return _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+}
+
+/* ---- Codes ---- */
+
+/* The block at p. Where several codes share a byte, plane after plane comes out of the turned bytes. */
+INLINE void unpack(bool e2m1, int bits, const uint8_t *p, __m512i v[STEPS])
+{
+    if (bits != 4 && bits != 2) {
+        UNROLL for (int i = 0; i < STEPS; i++) v[i] = codes64(bits, p + 8 * bits * i);
+        turn8(v);
+        return;
+    }
+    const int planes = 8 / bits, n = STEPS / planes;
+    __m512i bytes[4];
+    UNROLL for (int i = 0; i < n; i++) bytes[i] = _mm512_loadu_si512(p + 64 * i);
+    if (n == 4)
+        turn4(bytes);
+    else
+        turn2(bytes);
+    const __m512i low = _mm512_set1_epi8((char)((1 << bits) - 1));
+    UNROLL for (int i = 0; i < n; i++) UNROLL for (int j = 0; j < planes; j++)
+    {
+        const __m512i c = _mm512_and_si512(_mm512_srli_epi16(bytes[i], (unsigned)(j * bits)), low);
+        v[planes * i + j] = e2m1 ? e2m1_bytes(c) : c;
+    }
+}
+
+/* ---- Scales of a row ---- */
+
+/* Each 16 scales serve `size` / 32 blocks; of 16 columns: half of one. */
+INLINE void fill_row(const few *f, int64_t row, we_quant_mode mode, we_dtype dtype)
+{
+    const we_matrix *w = f->w;
+    const int size = w->quant.group_size, width = (int)scale_size(mode, dtype);
+    const int64_t first = f->block * BLOCK / size, n = w->cols / size - first;
+    const size_t at = (size_t)row * f->scale_bytes + (size_t)(first * width);
+    const uint8_t *s = w->scales + at, *b = mode == WE_QUANT_AFFINE ? w->biases + at : s;
+    float *out = f->row, *const end = out + f->n_blocks * (size == 16 ? 64 : 32);
+    for (int64_t g = 0; out < end; g += 16, s += 16 * width, b += 16 * width) {
+        const __m512 scales = scale_floats(mode, dtype, s, mask16(n - g));
+        _mm_prefetch((const char *)s + PREFETCH / 4, _MM_HINT_T0);
+        if (mode == WE_QUANT_AFFINE) {
+            const __m512 biases = scale_floats(mode, dtype, b, mask16(n - g));
+            _mm_prefetch((const char *)b + PREFETCH / 4, _MM_HINT_T0);
+            __m512i by = _mm512_srli_epi32(f->lanes, size == 128 ? 2 : size == 64 ? 1 : 0);
+            for (int i = 0; i < size / WE_Q8_GROUP && out < end; i++, out += 32) {
+                _mm512_store_ps(out, _mm512_permutexvar_ps(by, scales));
+                _mm512_store_ps(out + 16, _mm512_permutexvar_ps(by, biases));
+                by = _mm512_add_epi32(by, _mm512_set1_epi32(16 * WE_Q8_GROUP / size));
+            }
+            continue;
+        }
+        __m512 behind = scales;
+        if (size == 16) {
+            g += 16, s += 16;
+            behind = scale_floats(mode, dtype, s, mask16(n - g));
+        }
+        for (int u = 0; u < WE_Q8_GROUP / size; u++, out += 32) { /* codes are twice the value, plus the offset */
+            const __m512i by = _mm512_add_epi32(_mm512_slli_epi32(f->lanes, size == 16), _mm512_set1_epi32(u));
+            const __m512 v = _mm512_permutex2var_ps(scales, by, behind);
+            _mm512_store_ps(out, _mm512_mul_ps(v, _mm512_set1_ps(0.5f)));
+            _mm512_store_ps(out + 16, _mm512_mul_ps(v, _mm512_set1_ps(-0.5f * E2M1_OFFSET)));
+        }
+    }
+}
+
+#define FILL(name, mode, dtype) \
+    static void fill_##name(const few *f, int64_t row) { fill_row(f, row, mode, dtype); }
+FILL(f32, WE_QUANT_AFFINE, WE_F32)
+FILL(f16, WE_QUANT_AFFINE, WE_F16)
+FILL(bf16, WE_QUANT_AFFINE, WE_BF16)
+FILL(e8m0, WE_QUANT_MXFP4, WE_U8)
+FILL(e4m3, WE_QUANT_NVFP4, WE_U8)
+
+typedef void (*fill_fn)(const few *f, int64_t row);
+static fill_fn fill_of(const we_matrix *w)
+{
+    switch (w->quant.mode) {
+    case WE_QUANT_MXFP4: return fill_e8m0;
+    case WE_QUANT_NVFP4: return fill_e4m3;
+    default: return w->dtype == WE_F32 ? fill_f32 : w->dtype == WE_F16 ? fill_f16 : fill_bf16;
+    }
+}
+
+/* ---- Rows ---- */
+
+/* A block of a row times n tokens; `units`: 2 where 16 columns have a scale. */
+INLINE void block_few(const few *f, const uint8_t *p, int64_t i, bool e2m1, int bits, int units, int n, __m512 *acc)
+{
+    const int64_t block = f->block + i;
+    const int8_t *x = f->x + block * BLOCK * n;
+    const float *scales = f->scales + block * 16 * n, *sums = f->sums + block * 16 * n * units;
+    const float *row = f->row + i * 32 * units;
+    const int steps = STEPS / units;
+    __m512i v[STEPS];
+    unpack(e2m1, bits, p, v);
+    UNROLL for (int u = 0; u < units; u++)
+    {
+        __m512i dot[WE_FEW];
+        UNROLL for (int t = 0; t < n; t++) dot[t] = _mm512_setzero_si512();
+        UNROLL for (int k = 0; k < steps; k++) UNROLL for (int t = 0; t < n; t++) dot[t] =
+            _mm512_dpbusd_epi32(dot[t], v[steps * u + k], _mm512_load_si512(x + 64 * (n * (steps * u + k) + t)));
+        const __m512 scale = _mm512_load_ps(row + 32 * u), bias = _mm512_load_ps(row + 32 * u + 16);
+        UNROLL for (int t = 0; t < n; t++)
+        {
+            const __m512 d = _mm512_mul_ps(_mm512_cvtepi32_ps(dot[t]), _mm512_load_ps(scales + 16 * t));
+            acc[t] = _mm512_fmadd_ps(d, scale, acc[t]);
+            acc[t] = _mm512_fmadd_ps(bias, _mm512_load_ps(sums + 16 * (n * u + t)), acc[t]);
+        }
+    }
+}
+
+/* The sums of eight vectors. */
+INLINE __m256 sums_of(const __m512 a[8])
+{
+    __m512 pairs[4], fours[2];
+    UNROLL for (int i = 0; i < 4; i++) pairs[i] =
+        _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
+    UNROLL for (int i = 0; i < 2; i++)
+    {
+        const __m512d u = _mm512_castps_pd(pairs[2 * i]), v = _mm512_castps_pd(pairs[2 * i + 1]);
+        fours[i] =
+            _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(u, v)), _mm512_castpd_ps(_mm512_unpackhi_pd(u, v)));
+    }
+    const __m512 halves =
+        _mm512_add_ps(_mm512_shuffle_f32x4(fours[0], fours[1], 0x88), _mm512_shuffle_f32x4(fours[0], fours[1], 0xdd));
+    const __m512 sum = _mm512_add_ps(halves, _mm512_shuffle_f32x4(halves, halves, 0xb1));
+    return _mm256_insertf128_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x4_ps(sum, 2), 1);
+}
+
+INLINE void row_few(const few *f, int64_t row, int64_t out, const uint8_t *ahead, bool e2m1, int bits, int units, int n)
+{
+    const int64_t cols = f->w->cols - f->block * BLOCK, whole = WE_MIN(cols / BLOCK, f->n_blocks);
+    const int64_t step = BLOCK / 8 * bits;
+    const uint8_t *p = f->w->data + (size_t)row * f->code_bytes + f->block * step;
+    __m512 acc[WE_FEW];
+    UNROLL for (int t = 0; t < WE_FEW; t++) acc[t] = _mm512_setzero_ps();
+    f->fill(f, row);
+    for (int64_t b = 0; b < whole; b++, p += step, ahead += step) {
+        if (f->ahead)
+            UNROLL for (int i = 0; i < bits; i++) _mm_prefetch((const char *)ahead + 64 * i, _MM_HINT_T1);
+        else
+            UNROLL for (int i = 0; i < bits; i++) _mm_prefetch((const char *)p + PREFETCH + 64 * i, _MM_HINT_T0);
+        block_few(f, p, b, e2m1, bits, units, n, acc);
+    }
+    if (whole < f->n_blocks) { /* what lies behind the row is not ours to read */
+        uint8_t tail[BLOCK] = { 0 };
+        memcpy(tail, p, (size_t)((cols - whole * BLOCK) * bits / 8));
+        block_few(f, tail, whole, e2m1, bits, units, n, acc);
+    }
+    float sums[WE_FEW];
+    if (n == 1)
+        sums[0] = _mm512_reduce_add_ps(acc[0]);
+    else
+        _mm256_storeu_ps(sums, sums_of(acc));
+    UNROLL for (int t = 0; t < n; t++) f->y[t][out] = (f->add ? f->y[t][out] : 0.0f) + sums[t];
+}
+
+/* A function for each packing and number of tokens. */
+typedef void (*rows_fn)(const few *f, int64_t first, int64_t at, int64_t n_rows);
+#define ROWS_FEW(name, e2m1, bits, units, n)                                                 \
+    static void rows_##name##_##n(const few *f, int64_t first, int64_t at, int64_t n_rows)   \
+    {                                                                                        \
+        const uint8_t *ahead = f->w->data + (size_t)(first + at) * f->code_bytes + f->ahead; \
+        for (int64_t r = at; r < at + n_rows; r++, ahead += f->n_blocks * BLOCK / 8 * bits)  \
+            row_few(f, first + r, r, ahead, e2m1, bits, units, n);                           \
+    }
+#define ROWS(name, e2m1, bits, units)                                                         \
+    ROWS_FEW(name, e2m1, bits, units, 1)                                                      \
+    ROWS_FEW(name, e2m1, bits, units, 2)                                                      \
+    ROWS_FEW(name, e2m1, bits, units, 3)                                                      \
+    ROWS_FEW(name, e2m1, bits, units, 4)                                                      \
+    ROWS_FEW(name, e2m1, bits, units, 6)                                                      \
+    ROWS_FEW(name, e2m1, bits, units, 8)                                                      \
+    static const rows_fn rows_##name[] = { rows_##name##_1, rows_##name##_2, rows_##name##_3, \
+                                           rows_##name##_4, rows_##name##_6, rows_##name##_8 };
+ROWS(q2, false, 2, 1)
+ROWS(q3, false, 3, 1)
+ROWS(q4, false, 4, 1)
+ROWS(q5, false, 5, 1)
+ROWS(q6, false, 6, 1)
+ROWS(q8, false, 8, 1)
+ROWS(mx4, true, 4, 1)
+ROWS(nv4, true, 4, 2)
+static const int rows_sizes[] = { 1, 2, 3, 4, 6, 8 }; /* tokens of one pass */
+
+static rows_fn rows_of(we_quant quant, int size)
+{
+    static const rows_fn *const affine[9] = {
+        [2] = rows_q2, [3] = rows_q3, [4] = rows_q4, [5] = rows_q5, [6] = rows_q6, [8] = rows_q8
+    };
+    if (quant.mode == WE_QUANT_MXFP4) return rows_mx4[size];
+    if (quant.mode == WE_QUANT_NVFP4) return rows_nv4[size];
+    return affine[quant.bits][size];
+}
+
+/* ---- Activations in the order of the codes ---- */
+
+/* 64 activations of each plane, in the order in which codes come out of their bytes: column `planes` * i + j becomes number i of
+ * plane j, which is out[j * apart]. */
+INLINE void planes_of(const int8_t *from, __m512i *out, int planes, int apart)
+{
+    UNROLL for (int j = 0; j < planes; j++)
+    {
+        __m512i plane = _mm512_loadu_si512(from);
+        if (planes == 2) {
+            const __m512i a = _mm512_srli_epi16(plane, (unsigned)(8 * j));
+            const __m512i b = _mm512_srli_epi16(_mm512_loadu_si512(from + 64), (unsigned)(8 * j));
+            plane = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(a)), _mm512_cvtepi16_epi8(b), 1);
+        } else if (planes == 4) {
+            __m128i some[4];
+            UNROLL for (int i = 0; i < 4; i++) some[i] =
+                _mm512_cvtepi32_epi8(_mm512_srli_epi32(_mm512_loadu_si512(from + 64 * i), (unsigned)(8 * j)));
+            plane = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(some[1], some[0])),
+                                       _mm256_set_m128i(some[3], some[2]), 1);
+        }
+        out[j * apart] = plane;
+    }
+}
+
+/* A block's activations to the places that unpack gives its codes: plane j of step i is v[planes * i + j]. */
+INLINE void turn_block(const int8_t *from, int planes, __m512i v[STEPS])
+{
+    __m512i plane[4][STEPS];
+    const int n = STEPS / planes;
+    UNROLL for (int i = 0; i < n; i++) planes_of(from + 64 * planes * i, &plane[0][i], planes, STEPS);
+    UNROLL for (int j = 0; j < planes; j++)
+    {
+        if (planes == 1)
+            turn8(plane[j]);
+        else if (planes == 2)
+            turn4(plane[j]);
+        else
+            turn2(plane[j]);
+        UNROLL for (int i = 0; i < n; i++) v[planes * i + j] = plane[j][i];
+    }
+}
+
+/* Scaled sums of the two halves of each group. */
+static void sums_of_16(const __m512i v[STEPS], __m512 scale, float *out, int apart)
+{
+    for (int u = 0; u < 2; u++) {
+        __m512i sum = _mm512_setzero_si512();
+        for (int k = 0; k < STEPS / 2; k++) sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), v[STEPS / 2 * u + k]);
+        _mm512_store_ps(out + apart * u, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale));
+    }
+}
+
+static void order(const few *f, const we_q8 *x, int64_t token, int n, int8_t *to, float *scales, float *sums)
+{
+    const int bits = f->w->quant.bits, units = f->w->quant.group_size == 16 ? 2 : 1;
+    const int64_t groups = x->stride / WE_Q8_GROUP;
+    for (int64_t b = 0; b < f->n_blocks; b++, to += BLOCK * n, scales += 16 * n, sums += 16 * n * units)
+        for (int t = 0; t < n; t++) {
+            const int8_t *from = x->values + (token + t) * x->stride + b * BLOCK;
+            const int64_t at = (token + t) * groups + b * 16;
+            __m512i v[STEPS];
+            if (bits == 4)
+                turn_block(from, 2, v);
+            else if (bits == 2)
+                turn_block(from, 4, v);
+            else
+                turn_block(from, 1, v);
+            UNROLL for (int k = 0; k < STEPS; k++) _mm512_store_si512(to + 64 * (n * k + t), v[k]);
+            const __m512 scale = _mm512_permutexvar_ps(f->lanes, _mm512_loadu_ps(x->scales + at));
+            _mm512_store_ps(scales + 16 * t, scale);
+            if (units == 2)
+                sums_of_16(v, scale, sums + 16 * t, 16 * n);
+            else
+                _mm512_store_ps(sums + 16 * t, _mm512_permutexvar_ps(f->lanes, _mm512_loadu_ps(x->sums + at)));
+        }
+}
+
+static void few_tokens(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t token, int size,
+                       float *y, int64_t y_stride, bool add, uint8_t *scratch)
+{
+    const int n = rows_sizes[size];
+    int8_t *values = (int8_t *)scratch; /* then scales, an eighth as large, sums, a quarter at most, the rows' */
+    float *scales = (float *)(void *)(scratch + n * x->stride);
+    float *sums = scales + n * x->stride / WE_Q8_GROUP;
+    few f = {
+        .w = w,
+        .code_bytes = we_matrix_row_bytes(w),
+        .scale_bytes = we_matrix_row_scale_bytes(w),
+        .n_blocks = x->stride / BLOCK,
+        .x = values,
+        .scales = scales,
+        .sums = sums,
+        .row = sums + n * x->stride / 16,
+        .lanes = lane_groups(w->quant.bits),
+        .fill = fill_of(w),
+    };
+    const int64_t n_blocks = f.n_blocks;
+    order(&f, x, token, n, values, scales, sums);
+    for (int t = 0; t < n; t++) f.y[t] = y + (token + t) * y_stride;
+    const bool wide = n > 1 && n_blocks > CHUNK;
+    const int64_t group = wide ? GROUP : n_rows, chunk = wide ? CHUNK : n_blocks;
+    for (int64_t r = 0; r < n_rows; r += group)
+        for (f.block = 0; f.block < n_blocks; f.block += chunk) {
+            const int64_t rows = WE_MIN(group, n_rows - r);
+            f.n_blocks = WE_MIN(chunk, n_blocks - f.block);
+            f.add = add || f.block > 0;
+            if (wide) f.ahead = rows * ((int64_t)f.code_bytes + f.block * BLOCK / 8 * w->quant.bits);
+            rows_of(w->quant, size)(&f, first, r, rows);
+        }
+}
+
+void we_avx512_few(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
+                   int64_t y_stride, bool add, uint8_t *scratch)
+{
+    for (int64_t token = 0; token < n;) {
+        int size = WE_COUNT(rows_sizes) - 1;
+        while (rows_sizes[size] > n - token) size--;
+        few_tokens(w, first, n_rows, x, token, size, y, y_stride, add, scratch);
+        token += rows_sizes[size];
+    }
+}
