@@ -7,9 +7,10 @@ FUZZ_SECONDS ?= 60
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
 BIN := build/release/whisperengine
+DESKTOP := build/release/whisperengine-desktop
 
 .DEFAULT_GOAL := build
-.PHONY: build run test conformance asan tsan fuzz bench install format check-format check-includes lint check clean help
+.PHONY: build run desktop test conformance asan tsan fuzz bench install format check-format check-includes lint check clean help
 
 # The sanitizers of today's compilers need a fixed layout of addresses where the kernel randomizes more than 28 bits.
 NO_ASLR = $(shell setarch "$$(uname -m)" -R true 2>/dev/null && echo setarch "$$(uname -m)" -R)
@@ -31,6 +32,12 @@ run: ## install what is missing, build, open a chat with the built-in model (ARG
 		exit "$$(cat build/release/run.status)"; \
 	else cmake --build build/release --target whisperengine; fi
 	@exec $(BIN) chat $(ARGS)
+
+desktop: ## install what is missing, build, open the desktop program
+	@script/bootstrap --desktop
+	@cmake --preset release >/dev/null
+	@cmake --build build/release --target whisperengine-desktop
+	@exec $(DESKTOP) $(ARGS)
 
 test: ## install what is missing, build, run every test
 	@script/bootstrap --test

@@ -1,5 +1,6 @@
 # Tests are found by their place and name:
 #     tests/unit/test_NAME.c            one CMocka program over the static library; CTest: unit_NAME
+#                                       (desktop_...: over app/desktop too, where GTK is found; likewise in fuzz/)
 #     tests/conformance/test_NAME.c|py  the same, against reference results;        CTest: conformance_NAME
 #     tests/e2e/test_NAME.py            drives the built command;                   CTest: e2e_NAME
 #     python/tests/test_NAME.py         the Python package in the source tree;      CTest: python_NAME
@@ -8,14 +9,28 @@
 
 set(we_tests_dir ${PROJECT_SOURCE_DIR}/tests)
 
+# What tests the desktop program needs its parts, and is left out where that is.
+macro(we_leave_out_desktop list)
+    if(NOT we_desktop_found)
+        list(FILTER ${list} EXCLUDE REGEX "/(test|fuzz)_desktop_[^/]*$")
+    endif()
+endmacro()
+function(we_with_desktop target)
+    if(target MATCHES "_desktop_")
+        we_desktop_test(${target})
+    endif()
+endfunction()
+
 # With WE_FUZZ the fuzz targets are libFuzzer programs for script/fuzz, and no other program is built.
 if(WE_FUZZ)
     file(GLOB sources CONFIGURE_DEPENDS ${we_tests_dir}/fuzz/fuzz_*.c)
+    we_leave_out_desktop(sources)
     foreach(file IN LISTS sources)
         get_filename_component(name ${file} NAME_WE)
         add_executable(${name} ${file})
         target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src)
         target_link_libraries(${name} PRIVATE we_static)
+        we_with_desktop(${name})
         target_link_options(${name} PRIVATE -fsanitize=fuzzer)
     endforeach()
     return()
@@ -67,6 +82,7 @@ endif()
 
 foreach(kind IN ITEMS unit conformance)
     file(GLOB sources CONFIGURE_DEPENDS ${we_tests_dir}/${kind}/test_*.c)
+    we_leave_out_desktop(sources)
     foreach(file IN LISTS sources)
         get_filename_component(name ${file} NAME_WE)
         string(REGEX REPLACE "^test" ${kind} test ${name})
@@ -74,6 +90,7 @@ foreach(kind IN ITEMS unit conformance)
         we_test_program(${test} ${kind})
         target_include_directories(${test} PRIVATE ${we_tests_dir}/unit)
         target_link_libraries(${test} PRIVATE we_static PkgConfig::CMOCKA Threads::Threads)
+        we_with_desktop(${test})
         add_test(NAME ${test} COMMAND ${test})
         we_test_properties(${test} ${kind})
     endforeach()
@@ -106,12 +123,14 @@ if(NOT CMAKE_CROSSCOMPILING AND NOT WE_SANITIZE)
 endif()
 
 file(GLOB sources CONFIGURE_DEPENDS ${we_tests_dir}/fuzz/fuzz_*.c)
+we_leave_out_desktop(sources)
 foreach(file IN LISTS sources)
     get_filename_component(name ${file} NAME_WE)
     string(REGEX REPLACE "^fuzz_" "" parser ${name})
     add_executable(fuzz_replay_${parser} ${file} ${we_tests_dir}/fuzz/replay.c)
     we_test_program(fuzz_replay_${parser} fuzz)
     target_link_libraries(fuzz_replay_${parser} PRIVATE we_static)
+    we_with_desktop(fuzz_replay_${parser})
     add_test(NAME fuzz_replay_${parser} COMMAND fuzz_replay_${parser} ${we_tests_dir}/fuzz/corpus/${parser})
     we_test_properties(fuzz_replay_${parser} fuzz)
 endforeach()

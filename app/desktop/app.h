@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * app.h - the program as a whole: what its parts share, and the conversation with the model (app.c). The parts:
+ *   keeper.h  conversations on disk, on a thread        window.c  the window: sidebar, page, actions
+ *   engine.h  the model, on a thread                    page.c    the messages and the entry
+ *   settings.h  this program's own settings             models.c  the menu of models
+ *   prefs.c   the settings dialog                       monitor.c the figures as plots
+ *   tray.c    the tray's item
+ * Everything here belongs to the main loop, which nothing may block. */
+#ifndef DESK_APP_H
+#define DESK_APP_H
+
+#include "chat.h"
+#include "engine.h"
+#include "keeper.h"
+#include "settings.h"
+#include <adwaita.h>
+#include <glib/gi18n.h>
+
+#define DESK_APP_ID "org.whisperengine.WhisperEngine"
+
+typedef struct desk_page desk_page;
+typedef struct desk_models desk_models;
+typedef struct desk_window desk_window;
+typedef struct desk_tray desk_tray;
+
+/* What the tray and the header show: told apart by colour and by shape. */
+typedef enum desk_light {
+    DESK_LIGHT_GREEN,  /* the MLX backend has a model in memory */
+    DESK_LIGHT_YELLOW, /* it could, but is not in use */
+    DESK_LIGHT_RED     /* it can't: the model does not load */
+} desk_light;
+
+typedef struct desk_app {
+    AdwApplication *gtk;
+    desk_settings settings;
+    desk_keeper *keeper;
+    desk_engine *engine;
+    desk_engine_status status; /* the latest; its texts are owned */
+    GListStore *chats;         /* of DeskChat that are kept, the latest first */
+    DeskChat *current;         /* on the page */
+    desk_window *window;       /* NULL: closed */
+    desk_tray *tray;
+    gboolean tray_is_shown; /* by some host */
+    gboolean paused;        /* nothing new is asked */
+    double tokens_per_second;
+    GHashTable *unsaved; /* ids of messages that have grown since they were saved */
+    guint save_timer;
+} desk_app;
+
+/* ---- app.c ---- */
+
+/** Send what was written. `attachments` of desk_attachment, may be NULL; it is copied. */
+void desk_app_send(desk_app *app, DeskChat *chat, const char *text, const GPtrArray *attachments);
+/** Take back messages from `id` on. */
+void desk_app_cut(desk_app *app, DeskChat *chat, int64_t id);
+/** Answer the last question anew; an answer that is there is replaced. */
+void desk_app_again(desk_app *app, DeskChat *chat);
+/** Go on with the last answer. */
+void desk_app_continue(desk_app *app, DeskChat *chat);
+void desk_app_stop(desk_app *app, DeskChat *chat);
+/** The model of a conversation: load it behind the window. */
+void desk_app_load_for(desk_app *app, DeskChat *chat);
+void desk_app_set_model(desk_app *app, DeskChat *chat, const char *url);
+void desk_app_open(desk_app *app, DeskChat *chat);
+void desk_app_new_chat(desk_app *app);
+void desk_app_delete(desk_app *app, DeskChat *chat);
+/** The heading has changed (title, system prompt, draft): keep it, where the conversation is kept. */
+void desk_app_keep(desk_app *app, DeskChat *chat);
+void desk_app_save_settings(desk_app *app);
+/** While paused nothing is asked; an answer that runs goes on to its end. */
+void desk_app_set_paused(desk_app *app, gboolean paused);
+void desk_app_settings_changed(desk_app *app); /* hands them to the engine and the appearance */
+desk_light desk_app_light(const desk_app *app);
+/** What the light means, in words; g_free. */
+char *desk_app_light_text(const desk_app *app);
+/** A model's URL or name as people call it: "default" is the built-in one; g_free. */
+char *desk_model_label(const char *url);
+
+/* ---- window.c ---- */
+
+desk_window *desk_window_new(desk_app *app);
+GtkWindow *desk_window_gtk(desk_window *w);
+void desk_window_toast(desk_window *w, const char *text);
+/** A toast with a button; `fn` is called if it is pressed, and `user` is freed in the end. */
+void desk_window_toast_action(desk_window *w, const char *text, const char *button, void (*fn)(gpointer user),
+                              gpointer user, GDestroyNotify user_free);
+/** A message above the page that stays until it is closed. */
+void desk_window_banner(desk_window *w, GtkMessageType type, const char *text);
+void desk_window_show_chat(desk_window *w, DeskChat *chat);
+void desk_window_status(desk_window *w);
+desk_page *desk_window_page(desk_window *w);
+void desk_window_enable_stop(desk_window *w, gboolean enabled); /* else Escape is somebody else's */
+void desk_window_show_monitor(desk_window *w);
+/** Note size and draft, since the window goes or may go. */
+void desk_window_remember(desk_window *w);
+
+/* ---- page.c ---- */
+
+desk_page *desk_page_new(desk_app *app);
+GtkWidget *desk_page_widget(desk_page *p);
+void desk_page_show(desk_page *p, DeskChat *chat);
+void desk_page_changed(desk_page *p, DeskChat *chat, const desk_message *m); /* one message, known or new */
+void desk_page_rebuild(desk_page *p, DeskChat *chat);
+void desk_page_attach(desk_page *p);
+void desk_page_attach_file(desk_page *p, GFile *file);
+void desk_page_edit(desk_page *p, int64_t id);
+void desk_page_edit_last(desk_page *p);
+void desk_page_focus(desk_page *p);
+void desk_page_keep_draft(desk_page *p); /* now */
+void desk_page_update_buttons(desk_page *p);
+
+/* ---- models.c ---- */
+
+/** The button in the header: who answers, and a menu of who else could. */
+desk_models *desk_models_new(desk_app *app);
+GtkWidget *desk_models_widget(desk_models *m);
+void desk_models_update(desk_models *m);
+
+/* ---- monitor.c ---- */
+
+GtkWidget *desk_monitor_new(void);
+
+/* ---- prefs.c ---- */
+
+void desk_prefs_show(desk_app *app);
+
+/* ---- tray.c ---- */
+
+desk_tray *desk_tray_new(desk_app *app);
+void desk_tray_update(desk_tray *t);
+void desk_tray_close(desk_tray *t);
+
+#endif
