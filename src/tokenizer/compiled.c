@@ -21,7 +21,7 @@
 #include <sys/random.h>
 #endif
 
-#define FORMAT 1 /* counts up with any change to the tables or to a hash in them: test_tokenizer_compiled.c notices */
+#define FORMAT 2 /* counts up with any change to the tables or to a hash in them: test_tokenizer_compiled.c notices */
 #define ALIGNMENT 64
 #define MAX_FILES 16 /* in the folder: the oldest make room */
 

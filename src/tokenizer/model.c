@@ -77,13 +77,11 @@ static we_status read_vocab_array(we_tok *tok, we_json_reader *r, double **score
             if (!grown) return we_fail(err, WE_E_NOMEM, "no memory for model.vocab");
             *scores = grown;
         }
-        if (!is_number(r, we_json_next(r)) || !we_parse_f64(r->text, &(*scores)[v->n - 1]) ||
+        if (!is_number(r, we_json_next(r)) || !we_unigram_score(r->text, &(*scores)[v->n - 1]) ||
             we_json_next(r) != WE_JSON_EV_END_ARRAY)
             return r->error.status ? reader_failed(r, err) : expected(r, err, what);
     }
 }
-
-extern we_status we_unigram_take_scores(we_tok *tok, double *scores, we_error *err);
 
 static we_status read_vocab(we_tok *tok, we_json_reader *r, we_error *err)
 {

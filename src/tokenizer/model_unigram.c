@@ -35,6 +35,51 @@ we_status we_unigram_take_scores(we_tok *tok, double *scores, we_error *err)
     return WE_OK;
 }
 
+/* 10^exponent, as a decimal literal is rounded. */
+static double power_of_ten(int exponent)
+{
+    char text[16];
+    double power = 1.0;
+    const int n = snprintf(text, sizeof(text), "1e%d", exponent);
+    we_parse_f64((we_str){ text, (size_t)n }, &power);
+    return power;
+}
+
+/* The reference's reader (Rust's serde_json) does not round to the nearest double: it takes as many digits as fit 64 bits and
+ * multiplies or divides by a power of ten. A quarter of ALBERT's scores differ in the last bit, which decides ties. */
+bool we_unigram_score(we_str number, double *out)
+{
+    size_t i = number.len && number.ptr[0] == '-';
+    const bool negative = i > 0;
+    uint64_t digits = 0;
+    int64_t exponent = 0, written = 0;
+    bool fraction = false, full = false;
+    if (!we_parse_f64(number, out)) return false; /* from here on it is a number, and below 1.8e308 */
+    for (; i < number.len && (number.ptr[i] | 32) != 'e'; i++) {
+        if (number.ptr[i] == '.') {
+            /* whole digits may have been dropped: it tries again with those behind the point */
+            fraction = true, full = false;
+            continue;
+        }
+        const unsigned digit = (unsigned)(number.ptr[i] - '0');
+        full = full || digits > (UINT64_MAX - digit) / 10;
+        if (!full) digits = digits * 10 + digit;
+        exponent += (full && !fraction) - (!full && fraction);
+    }
+    if (i < number.len) {
+        i += 1 + (number.ptr[i + 1] == '+');
+        if (!we_parse_i64((we_str){ number.ptr + i, number.len - i }, &written) || written < INT32_MIN)
+            written = INT32_MIN; /* so far down, or it would have been infinite, that all of it is 0 */
+    }
+    exponent += written;
+
+    double value = (double)digits;
+    for (; exponent < -308 && value != 0.0; exponent += 308) value /= 1e308;
+    if (value != 0.0) value = exponent < 0 ? value / power_of_ten((int)-exponent) : value * power_of_ten((int)exponent);
+    *out = negative ? -value : value;
+    return isfinite(*out);
+}
+
 static we_status unigram_finish(we_tok *tok, const we_json *settings, we_error *err)
 {
     we_unigram *m = tok->unigram;

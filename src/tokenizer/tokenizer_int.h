@@ -322,6 +322,8 @@ we_status we_tok_read_model(we_tok *tok, we_json_reader *reader, const we_json *
 we_status we_tok_take_model(we_tok *tok, const we_json *settings, const we_tables *tables, we_error *err);
 void we_bpe_give(const we_bpe *bpe, we_tables *tables);
 bool we_bpe_take(we_tok *tok, const we_tables *tables);
+bool we_unigram_score(we_str number, double *out); /* a number of JSON, as the reference reads it */
+we_status we_unigram_take_scores(we_tok *tok, double *scores, we_error *err); /* owned from here on, also on failure */
 void we_unigram_give(const we_tok *tok, we_tables *tables);
 bool we_unigram_take(we_tok *tok, const we_tables *tables);
 /** A further reading of BPE's merges: false when the file's order lets them be read only at the end. */

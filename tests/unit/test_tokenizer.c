@@ -5,6 +5,7 @@
 
 #include "tokenizer/tokenizer_int.h"
 
+#include <math.h>
 #include <stdio.h>
 
 /* A byte-level BPE over a, b, c and the space. */
@@ -250,6 +251,39 @@ TEST(tokenizer_template_tells_the_bos_id)
 
 static const char bytes_json[] = "{\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{"
                                  "\"\u00e4\":0,\"\u00b8\":1,\"\u0143\":2,\"a\":3},\"merges\":[]}}"; /* E4 B8 AD 61 */
+
+TEST(
+    tokenizer_unigram_scores_are_read_as_the_reference_does) /* which does not round to the nearest double: see there */
+{
+    static const struct {
+        const char *text;
+        double value; /* what tokenizers 0.23.3 writes back */
+    } cases[] = {
+        { "-3.4181873195115625", -0x1.b587297e73b85p+1 },
+        { "-9.3309413336934232199", -0x1.2a971247a373cp+3 },
+        { "-3587701962695281.91506", -0x1.97dfdea17c4e3p+51 },
+        { "72999.949461646763123953834", 0x1.1d27f30feb21bp+16 },
+        { "7230646852759.946639205013e117", 0x1.4dcd526c39cbep+431 },
+        { "-80776672178663053460.958398e263", -0x1.bcfffedd14e27p+939 },
+        { "-16281358101.829e-243", -0x1.9e23dab3d5179p-774 },
+        { "120944056415178755.68e-267", 0x1.bb5ab13e83128p-831 },
+        { "-184467440737095516159.75", -0x1.4p+67 },
+        { "123456789012345678901234567890", 0x1.8ee90ff6c373ep+96 },
+        { "1.5E+2", 150.0 },
+        { "0.1e309", 1e308 },
+        { "4.9e-324", 0x0.0000000000001p-1022 },
+        { "12345e-330", 0.0 },
+        { "5e-99999999999999999999", 0.0 },
+        { "0e99999999999999999999", 0.0 },
+    };
+    double value;
+    for (size_t i = 0; i < WE_COUNT(cases); i++) {
+        assert_true(we_unigram_score(we_str_from(cases[i].text), &value));
+        if (value != cases[i].value) fail_msg("%s is %a, expected %a", cases[i].text, value, cases[i].value);
+    }
+    assert_true(we_unigram_score(WE_STR("-0"), &value) && signbit(value));
+    assert_false(we_unigram_score(WE_STR("1e309"), &value));
+}
 
 TEST(tokenizer_stream_holds_back_half_characters)
 {
