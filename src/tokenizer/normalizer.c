@@ -272,6 +272,18 @@ static we_status first_of_replace(const we_part *part, we_str in, we_str out, si
     return we_part_scan_deinit(&scan, err);
 }
 
+/* What it drops before anything is kept leaves its place to what follows. */
+static we_status first_of_precompiled(const we_part *part, we_str in, we_str out, size_t *n, we_error *err)
+{
+    we_buf alone = { 0 };
+    we_status st = we_precompiled_run(part, (we_str){ in.ptr, *n }, &alone, err);
+    const bool dropped = *n && alone.len == 0 && out.len;
+    *n = WE_MIN(alone.len, out.len);
+    if (!st && dropped) we_utf8_next(out, n);
+    we_buf_deinit(&alone);
+    return st;
+}
+
 static we_status first_after(const we_part *part, we_str in, we_str out, size_t *n, we_error *err)
 {
     const normalizer_kind *kind = part->kind;
@@ -297,7 +309,7 @@ static const normalizer_kind normalizers[] = {
     { { "Replace", parse_replace }, run_replace, first_of_replace },
     { { "Prepend", parse_prepend }, run_prepend, first_of_prepend },
     { { "BertNormalizer", parse_bert }, run_bert, NULL },
-    { { "Precompiled", we_precompiled_parse }, we_precompiled_run, NULL },
+    { { "Precompiled", we_precompiled_parse }, we_precompiled_run, first_of_precompiled },
     { { "ByteLevel", NULL }, run_byte_level, NULL },
 };
 

@@ -8,7 +8,7 @@ typedef struct parser {
     we_arena *arena;
     we_str pattern;
     size_t pos;
-    int depth;
+    int depth, n_classes;                /* n_classes: brackets that are open */
     bool ignore_case, dot_all, extended; /* (?i) (?m) (?x) */
     we_status status;
     we_error *err;
@@ -195,8 +195,14 @@ static bool add_named_str(parser *p, we_re_set *set, we_str name, bool negate, s
                         (int)WE_MIN(name.len, 60), name.ptr);
         return false;
     }
-    if (!we_re_set_add_uni(p->arena, &named, uni) || (negate && !we_re_set_negate(p->arena, &named)) ||
-        !we_re_set_union(p->arena, set, &named))
+    /* ² ³ ¹ ¼ ½ ¾ are of it only outside of brackets: there Oniguruma asks an old table for the characters of Latin-1. */
+    const bool loose = p->n_classes == 0 && strcmp(uni->name, "word") == 0;
+    if (!we_re_set_add_uni(p->arena, &named, uni) ||
+        (loose && !(we_re_set_add(p->arena, &named, 0xB2, 0xB3) && we_re_set_add(p->arena, &named, 0xB9, 0xB9) &&
+                    we_re_set_add(p->arena, &named, 0xBC, 0xBE))))
+        return no_memory(p), false;
+    we_re_set_sort(&named);
+    if ((negate && !we_re_set_negate(p->arena, &named)) || !we_re_set_union(p->arena, set, &named))
         return no_memory(p), false;
     return true;
 }
@@ -297,6 +303,7 @@ static bool parse_class(parser *p, we_re_set *out, bool outermost)
 {
     size_t at = p->pos - 1;
     if (++p->depth > WE_RE_MAX_DEPTH) return fail(p, WE_E_FORMAT, at, "classes are nested too deeply"), false;
+    p->n_classes++;
     bool negate = accept(p, "^"), first = true, has_left = false;
     we_re_set left = { 0 }, set = { 0 }; /* left: what stands before && */
     for (;; first = false) {
@@ -340,6 +347,7 @@ static bool parse_class(parser *p, we_re_set *out, bool outermost)
         return no_memory(p), false;
     *out = set;
     p->depth--;
+    p->n_classes--;
     return true;
 }
 

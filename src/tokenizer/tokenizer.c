@@ -138,6 +138,7 @@ static bool next_literal(we_part_scan *scan, size_t *start, size_t *end)
 
 bool we_part_scan_next(we_part_scan *scan, size_t *start, size_t *end)
 {
+    if (scan->text.len == 0) return false; /* the reference does not ask there, even where a pattern would match */
     return scan->part->is_literal ? next_literal(scan, start, end) : we_regex_scan_next(&scan->regex, start, end);
 }
 

@@ -200,6 +200,50 @@ TEST(tokenizer_metaspace_first_knows_what_stands_for_the_first_character)
     we_tok_close(tok);
 }
 
+TEST(
+    tokenizer_precompiled_leaves_the_place_of_what_it_drops) /* U+200B before the text: what follows is then the first */
+{
+    we_error err = { 0 };
+    we_arena arena = { 0 };
+    const we_json *fixture = NULL;
+    we_buf json = { 0 };
+    we_str map = { 0 };
+    CHECK_OK(
+        we_json_parse(&arena, test_read_fixture("tokenizers/tiny/unigram-precompiled/tokenizer.json"), &fixture, &err),
+        &err);
+    const we_json *first = we_json_get(we_json_get(fixture, "normalizer"), "normalizers")->first;
+    assert_true(we_json_str(we_json_get(first, "precompiled_charsmap"), &map));
+    we_buf_printf(&json, "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"%.*s\"}," FIRST_PIECES,
+                  (int)map.len, map.ptr);
+    we_tok *tok = parse(json.ptr);
+    EXPECT_IDS(tok,
+               "\u200b\u200b"
+               "ab",
+               2, 0, 1);
+    EXPECT_IDS(tok,
+               "b\u200b"
+               "a",
+               2, 1, 0);
+    we_tok_close(tok);
+    we_buf_deinit(&json);
+    we_arena_deinit(&arena);
+}
+
+TEST(tokenizer_patterns_are_not_asked_of_an_empty_text)
+{
+    we_error err = { 0 };
+    we_buf text = { 0 };
+    we_tok *tok =
+        parse("{\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":\"Replace\",\"pattern\":"
+              "{\"Regex\":\"(?<!a)\"},\"content\":\"x\"}]},\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"b\":0}}}");
+    CHECK_OK(we_tok_decode(tok, NULL, 0, false, &text, &err), &err);
+    assert_int_equal(text.len, 0);
+    CHECK_OK(we_tok_decode(tok, (const int32_t[]){ 0 }, 1, false, &text, &err), &err);
+    assert_string_equal(text.ptr, "xbx");
+    we_buf_deinit(&text);
+    we_tok_close(tok);
+}
+
 TEST(tokenizer_added_tokens_are_found_leftmost_and_longest)
 {
     we_tok *tok = parse("{\"added_tokens\":[{\"id\":8,\"content\":\"<x>\",\"normalized\":false},"
