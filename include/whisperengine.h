@@ -920,7 +920,7 @@ typedef struct we_client_result {
     int n_failovers;      /* backends that failed before */
     bool restarted;       /* the answer was begun anew in the middle: only the new one is in `result` */
     double load_s;        /* spent on loading the model; 0 where unknown */
-    we_result result;     /* its size is the library's to set; `tokens` is NULL but for MLX. Stays the last: it may grow */
+    we_result result; /* its size is the library's to set; `tokens` is NULL but for MLX. Stays the last: it may grow */
 } we_client_result;
 
 /** Free what a result holds; the struct itself is the caller's. NULL and zeroed structs are allowed.
