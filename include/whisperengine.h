@@ -928,7 +928,7 @@ typedef struct we_client_result {
 WE_API void we_client_result_deinit(we_client_result *result);
 
 /** A result as an OpenAI-style chat completion: {"id", "object", "created", "model", "choices": [{"index", "message",
- * "finish_reason"}], "usage"}, and "backend".
+ * "finish_reason"}], "usage"}, with "backend" and "restarted".
  * json   : out; free with we_free.
  * Errors : WE_E_NOMEM.
  * Threads: any. Since: 0.1 */

@@ -42,7 +42,10 @@ static bool print_value(void *user, const we_config_value *v)
     listing *l = user;
     we_buf text = { 0 };
     const char *plain = v->value ? "" : cli_style_code(stdout, CLI_STYLE_DIM);
-    cli_out_printf("%-28s %s%s%s", v->name, plain, cli_escape_line(&text, v->value ? v->value : v->default_value),
+    cli_out_printf("%-28s %s%s%s", v->name, plain,
+                   cli_escape_line(&text, v->value              ? v->value
+                                          : v->default_value[0] ? v->default_value
+                                                                : "not set"),
                    cli_style_code(stdout, CLI_STYLE_RESET));
     cli_out_printf("  (%s)\n", v->path ? cli_escape_line(&text, v->path) : source_name(v));
     if (v->refused)

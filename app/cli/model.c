@@ -192,7 +192,8 @@ int cli_answerer_open(cli_model *m, we_client **client, const cli_options *optio
     if (status) return status;
     const bool is_mlx = !strstr(name, "://") || is_scheme(name, "mlx://");
     const bool may_fail_over = origin && strcmp(origin, "LLM_CHAT_API_URL") == 0 && !options->no_failover;
-    if (is_mlx && !may_fail_over) return cli_model_open(m, options, 0, true);
+    /* A draft model guesses for one that this command holds itself. */
+    if (is_mlx && (!may_fail_over || options->draft_model)) return cli_model_open(m, options, 0, true);
     return client_open(client, options, is_mlx);
 }
 

@@ -680,6 +680,8 @@ we_status we_client_result_json(const we_client_result *r, char **json, we_error
     write_count(&w, "created", (size_t)time(NULL));
     write_text(&w, "model", r->model ? r->model : "");
     write_text(&w, "backend", r->backend ? r->backend : "");
+    we_json_key(&w, "restarted");
+    we_json_write_bool(&w, r->restarted);
     we_json_key(&w, "choices");
     we_json_begin_array(&w);
     we_json_begin_object(&w);

@@ -228,9 +228,13 @@ we_status we_config_bool(const char *name, bool *out, we_error *err)
 static const char *read_trusted(const char *path, bool follow, we_buf *out)
 {
     struct stat st;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | (follow ? 0 : O_NOFOLLOW));
-    if (fd < 0) return errno == ENOENT || errno == ENOTDIR ? "" : errno == ELOOP ? "it is a link" : "it can't be read";
-    const char *problem = fstat(fd, &st) != 0                ? "it can't be read"
+    const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
+    int fd = open(path, flags | (follow ? 0 : O_NOFOLLOW));
+    const bool is_link = fd < 0 && errno == ELOOP && !follow;
+    if (is_link) fd = open(path, flags);
+    if (fd < 0) return is_link ? "it is a link" : errno == ENOENT || errno == ENOTDIR ? "" : "it can't be read";
+    const char *problem = is_link                            ? "it is a link"
+                          : fstat(fd, &st) != 0              ? "it can't be read"
                           : !S_ISREG(st.st_mode)             ? "it is no file"
                           : st.st_uid != geteuid()           ? "it belongs to another user"
                           : st.st_mode & (S_IWGRP | S_IWOTH) ? "others may write to it (chmod go-w)"
@@ -238,7 +242,7 @@ static const char *read_trusted(const char *path, bool follow, we_buf *out)
                                                              : NULL;
     char bytes[4096];
     ssize_t n = 0; /* what may not count is read too: whether it is about us decides if anybody hears of it */
-    if (S_ISREG(st.st_mode))
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
         while (out->len <= MAX_FILE && (n = read(fd, bytes, sizeof bytes)) > 0) we_buf_append(out, bytes, (size_t)n);
     close(fd);
     return !problem && n < 0 ? "it can't be read" : problem;

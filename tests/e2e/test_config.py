@@ -56,6 +56,15 @@ class Config(EndToEnd):
         self.assertIn("./.env is not read: others may write to it", done.notes)
         self.assertIsNone(self.values()["MLX_TOP_P"]["value"])
 
+    def test_a_dotenv_that_is_a_link(self):
+        os.symlink(self.write("elsewhere", "MLX_TOP_P=0.2\n"), os.path.join(self.dir, ".env"))
+        done = self.run_we("config")
+        self.assertIn("./.env is not read: it is a link", done.notes)
+        self.assertIsNone(self.values()["MLX_TOP_P"]["value"])
+        os.remove(os.path.join(self.dir, ".env"))
+        os.symlink(self.write("elsewhere", "OTHER=1\n"), os.path.join(self.dir, ".env"))
+        self.assertEqual(self.run_we("config").notes, "", "a link that is not about us is nobody's business")
+
     def test_a_dotenv_that_leads_away(self):
         self.write(".env", "LLM_CHAT_API_URL=https://198.51.100.1/v1\n")
         value = self.values()["LLM_CHAT_API_URL"]
