@@ -9,6 +9,7 @@
 #include "convert/convert_int.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #define LARGEST_CONFIG ((size_t)64 << 20)
 
@@ -263,7 +264,12 @@ static we_status list_files(folder_source *s, we_error *err)
     for (size_t i = 0; i < WE_COUNT(side_names); i++) {
         const char *path = we_arena_printf(&s->arena, "%s/%s", s->dir, side_names[i]);
         if (!path) goto no_memory;
-        if (we_path_exists(path)) files[n++] = (we_side_file){ .name = side_names[i], .path = path };
+        struct stat info;
+        if (lstat(path, &info) != 0) continue;
+        if (stat(path, &info) != 0)
+            return we_fail(err, WE_E_NOT_FOUND, "%s is a link that leads nowhere: download the model again", path);
+        if (!S_ISREG(info.st_mode)) return we_fail(err, WE_E_FORMAT, "%s is no plain file", path);
+        files[n++] = (we_side_file){ .name = side_names[i], .path = path };
     }
     s->source.files = files;
     s->source.n_files = n;

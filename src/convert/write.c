@@ -423,12 +423,10 @@ we_status we_convert_may_begin(const char *target, const we_convert_options *opt
 {
     we_convert_job job;
     we_target t = { .lock = -1 };
-    char *text = NULL;
-    size_t len;
     we_status st = we_convert_job_init(&job, opt, err);
     if (!st) st = we_target_init(&t, target, job.overwrite, NULL, err);
-    if (!st && job.calibrate) st = we_file_read(job.calibrate, 0, &text, &len, err);
-    we_free(text);
+    if (!st && job.calibrate && access(job.calibrate, R_OK) != 0) /* not read: it may be a pipe */
+        st = we_fail(err, errno == ENOENT ? WE_E_NOT_FOUND : WE_E_IO, "%s: %s", job.calibrate, strerror(errno));
     we_target_deinit(&t);
     return st;
 }

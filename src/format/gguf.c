@@ -16,6 +16,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #define MAX_KEY 65535   /* the specification's */
 #define MAX_NAME 255    /* it says 64; some writers take more */
@@ -445,7 +446,8 @@ static we_status read_tensors(cursor *c, we_arena *arena, uint64_t n, const uint
 
 bool we_is_gguf(const char *path)
 {
-    if (we_path_is_dir(path) || !we_path_exists(path)) return false;
+    struct stat info;
+    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode)) return false; /* a pipe would be waited for */
     if (we_str_ends_with(we_str_from(path), WE_STR(".gguf"))) return true;
     FILE *file = fopen(path, "rb");
     char magic[4];

@@ -253,6 +253,18 @@ class Failing(EndToEnd):
         done = self.converted("-q", "--json", says=["model.norm.weight (1 NaN, 1 Inf)"])
         self.assertEqual((done.json()["nan"], done.json()["inf"]), (1, 1))
 
+    def test_what_lies_beside_and_is_no_file(self):
+        os.symlink("nowhere", os.path.join(self.source, "merges.txt"))
+        self.refused(says=["merges.txt", "leads nowhere", "download"])
+        os.remove(os.path.join(self.source, "merges.txt"))
+        os.mkfifo(os.path.join(self.source, "vocab.json"))
+        self.refused(says=["vocab.json", "no plain file"])
+
+    def test_a_pipe_is_no_model(self):
+        os.mkfifo(os.path.join(self.dir, "pipe"))
+        for option in ("--hf-path", "--gguf"):
+            self.fails("convert", option, "pipe", "--mlx-path", self.target, says=["pipe", "a model is a folder"])
+
     def test_an_unknown_architecture_is_converted(self):
         self.change_config(model_type="marvel")
         self.converted("-q", says=["marvel", "warning"])

@@ -21,6 +21,7 @@ from dialogues import Writer
 from export import read_folder
 from text import ChatFormat
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 COMMAND = Path(__file__).resolve().parents[2] / "build/release/whisperengine"
 
 
@@ -40,12 +41,12 @@ def render(talk):
 def read(command, folder):
     """A folder of any packing, by what the engine makes of it in float32."""
     if "quantization" not in json.loads((folder / "config.json").read_text()):
-        return read_folder(folder)
+        return read_folder(folder, DEVICE)
     with tempfile.TemporaryDirectory() as beside:
         plain = Path(beside) / "plain"
         subprocess.run([command, "convert", "--hf-path", folder, "--mlx-path", plain, "-d", "--dtype", "float32"], check=True,
                        stderr=subprocess.DEVNULL)
-        return read_folder(plain)
+        return read_folder(plain, DEVICE)
 
 
 def batches(chat, talks, size=16):
@@ -53,7 +54,8 @@ def batches(chat, talks, size=16):
     for at in range(0, len(rows), size):
         part = rows[at:at + size]
         length = max(len(ids) for ids, _ in part)
-        yield tuple(torch.tensor([list(values) + [0] * (length - len(values)) for values in column]) for column in zip(*part))
+        yield tuple(torch.tensor([list(values) + [0] * (length - len(values)) for values in column], device=DEVICE)
+                    for column in zip(*part))
 
 
 class Sums:
