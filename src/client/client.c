@@ -351,7 +351,7 @@ static we_status ask_current(asking *a, int tries, bool patient, we_error *err)
         const we_status st = ask_once(a, err);
         if (!st || a->came || !a->reply.may_pass || i >= retries_of(a->c) || atomic_load(&a->c->cancelled)) return st;
         if (a->reply.is_unreached && !patient) return st;
-        we_log(client, INFO, "asked again: %s", err->message);
+        we_log(client, INFO, "asked again: %s", we_status_text(st)); /* a server's own words may be the prompt's */
         if (!we_net_wait(&nothing, i, &a->c->cancelled)) return st;
     }
 }

@@ -194,11 +194,16 @@ class Failover(EndToEnd):
             self.assertEqual(self.run_we("run", "hi", env=env).text, "Hello, world!\n")
             self.assertEqual(len(second.requests), 0)
             env["LLM_CHAT_API_KEY"] = "wr0ng"
-            done = self.run_we("run", "hi", env=env)
+            done = self.run_we("run", "--log", "debug", "hi", env=env)
             self.assertIn("does not accept this API key", done.notes)
             self.assertIn("Ollama answers", done.notes)
             self.assertNotIn("wr0ng", done.notes)
             self.assertTrue(second.requests and all("authorization" not in r.headers for r in second.requests))
+
+    def test_what_a_server_repeats_stays_out_of_the_log(self):
+        with OpenAI(models=["m"], status=500, body='{"error": {"message": "cannot answer: my secret prompt"}}') as s:
+            done = self.fails("run", "--log", "debug", "--no-failover", "--model", f"{s.url}/v1#m", "my secret prompt", env=NOBODY, says="asked again")
+            self.assertFalse([line for line in done.notes.splitlines() if line.startswith("[") and "secret" in line], done)
 
     def test_usage(self):
         self.fails("run", "hi", env=self.env("gopher://x"), says=["LLM_CHAT_API_URL", "gopher", "expected mlx://NAME"])
