@@ -303,6 +303,16 @@ typedef struct tally {
     size_t n_all, n_set;
 } tally;
 
+/* A wrong value is an error of the command that needs it; these ones chat needs. */
+static bool chat_needs(const char *name)
+{
+    static const char *const names[] = { "LLM_CHAT_API_URL", "MLX_MAX_TOKENS",       "MLX_TEMPERATURE", "MLX_TOP_P",
+                                         "MLX_QUANTIZATION", "MLX_MEMORY_POOL_SIZE", "WE_LOG" };
+    for (size_t i = 0; i < WE_COUNT(names); i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return false;
+}
+
 static bool check_variable(void *user, const we_config_value *v)
 {
     tally *t = user;
@@ -315,7 +325,7 @@ static bool check_variable(void *user, const we_config_value *v)
     if (!v->is_valid) {
         snprintf(mend, sizeof mend, "Unset it, or set it right%s%s: `whisperengine config -v` shows what it takes.",
                  v->path ? " in " : "", v->path ? v->path : "");
-        find(t->d, VERDICT_BLOCKS, mend, "%s", v->problem);
+        find(t->d, chat_needs(v->name) ? VERDICT_BLOCKS : VERDICT_WARNING, mend, "%s", v->problem);
     } else if (v->value) {
         find(t->d, VERDICT_OK, NULL, "%s=%s", v->name, v->value);
     }
@@ -336,7 +346,7 @@ static void check_backends(doctor *d)
     we_backends *list;
     we_error err;
     if (we_backends_detect(&list, NULL, &err)) {
-        find(d, VERDICT_WARNING, NULL, "%s", err.message);
+        find(d, VERDICT_WARNING, "Close other programs.", "%s", err.message);
         return;
     }
     for (size_t i = 0; i < we_backends_count(list); i++) {

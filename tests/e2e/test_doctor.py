@@ -48,6 +48,18 @@ class Doctor(EndToEnd):
         bad, = self.blocking(WE_LOG="loud")  # which keeps every other command from running
         self.assertIn("WE_LOG", bad["finding"])
 
+    def test_a_wrong_value_blocks_only_where_chat_needs_it(self):
+        for name, value, blocks in (("MLX_TOP_P", "7", True), ("MLX_MAX_TOKENS", "0", True), ("MLX_TEMPERATURE", "x", True),
+                                    ("MLX_QUANTIZATION", "maybe", True), ("MLX_MEMORY_POOL_SIZE", "0", True), ("WE_LOG", "loud", True),
+                                    ("MLX_BATCH_SIZE", "0", False), ("OLLAMA_HOST", "host:port", False), ("LMSTUDIO_HOST", "a b", False)):
+            with self.subTest(name):
+                done = self.run_we("doctor", "--json", env={name: value}, status=int(blocks))
+                found = [f for f in done.json()["findings"] if f["area"] == "variables" and f["verdict"] not in ("ok", "note")]
+                self.assertEqual([f["verdict"] for f in found], ["blocks" if blocks else "warning"])
+                self.assertTrue(found[0]["mend"])
+                chat = self.run_we("chat", stdin="hi\n", env={name: value}, status=None)
+                self.assertEqual(chat.status != 0, blocks, chat)
+
     def test_a_server_that_is_not_there(self):
         found = self.found(self.doctor(LLM_CHAT_API_URL="ollama://m@127.0.0.1:1"), "chat model")
         self.assertEqual(found[0]["verdict"], "warning")
