@@ -49,9 +49,7 @@ class Doctor(EndToEnd):
         self.assertIn("WE_LOG", bad["finding"])
 
     def test_a_wrong_value_blocks_only_where_chat_needs_it(self):
-        for name, value, blocks in (("MLX_TOP_P", "7", True), ("MLX_MAX_TOKENS", "0", True), ("MLX_TEMPERATURE", "x", True),
-                                    ("MLX_QUANTIZATION", "maybe", True), ("MLX_MEMORY_POOL_SIZE", "0", True), ("WE_LOG", "loud", True),
-                                    ("MLX_BATCH_SIZE", "0", False), ("OLLAMA_HOST", "host:port", False), ("LMSTUDIO_HOST", "a b", False)):
+        for name, value, blocks in (("MLX_QUANTIZATION", "maybe", True), ("MLX_BATCH_SIZE", "0", False), ("OLLAMA_HOST", "host:port", False)):
             with self.subTest(name):
                 done = self.run_we("doctor", "--json", env={name: value}, status=int(blocks))
                 found = [f for f in done.json()["findings"] if f["area"] == "variables" and f["verdict"] not in ("ok", "note")]
