@@ -182,69 +182,81 @@ void we_avx512_q8_tile(const we_q8 *x, int64_t first, int64_t n)
         }
 }
 
-/* What the biases of each weight group of the panel are multiplied with, from the sums of 32 columns each. */
-static const float *sums_of_groups(const float *sums, int64_t n_groups, int each, float (*out)[TILE])
+/* What biases are multiplied with, for all weight groups of a row: sums over as many groups of 32 columns as share one. */
+static void sums_of_groups(const float *sums, int64_t n, int each, float *out)
 {
-    if (each == 1) return sums;
-    for (int64_t g = 0; g < n_groups; g++) {
+    for (int64_t g = 0; g < n; g += each, out += TILE) {
         __m256 sum = _mm256_setzero_ps();
-        for (int i = 0; i < each; i++, sums += TILE) sum = _mm256_add_ps(sum, _mm256_loadu_ps(sums));
-        _mm256_store_ps(out[g], sum);
+        for (int i = 0; i < WE_MIN(each, n - g); i++, sums += TILE) sum = _mm256_add_ps(sum, _mm256_loadu_ps(sums));
+        _mm256_storeu_ps(out, sum);
     }
-    return out[0];
 }
 
 /* nvfp4: groups of 16 columns, two for each scale. */
-static const float *sums_of_16(const int8_t *x, const float *scales, int64_t n_groups, float (*out)[TILE])
+static void sums_of_16(const int8_t *x, const float *scales, int64_t n_scales, float *out)
 {
-    for (int64_t g = 0; g < n_groups; g++) {
+    for (int64_t g = 0; g < 2 * n_scales; g++, out += TILE) {
         __m256i sum = _mm256_setzero_si256();
         for (int i = 0; i < 4; i++, x += 4 * TILE)
             sum = _mm256_dpbusd_epi32(sum, _mm256_set1_epi8(1), _mm256_load_si256((const __m256i *)(const void *)x));
-        _mm256_store_ps(out[g], _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(scales + g / 2 * TILE)));
+        _mm256_storeu_ps(out, _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(scales + g / 2 * TILE)));
     }
-    return out[0];
 }
 
-/* 32 rows x n tokens x the panel's columns. For each weight group: integers over `words` x 4 columns, which share both scales, then
- * a scale step; at the group's end the bias. */
+/* Integers over `words` x 4 columns of 32 rows x n tokens. */
+INLINE void dot_tile(const int8_t (*c0)[64], const int8_t (*c1)[64], const int8_t *x, int words, int n, __m512i *d0,
+                     __m512i *d1)
+{
+    UNROLL for (int i = 0; i < n; i++) d0[i] = d1[i] = _mm512_setzero_si512();
+    UNROLL for (int k = 0; k < words; k++, x += 4 * TILE)
+    {
+        const __m512i w0 = _mm512_load_si512(c0[k]), w1 = _mm512_load_si512(c1[k]);
+        UNROLL for (int i = 0; i < n; i++)
+        {
+            int32_t four;
+            memcpy(&four, x + 4 * i, sizeof four);
+            const __m512i v = _mm512_set1_epi32(four);
+            d0[i] = _mm512_dpbusd_epi32(d0[i], w0, v);
+            d1[i] = _mm512_dpbusd_epi32(d1[i], w1, v);
+        }
+    }
+}
+
+/* 32 rows x n tokens x the panel's columns. For each weight group: `steps` times integers over columns that share an activation
+ * scale, times that scale; at the group's end the weight's scale and bias. The first `steps` - 1 wait in `wait`, in the first
+ * cache. What the compiler must not do is to mix one step's products with the next one's: it runs out of registers. */
 INLINE void run_tile(const panel *p, const tile *t, int64_t n_groups, int steps, int words, int n)
 {
     const int8_t(*c0)[64] = p->codes[0], (*c1)[64] = p->codes[1], *x = t->x;
     const float *scales = t->scales, *sums = t->sums;
+    float(*y)[ROWS] = t->y;
+    _Alignas(64) float wait[TILE][ROWS];
     for (int64_t g = 0; g < n_groups; g++, sums += TILE) {
-        for (int s = 0; s < steps; s++, c0 += words, c1 += words) {
+        UNROLL for (int s = 0; s < steps; s++)
+        {
             __m512i d0[TILE], d1[TILE];
-            UNROLL for (int i = 0; i < n; i++) d0[i] = d1[i] = _mm512_setzero_si512();
-            UNROLL for (int k = 0; k < words; k++, x += 4 * TILE)
-            {
-                const __m512i w0 = _mm512_load_si512(c0[k]), w1 = _mm512_load_si512(c1[k]);
-                UNROLL for (int i = 0; i < n; i++)
-                {
-                    int32_t four;
-                    memcpy(&four, x + 4 * i, sizeof four);
-                    const __m512i v = _mm512_set1_epi32(four);
-                    d0[i] = _mm512_dpbusd_epi32(d0[i], w0, v);
-                    d1[i] = _mm512_dpbusd_epi32(d1[i], w1, v);
-                }
-            }
+            dot_tile(c0, c1, x, words, n, d0, d1);
+            c0 += words, c1 += words, x += words * 4 * TILE;
             const __m512 s0 = _mm512_load_ps(p->scales[g]), s1 = _mm512_load_ps(p->scales[g] + 16);
             const __m512 b0 = _mm512_load_ps(p->biases[g]), b1 = _mm512_load_ps(p->biases[g] + 16);
             UNROLL for (int i = 0; i < n; i++)
             {
-                const __m512 xs = _mm512_set1_ps(scales[i]);
-                __m512 y0 = _mm512_load_ps(t->y[i]), y1 = _mm512_load_ps(t->y[i] + 16);
-                y0 = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d0[i]), _mm512_mul_ps(s0, xs), y0);
-                y1 = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d1[i]), _mm512_mul_ps(s1, xs), y1);
-                if (s == steps - 1) {
-                    const __m512 sum = _mm512_set1_ps(sums[i]);
-                    y0 = _mm512_fmadd_ps(b0, sum, y0);
-                    y1 = _mm512_fmadd_ps(b1, sum, y1);
+                const __m512 xs = _mm512_set1_ps(scales[i]), sum = _mm512_set1_ps(sums[i]);
+                __m512 f0 = _mm512_cvtepi32_ps(d0[i]), f1 = _mm512_cvtepi32_ps(d1[i]);
+                f0 = s ? _mm512_fmadd_ps(f0, xs, _mm512_load_ps(wait[i])) : _mm512_mul_ps(f0, xs);
+                f1 = s ? _mm512_fmadd_ps(f1, xs, _mm512_load_ps(wait[i] + 16)) : _mm512_mul_ps(f1, xs);
+                if (s < steps - 1) {
+                    _mm512_store_ps(wait[i], f0);
+                    _mm512_store_ps(wait[i] + 16, f1);
+                    continue;
                 }
-                _mm512_store_ps(t->y[i], y0);
-                _mm512_store_ps(t->y[i] + 16, y1);
+                const __m512 y0 = _mm512_fmadd_ps(b0, sum, _mm512_load_ps(y[i]));
+                const __m512 y1 = _mm512_fmadd_ps(b1, sum, _mm512_load_ps(y[i] + 16));
+                _mm512_store_ps(y[i], _mm512_fmadd_ps(f0, s0, y0));
+                _mm512_store_ps(y[i] + 16, _mm512_fmadd_ps(f1, s1, y1));
             }
             if (words == 8 || g % 2) scales += TILE; /* two groups of 16 columns have one scale */
+            __asm__ volatile("" ::: "memory");
         }
     }
 }
@@ -316,20 +328,36 @@ static void ahead_rows(ahead *a, int64_t n)
 /* Tokens whose results stay in the cache while all panels of some rows pass by: 32 rows of 128 take 16 KB. */
 #define CHUNK 128
 
-/* y: [n tokens, padded to tiles][ROWS] */
-static void panel_times(const panel *p, const we_matrix *w, int64_t c, int64_t cols, const we_q8 *x, int64_t first,
-                        int64_t n, float (*y)[ROWS], ahead *next)
+/* The sums of n tokens for all weight groups: [tile][group][token]; `out` is used where x does not have them so. */
+static const float *sums_of(const we_matrix *w, const we_q8 *x, int64_t first, int64_t n, float *out)
+{
+    const int size = w->quant.group_size;
+    const int64_t groups = x->stride / WE_Q8_GROUP, tile_floats = x->stride / size * TILE;
+    if (size == WE_Q8_GROUP) return x->tile_sums + first * groups;
+    for (int64_t t = 0; t < n; t += TILE) {
+        float *to = out + t / TILE * tile_floats;
+        if (size == 16)
+            sums_of_16(x->tiles + (first + t) * x->stride, x->tile_scales + (first + t) * groups, groups, to);
+        else
+            sums_of_groups(x->tile_sums + (first + t) * groups, groups, size / WE_Q8_GROUP, to);
+    }
+    return out;
+}
+
+/* y: [n tokens, padded to tiles][ROWS]; sums: by sums_of */
+static void panel_times(const panel *p, const we_matrix *w, int64_t c, int64_t cols, const we_q8 *x, const float *sums,
+                        int64_t first, int64_t n, float (*y)[ROWS], ahead *next)
 {
     const int size = w->quant.group_size;
     const int64_t groups = x->stride / WE_Q8_GROUP, n_groups = cols / size;
     const int64_t fetch = next->rows / ((n + TILE - 1) / TILE) + 1;
-    _Alignas(64) float sums[BLOCK / 16][TILE];
     for (int64_t t = 0; t < n; t += TILE) {
         const int64_t at = (first + t) * groups + c / WE_Q8_GROUP * TILE;
         ahead_rows(next, fetch);
-        tile v = { .x = x->tiles + (first + t) * x->stride + c * TILE, .scales = x->tile_scales + at, .y = y + t };
-        v.sums = size == 16 ? sums_of_16(v.x, v.scales, n_groups, sums)
-                            : sums_of_groups(x->tile_sums + at, n_groups, size / WE_Q8_GROUP, sums);
+        const tile v = { .x = x->tiles + (first + t) * x->stride + c * TILE,
+                         .scales = x->tile_scales + at,
+                         .sums = sums + t * (x->stride / size) + c / size * TILE,
+                         .y = y + t };
         tile_of(size, n - t)(p, &v, n_groups);
     }
 }
@@ -349,11 +377,13 @@ static void put(float (*from)[ROWS], int64_t n, int64_t n_rows, float *y, int64_
 typedef struct many { /* in scratch */
     panel panel;
     float y[CHUNK][ROWS];
+    float sums[]; /* of CHUNK tokens: 32 bytes a column for groups of 16, less for others */
 } many;
 
 static void linear_many(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t token, int64_t n,
                         float *y, int64_t y_stride, bool add, many *m)
 {
+    const float *sums = sums_of(w, x, token, n, m->sums);
     for (int64_t r = 0; r < n_rows; r += ROWS) {
         const int64_t rows = WE_MIN(n_rows - r, ROWS), next_rows = WE_MIN(n_rows - r - ROWS, ROWS);
         memset(m->y, 0, (size_t)n * sizeof m->y[0]);
@@ -365,7 +395,7 @@ static void linear_many(const we_matrix *w, int64_t first, int64_t n_rows, const
             else if (next_rows > 0)
                 next = ahead_of(w, first + r + ROWS, next_rows, 0);
             pack(&m->panel, w, first + r, rows, c, cols);
-            panel_times(&m->panel, w, c, cols, x, token, n, m->y, &next);
+            panel_times(&m->panel, w, c, cols, x, sums, token, n, m->y, &next);
         }
         put(m->y, n, rows, y + token * y_stride + r, y_stride, add);
     }
@@ -374,7 +404,7 @@ static void linear_many(const we_matrix *w, int64_t first, int64_t n_rows, const
 void we_avx512_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                          int64_t y_stride, bool add, void *scratch)
 {
-    static_assert(sizeof(many) <= WE_Q8_PAD * (WE_PANEL_ROWS + WE_PANEL_ROWS / 2) + 8192 + 32768, "fits the scratch");
+    static_assert(sizeof(many) <= 8192 + 32768, "fits the scratch, and 32 bytes a column for the sums besides");
     if (n > WE_Q8_FEW) {
         for (int64_t t = 0; t < n; t += CHUNK)
             linear_many(w, first, n_rows, x, t, WE_MIN(n - t, CHUNK), y, y_stride, add, scratch);
