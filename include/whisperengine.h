@@ -213,7 +213,7 @@ typedef struct we_engine we_engine; /* the device: worker threads and the kernel
 typedef struct we_engine_options {
     size_t size;         /* sizeof(we_engine_options) */
     const char *device;  /* "auto" (NULL) or "cpu" */
-    const char *kernels; /* NULL: the best for this CPU; else "reference", "avx2", "avx512", "neon" */
+    const char *kernels; /* NULL: the best for this CPU; else "reference", "avx2", "avx512", "avx512bf16", "neon" */
     int threads;         /* 0: one for each core that this process may use */
     uint64_t
         memory_limit_bytes; /* of weights, KV caches and scratch of all its models; 0: MLX_MEMORY_POOL_SIZE, else none */
@@ -225,7 +225,7 @@ typedef struct we_engine_options {
 typedef struct we_engine_info {
     size_t size;         /* in: sizeof(we_engine_info) */
     const char *device;  /* "cpu"; strings are borrowed until the engine closes */
-    const char *kernels; /* "avx512" */
+    const char *kernels; /* "avx512bf16" */
     int threads;
 } we_engine_info;
 

@@ -160,7 +160,7 @@ void we_budget_give(we_budget *budget, uint64_t bytes);
 
 struct we_device {
     const we_device_ops *ops;
-    const char *kernels; /* the instruction set in use: "avx512" */
+    const char *kernels; /* the instruction set in use: "avx512bf16" */
     int n_threads;
     we_budget budget;
 };

@@ -426,6 +426,45 @@ TEST(kernels_page_products_agree_with_the_reference)
     }
 }
 
+/* bfloat16: what the pieces mean together, next to the same product of rounded numbers. */
+TEST(kernels_bfloat16_products_agree_with_the_reference)
+{
+    static const int64_t ms[] = { 1, 3, 4, 17 }, ns[] = { 1, 16, 33, 64, 80 }, ks[] = { 1, 5, 64, 80 };
+    for (size_t i = 0; i < WE_COUNT(ms) * WE_COUNT(ns) * WE_COUNT(ks); i++) {
+        const int64_t m = ms[i % 4], n = ns[i / 4 % 5], k = ks[i / 20], lda = k + 1, ldb = n + 3, ldc = n + 2;
+        const int64_t even = k + k % 2, n_pairs = even / 2;
+        float *a = random_floats(m * lda, 1), *b = random_floats(k * ldb, 1), *c = random_floats(m * ldc, 1);
+        float *want = random_floats(m * ldc, 1), *got = random_floats(m * ldc, 1),
+              *a_rounded = random_floats(m * lda, 1);
+        uint16_t *half = we_malloc((size_t)(k * ldb) * 2), *a_half = we_malloc((size_t)(m * even) * 2);
+        uint32_t *pairs = we_malloc((size_t)(n_pairs * n) * 4);
+        reference->to_f16(b, half, k * ldb);
+        for (int64_t j = 0; j < k * ldb; j++) b[j] = we_bf16_to_f32(we_f32_to_bf16(we_f16_to_f32(half[j])));
+        for (int64_t j = 0; j < m * lda; j++) a_rounded[j] = we_bf16_to_f32(we_f32_to_bf16(a[j]));
+        EACH_CPU_VARIANT(v) {
+            if (!v->mul_bf16) continue;
+            for (int add = 0; add < 2; add++) {
+                memcpy(want, c, (size_t)(m * ldc) * sizeof(float));
+                memcpy(got, c, (size_t)(m * ldc) * sizeof(float));
+                reference->mul_f32(a_rounded, lda, b, ldb, want, ldc, m, n, k, add);
+                v->to_bf16(a, lda, a_half, even, m, k);
+                v->pairs_f16(half, ldb, k, n, pairs, n);
+                v->mul_bf16(a_half, even, pairs, n, got, ldc, m, n, n_pairs, add);
+                check_near("mul_bf16", v, got, want, m * ldc, 2e-6);
+            }
+        }
+        we_free(half);
+        we_free(a_half);
+        we_free(pairs);
+        free_floats(a);
+        free_floats(b);
+        free_floats(c);
+        free_floats(want);
+        free_floats(got);
+        free_floats(a_rounded);
+    }
+}
+
 /* ---- Vectors ---- */
 
 static const int64_t lengths[] = { 0, 1, 2, 7, 8, 15, 16, 17, 31, 33, 64, 100, 1000 };

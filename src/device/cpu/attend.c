@@ -13,6 +13,7 @@
 
 #define BLOCK_QUERIES 64 /* query vectors of a unit, if a row has fewer */
 #define MAX_GROUP 256    /* query heads for one KV head */
+#define BF16_QUERIES 16  /* fewer are not worth converting the keys and values */
 #define SPLIT_ROWS 4     /* a span of more rows has units enough */
 #define SPLIT_MIN 256    /* positions of a part */
 
@@ -37,12 +38,14 @@ typedef struct unit {
 
 /* What a thread works with; pieces of its scratch. m = n_rows * group vectors. */
 typedef struct desk {
-    float *q;      /* [m, head_dim], scaled */
-    float *acc;    /* [m, head_dim] */
-    float *scores; /* [m, WE_KV_BLOCK] */
-    float *most;   /* [m] largest score so far */
-    float *sum;    /* [m] of exp(score - most) */
-    float *page;   /* [WE_KV_BLOCK * head_dim], unpacked keys or values */
+    float *q;                   /* [m, head_dim], scaled */
+    uint16_t *q_half, *weights; /* bfloat16: the same, rows even; the scores of a block */
+    float *acc;                 /* [m, head_dim] */
+    float *scores;              /* [m, WE_KV_BLOCK] */
+    float *most;                /* [m] largest score so far */
+    float *sum;                 /* [m] of exp(score - most) */
+    float *page;                /* [WE_KV_BLOCK * head_dim], unpacked keys or values, or their pairs */
+    bool bf16;                  /* this unit's products are */
 } desk;
 
 /* ---- Scratch ---- */
@@ -54,7 +57,9 @@ size_t we_cpu_attend_scratch_bytes(const we_cpu *d)
     const int64_t dim = atomic_load(&d->max_head_dim), cols = atomic_load(&d->max_cols);
     const int64_t vectors =
         WE_MAX(BLOCK_QUERIES * dim, cols + dim); /* m * head_dim: a row of query heads is a weight's input */
-    return (size_t)(2 * vectors + MAX_GROUP * (WE_KV_BLOCK + 2) + WE_KV_BLOCK * dim) * sizeof(float) + 6 * 64;
+    const int64_t half = (vectors + MAX_GROUP + MAX_GROUP * WE_KV_BLOCK) / 2; /* words of bfloat16 */
+    return (size_t)(2 * vectors + half + MAX_GROUP * (WE_KV_BLOCK + 2) + WE_KV_BLOCK * (dim + 1)) * sizeof(float) +
+           8 * 64;
 }
 
 static float *take(float **at, int64_t n)
@@ -74,7 +79,9 @@ static desk desk_of(const work *w, int thread)
     k.scores = take(&at, m * WE_KV_BLOCK);
     k.most = take(&at, m);
     k.sum = take(&at, m);
-    k.page = take(&at, WE_KV_BLOCK * dim);
+    k.page = take(&at, WE_KV_BLOCK * (dim + 1));
+    k.q_half = (uint16_t *)(void *)take(&at, m * (dim + 1) / 2);
+    k.weights = (uint16_t *)(void *)take(&at, m * WE_KV_BLOCK / 2);
     assert((size_t)(at - (float *)we_cpu_scratch(w->d, thread)) * sizeof(float) <= w->d->thread_scratch_bytes);
     return k;
 }
@@ -119,6 +126,25 @@ static void gather_queries(const work *w, const unit *u, desk *k)
         k->most[i] = -INFINITY;
         k->sum[i] = 0;
     }
+    const int64_t m = u->n_rows * w->group;
+    k->bf16 = w->d->k.mul_bf16 && u->span->kv->bits == 16 && !w->d->batch->precise && m >= BF16_QUERIES;
+    if (k->bf16) w->d->k.to_bf16(k->q, dim, k->q_half, dim + dim % 2, m, dim);
+}
+
+/* In bfloat16: the block's keys or values are converted once for all m queries. */
+static void product_bf16(const we_cpu_kernels *kernels, const uint16_t *block, desk *k, int64_t m, int64_t dim,
+                         int first, int n, bool values)
+{
+    uint32_t *pairs = (uint32_t *)(void *)k->page;
+    if (values) {
+        kernels->to_bf16(k->scores + first, WE_KV_BLOCK, k->weights, WE_KV_BLOCK, m, n);
+        kernels->pairs_f16(block + first * dim, dim, n, dim, pairs, dim);
+        kernels->mul_bf16(k->weights, WE_KV_BLOCK, pairs, dim, k->acc, dim, m, dim, (n + 1) / 2, true);
+    } else {
+        kernels->pairs_f16(block + first, WE_KV_BLOCK, dim, n, pairs, WE_KV_BLOCK);
+        kernels->mul_bf16(k->q_half, dim + dim % 2, pairs, WE_KV_BLOCK, k->scores + first, WE_KV_BLOCK, m, n,
+                          (dim + 1) / 2, false);
+    }
 }
 
 /* C (+)= A B with B a block of keys [dim, positions] or values [positions, dim]; positions first .. first + n of it. */
@@ -128,6 +154,10 @@ static void product(const work *w, const unit *u, desk *k, int64_t index, int fi
     const we_kv *kv = u->span->kv;
     const int64_t m = u->n_rows * w->group, dim = w->a->head_dim;
     const void *block = we_kv_block(kv, w->a->layer, index, u->head, values);
+    if (k->bf16) {
+        product_bf16(kernels, block, k, m, dim, first, n, values);
+        return;
+    }
     if (kv->bits < 16) {
         we_kv_unpack(kv, w->a->layer, block, values, first, n, k->page);
         block = k->page;

@@ -25,12 +25,15 @@ bool we_cpu_kernels_choose(const char *name, we_cpu_kernels *out)
     if (!out->entry) out->entry = (*t)->entry
         FILL(row_f32);
         FILL(linear_f32);
+        if (!out->linear_q8) out->q8_tile = (*t)->q8_tile; /* which belongs to it */
         FILL(linear_q8);
         FILL(linear_ggml);
         FILL(q8_quantize);
-        /* not q8_tile: it belongs to a table's own linear_q8 */
         FILL(mul_f32);
         FILL(mul_f16);
+        FILL(to_bf16);
+        FILL(pairs_f16);
+        FILL(mul_bf16);
         FILL(to_f16);
         FILL(max);
         FILL(exp_sum);

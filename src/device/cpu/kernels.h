@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * kernels.h - the table of functions that an instruction set fills: ref.c (plain C, what each one means), avx2.c, avx512.c,
- * neon.c. A NULL entry falls back to the next simpler table. Chosen once, in cpu.c; no other file asks which instruction
+ * avx512_bf16.c, neon.c. A NULL entry falls back to the next simpler table. Chosen once, in cpu.c; no other file asks which instruction
  * set it runs on. Kernels are leaves: one thread, no allocation, no knowledge of tensors, threads or caches. Pointers may
  * be unaligned; a weight's bytes are never read beyond its end, since a file's map may end there. */
 #ifndef WE_CPU_KERNELS_H
@@ -94,6 +94,14 @@ typedef struct we_cpu_kernels {
                     int64_t n, int64_t k, bool add);
     void (*mul_f16)(const float *a, int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
                     int64_t n, int64_t k, bool add); /* B: IEEE half */
+
+    /* The same in bfloat16, for many rows of A; NULL, all three: mul_f16 does it. Two neighbours along k share a word of 32 bits,
+     * the first in its low half; beside an odd last one is 0. to_bf16: [m, n], to nearest even. pairs_f16: B [k, n] to
+     * [(k + 1) / 2, n] words. */
+    void (*to_bf16)(const float *x, int64_t ldx, uint16_t *out, int64_t ldo, int64_t m, int64_t n);
+    void (*pairs_f16)(const uint16_t *b, int64_t ldb, int64_t k, int64_t n, uint32_t *out, int64_t ldo);
+    void (*mul_bf16)(const uint16_t *a, int64_t lda, const uint32_t *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
+                     int64_t n, int64_t pairs, bool add);
 
     /* Vectors of n >= 0 elements. */
     void (*to_f16)(const float *x, uint16_t *out,

@@ -34,5 +34,11 @@ bool we_x86_has_avx512(void)
     return (b & foundation) == foundation && (c & dots) == dots;
 }
 
-const we_cpu_kernels *const we_cpu_kernel_tables[] = { &we_cpu_kernels_avx512, &we_cpu_kernels_avx2,
-                                                       &we_cpu_kernels_reference, NULL };
+bool we_x86_has_avx512_bf16(void)
+{
+    unsigned a, b, c, d;
+    return we_x86_has_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVX512BF16);
+}
+
+const we_cpu_kernels *const we_cpu_kernel_tables[] = { &we_cpu_kernels_avx512_bf16, &we_cpu_kernels_avx512,
+                                                       &we_cpu_kernels_avx2, &we_cpu_kernels_reference, NULL };
