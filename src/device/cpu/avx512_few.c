@@ -29,9 +29,9 @@ typedef struct few {
     const int8_t *x;                /* [block][v][token][64], see order() */
     const float *scales;            /* [block][token][16 lanes]: the activations' */
     const float *sums;              /* [block][unit][token][16]: scaled sums of the codes, for biases */
-    float *row;                     /* [block][unit][scale, bias][16]: of the current row */
+    float *row;                     /* [2][block][unit][scale, bias][16]: of this row and the next */
     __m512i lanes;                  /* lane_group of each */
-    void (*fill)(const struct few *f, int64_t row);
+    void (*fill)(const struct few *f, int64_t row, float *out);
     float *y[WE_FEW];
     bool add;
 } few;
@@ -105,37 +105,31 @@ INLINE void unpack(bool e2m1, int bits, const uint8_t *p, __m512i v[STEPS])
 
 /* ---- Scales of a row ---- */
 
-/* Each 16 scales serve `size` / 32 blocks; of 16 columns: half of one. */
-INLINE void fill_row(const few *f, int64_t row, we_quant_mode mode, we_dtype dtype)
+INLINE void fill_row(const few *f, int64_t row, float *out, we_quant_mode mode, we_dtype dtype)
 {
     const we_matrix *w = f->w;
-    const int size = w->quant.group_size, width = (int)scale_size(mode, dtype);
-    const int64_t first = f->block * BLOCK / size, n = w->cols / size - first;
-    const size_t at = (size_t)row * f->scale_bytes + (size_t)(first * width);
+    const int size = w->quant.group_size, units = size == 16 ? 2 : 1;
+    const int64_t n_scales = w->cols / size, step = BLOCK / size, step_bytes = step * scale_size(mode, dtype);
+    const size_t at = (size_t)row * f->scale_bytes + (size_t)(f->block * step_bytes);
     const uint8_t *s = w->scales + at, *b = mode == WE_QUANT_AFFINE ? w->biases + at : s;
-    float *out = f->row, *const end = out + f->n_blocks * (size == 16 ? 64 : 32);
-    for (int64_t g = 0; out < end; g += 16, s += 16 * width, b += 16 * width) {
-        const __m512 scales = scale_floats(mode, dtype, s, mask16(n - g));
+    const __m512i by = units == 2 ? _mm512_slli_epi32(f->lanes, 1)
+                                  : _mm512_srli_epi32(f->lanes, size == 128  ? 2
+                                                                : size == 64 ? 1
+                                                                             : 0);
+    for (int64_t i = 0, g = f->block * step; i < f->n_blocks; i++, g += step, s += step_bytes, b += step_bytes) {
+        const __mmask16 m = mask16(WE_MIN(n_scales - g, step));
+        const __m512 scale = scale_floats(mode, dtype, s, m);
         _mm_prefetch((const char *)s + PREFETCH / 4, _MM_HINT_T0);
         if (mode == WE_QUANT_AFFINE) {
-            const __m512 biases = scale_floats(mode, dtype, b, mask16(n - g));
             _mm_prefetch((const char *)b + PREFETCH / 4, _MM_HINT_T0);
-            __m512i by = _mm512_srli_epi32(f->lanes, size == 128 ? 2 : size == 64 ? 1 : 0);
-            for (int i = 0; i < size / WE_Q8_GROUP && out < end; i++, out += 32) {
-                _mm512_store_ps(out, _mm512_permutexvar_ps(by, scales));
-                _mm512_store_ps(out + 16, _mm512_permutexvar_ps(by, biases));
-                by = _mm512_add_epi32(by, _mm512_set1_epi32(16 * WE_Q8_GROUP / size));
-            }
+            _mm512_store_ps(out, _mm512_permutexvar_ps(by, scale));
+            _mm512_store_ps(out + 16, _mm512_permutexvar_ps(by, scale_floats(mode, dtype, b, m)));
+            out += 32;
             continue;
         }
-        __m512 behind = scales;
-        if (size == 16) {
-            g += 16, s += 16;
-            behind = scale_floats(mode, dtype, s, mask16(n - g));
-        }
-        for (int u = 0; u < WE_Q8_GROUP / size; u++, out += 32) { /* codes are twice the value, plus the offset */
-            const __m512i by = _mm512_add_epi32(_mm512_slli_epi32(f->lanes, size == 16), _mm512_set1_epi32(u));
-            const __m512 v = _mm512_permutex2var_ps(scales, by, behind);
+        const __m512 behind = units == 2 ? scale_floats(mode, dtype, s + 16, mask16(n_scales - g - 16)) : scale;
+        for (int u = 0; u < units; u++, out += 32) { /* codes are twice the value, plus the offset */
+            const __m512 v = _mm512_permutex2var_ps(scale, _mm512_add_epi32(by, _mm512_set1_epi32(u)), behind);
             _mm512_store_ps(out, _mm512_mul_ps(v, _mm512_set1_ps(0.5f)));
             _mm512_store_ps(out + 16, _mm512_mul_ps(v, _mm512_set1_ps(-0.5f * E2M1_OFFSET)));
         }
@@ -143,14 +137,14 @@ INLINE void fill_row(const few *f, int64_t row, we_quant_mode mode, we_dtype dty
 }
 
 #define FILL(name, mode, dtype) \
-    static void fill_##name(const few *f, int64_t row) { fill_row(f, row, mode, dtype); }
+    static void fill_##name(const few *f, int64_t row, float *out) { fill_row(f, row, out, mode, dtype); }
 FILL(f32, WE_QUANT_AFFINE, WE_F32)
 FILL(f16, WE_QUANT_AFFINE, WE_F16)
 FILL(bf16, WE_QUANT_AFFINE, WE_BF16)
 FILL(e8m0, WE_QUANT_MXFP4, WE_U8)
 FILL(e4m3, WE_QUANT_NVFP4, WE_U8)
 
-typedef void (*fill_fn)(const few *f, int64_t row);
+typedef void (*fill_fn)(const few *f, int64_t row, float *out);
 static fill_fn fill_of(const we_matrix *w)
 {
     switch (w->quant.mode) {
@@ -163,12 +157,13 @@ static fill_fn fill_of(const we_matrix *w)
 /* ---- Rows ---- */
 
 /* A block of a row times n tokens; `units`: 2 where 16 columns have a scale. */
-INLINE void block_few(const few *f, const uint8_t *p, int64_t i, bool e2m1, int bits, int units, int n, __m512 *acc)
+INLINE void block_few(const few *f, const uint8_t *p, const float *row, int64_t i, bool e2m1, int bits, int units,
+                      int n, __m512 *acc)
 {
     const int64_t block = f->block + i;
     const int8_t *x = f->x + block * BLOCK * n;
     const float *scales = f->scales + block * 16 * n, *sums = f->sums + block * 16 * n * units;
-    const float *row = f->row + i * 32 * units;
+    row += i * 32 * units;
     const int steps = STEPS / units;
     __m512i v[STEPS];
     unpack(e2m1, bits, p, v);
@@ -206,25 +201,25 @@ INLINE __m256 sums_of(const __m512 a[8])
     return _mm256_insertf128_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x4_ps(sum, 2), 1);
 }
 
-INLINE void row_few(const few *f, int64_t row, int64_t out, const uint8_t *ahead, bool e2m1, int bits, int units, int n)
+INLINE void row_few(const few *f, int64_t row, int64_t out, const float *scales, const uint8_t *ahead, bool e2m1,
+                    int bits, int units, int n)
 {
     const int64_t cols = f->w->cols - f->block * BLOCK, whole = WE_MIN(cols / BLOCK, f->n_blocks);
     const int64_t step = BLOCK / 8 * bits;
     const uint8_t *p = f->w->data + (size_t)row * f->code_bytes + f->block * step;
     __m512 acc[WE_FEW];
     UNROLL for (int t = 0; t < WE_FEW; t++) acc[t] = _mm512_setzero_ps();
-    f->fill(f, row);
     for (int64_t b = 0; b < whole; b++, p += step, ahead += step) {
         if (f->ahead)
             UNROLL for (int i = 0; i < bits; i++) _mm_prefetch((const char *)ahead + 64 * i, _MM_HINT_T1);
         else
             UNROLL for (int i = 0; i < bits; i++) _mm_prefetch((const char *)p + PREFETCH + 64 * i, _MM_HINT_T0);
-        block_few(f, p, b, e2m1, bits, units, n, acc);
+        block_few(f, p, scales, b, e2m1, bits, units, n, acc);
     }
     if (whole < f->n_blocks) { /* what lies behind the row is not ours to read */
         uint8_t tail[BLOCK] = { 0 };
         memcpy(tail, p, (size_t)((cols - whole * BLOCK) * bits / 8));
-        block_few(f, tail, whole, e2m1, bits, units, n, acc);
+        block_few(f, tail, scales, whole, e2m1, bits, units, n, acc);
     }
     float sums[WE_FEW];
     if (n == 1)
@@ -234,14 +229,27 @@ INLINE void row_few(const few *f, int64_t row, int64_t out, const uint8_t *ahead
     UNROLL for (int t = 0; t < n; t++) f->y[t][out] = (f->add ? f->y[t][out] : 0.0f) + sums[t];
 }
 
+/* Rows `at` and after. The next row's scales are prepared before a row, so that it does not wait for them. */
+INLINE void rows_few(const few *f, int64_t first, int64_t at, int64_t n_rows, bool e2m1, int bits, int units, int n)
+{
+    const uint8_t *ahead = f->w->data + (size_t)(first + at) * f->code_bytes + f->ahead;
+    float *scales = f->row, *next = f->row + f->n_blocks * 32 * units;
+    f->fill(f, first + at, scales);
+    for (int64_t r = at; r < at + n_rows; r++, ahead += f->n_blocks * BLOCK / 8 * bits) {
+        if (r + 1 < at + n_rows) f->fill(f, first + r + 1, next);
+        row_few(f, first + r, r, scales, ahead, e2m1, bits, units, n);
+        float *const done = scales;
+        scales = next;
+        next = done;
+    }
+}
+
 /* A function for each packing and number of tokens. */
 typedef void (*rows_fn)(const few *f, int64_t first, int64_t at, int64_t n_rows);
-#define ROWS_FEW(name, e2m1, bits, units, n)                                                 \
-    static void rows_##name##_##n(const few *f, int64_t first, int64_t at, int64_t n_rows)   \
-    {                                                                                        \
-        const uint8_t *ahead = f->w->data + (size_t)(first + at) * f->code_bytes + f->ahead; \
-        for (int64_t r = at; r < at + n_rows; r++, ahead += f->n_blocks * BLOCK / 8 * bits)  \
-            row_few(f, first + r, r, ahead, e2m1, bits, units, n);                           \
+#define ROWS_FEW(name, e2m1, bits, units, n)                                               \
+    static void rows_##name##_##n(const few *f, int64_t first, int64_t at, int64_t n_rows) \
+    {                                                                                      \
+        rows_few(f, first, at, n_rows, e2m1, bits, units, n);                              \
     }
 #define ROWS(name, e2m1, bits, units)                                                         \
     ROWS_FEW(name, e2m1, bits, units, 1)                                                      \
