@@ -5,6 +5,7 @@
 #define WE_BASE_H
 
 #include "base/arena.h"
+#include "base/child.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
