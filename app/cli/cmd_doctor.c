@@ -256,7 +256,14 @@ static void check_own_model(doctor *d, const char *name, const char *origin)
     we_free(path);
 }
 
-/* A server that the configuration names: ask it for its models. */
+static bool no_model(void *user, const we_backend_model *model)
+{
+    (void)user;
+    (void)model;
+    return false;
+}
+
+/* A server that the configuration names: ask it for its models. One that is started for the purpose is not: whether it could be. */
 static void check_server(doctor *d, const char *url, const char *origin)
 {
     we_client *client;
@@ -272,7 +279,16 @@ static void check_server(doctor *d, const char *url, const char *origin)
              origin, err.message);
         return;
     }
-    if (we_client_load(client, &err))
+    we_client_info info = { .size = sizeof info };
+    we_client_get_info(client, &info);
+    const bool is_started = info.kind == WE_BACKEND_LLAMACPP || info.kind == WE_BACKEND_TRANSFORMERS;
+    st = is_started ? we_client_models(client, no_model, NULL, &err) : we_client_load(client, &err);
+    if (st && is_started)
+        find(d, VERDICT_WARNING, "Until then the next of the chain answers.", "%s=%s: %s", origin, url, err.message);
+    else if (is_started)
+        find(d, VERDICT_OK, NULL, "%s=%s: %s is installed and starts with the first question", origin, url,
+             info.backend);
+    else if (st)
         find(d, VERDICT_WARNING, "Start it, or unset the variable; until then the next of the chain answers.",
              "%s=%s: %s", origin, url, err.message);
     else

@@ -9,14 +9,16 @@
 
 static const struct {
     we_backend_row row;
-    const we_backend_ops *ops; /* NULL: this build has none */
+    const we_backend_ops *ops;
 } table[] = {
     [WE_BACKEND_MLX] = { { "mlx", "MLX", "WhisperEngine's own engine for MLX models - highest priority", 1 },
                          &we_backend_mlx },
     [WE_BACKEND_LMSTUDIO] = { { "lmstudio", "LM Studio", "User-friendly local server", 2 }, &we_backend_lmstudio },
     [WE_BACKEND_OLLAMA] = { { "ollama", "Ollama", "Production-ready server", 3 }, &we_backend_ollama },
-    [WE_BACKEND_LLAMACPP] = { { "llamacpp", "llama-cpp-python", "Direct Python integration", 4 }, NULL },
-    [WE_BACKEND_TRANSFORMERS] = { { "transformers", "Transformers", "HuggingFace models", 5 }, NULL },
+    [WE_BACKEND_LLAMACPP] = { { "llamacpp", "llama-cpp-python", "Direct Python integration", 4 },
+                              &we_backend_llamacpp },
+    [WE_BACKEND_TRANSFORMERS] = { { "transformers", "Transformers", "HuggingFace models", 5 },
+                                  &we_backend_transformers },
     [WE_BACKEND_OPENAI] = { { "openai", "OpenAI-style server", "Any server with an OpenAI-style interface", 0 },
                             &we_backend_openai },
 };
@@ -53,7 +55,6 @@ we_status we_backend_open(we_backend **out, const we_backend_target *target, con
 {
     *out = NULL;
     const we_backend_ops *ops = table[target->kind].ops;
-    if (!ops) return we_fail(err, WE_E_UNSUPPORTED, "%s is not supported by this build", table[target->kind].row.name);
     we_backend *b = we_calloc(1, sizeof *b);
     if (!b) return we_fail(err, WE_E_NOMEM, "no memory for a backend");
     atomic_init(&b->cancel, false);
@@ -61,6 +62,7 @@ we_status we_backend_open(we_backend **out, const we_backend_target *target, con
     b->ops = ops;
     b->row = &table[target->kind].row;
     b->target = (we_backend_target){ target->kind, we_strdup(target->model), we_strdup(target->base), target->local };
+    b->base = b->target.base;
     we_status st = b->target.model && b->target.base ? copy_options(b, opt, err)
                                                      : we_fail(err, WE_E_NOMEM, "no memory for a backend");
     if (!st) st = ops->open(b, err);

@@ -23,13 +23,15 @@ typedef struct we_backend_ops {
     const char *start; /* how its server is started, for "X does not answer at URL: ..." */
 } we_backend_ops;
 
-extern const we_backend_ops we_backend_mlx, we_backend_lmstudio, we_backend_ollama, we_backend_openai;
+extern const we_backend_ops we_backend_mlx, we_backend_lmstudio, we_backend_ollama, we_backend_llamacpp,
+    we_backend_transformers, we_backend_openai;
 
 struct we_backend {
     const we_backend_ops *ops;
     const we_backend_row *row;
     we_backend_target target;
     we_backend_options options; /* its strings are the handle's own */
+    const char *base;           /* where its server answers: target.base, or the address of the one that we started */
     atomic_bool cancel, busy;
     int wait_ms;    /* of the inspection, for its message */
     bool unreached; /* no connection came about for the last request */
@@ -64,7 +66,7 @@ we_status we_server_open(we_backend *b, we_error *err);
 void we_server_close(we_backend *b);
 
 typedef struct we_server_call {
-    const char *path;   /* behind target.base */
+    const char *path;   /* behind the handle's base */
     const we_buf *body; /* JSON; NULL: a GET */
     int timeout_ms;     /* for all of it; 0: the handle's idle timeout only */
     bool (*on_body)(void *user, const char *bytes, size_t n);
@@ -152,6 +154,8 @@ typedef struct we_openai_flavour {  /* where servers differ */
     bool takes_usage;               /* stream_options: {include_usage} */
     bool takes_variables;           /* chat_template_kwargs */
     we_continues continues;
+    bool takes_generation_config; /* `transformers serve`: what OpenAI's fields lack goes into a text of JSON */
+    bool null_is_no_limit;        /* max_tokens: null, where none is set; its default is a few tokens */
 } we_openai_flavour;
 
 /** Answer over /chat/completions or, raw, /completions. model: as the server calls it. */
@@ -163,5 +167,53 @@ we_status we_openai_models(we_backend *b, const char *path, we_backend_report *r
 we_status we_conversation_write(we_json_writer *w, const we_backend *b, const we_conversation *c, we_error *err);
 /** Raw JSON of the caller's, which must be an array or object as `type` says. what: "tools_json", for the message. */
 we_status we_json_copy(we_json_writer *w, const char *json, we_json_type type, const char *what, we_error *err);
+
+/* ---- Servers in Python that we start: which Python (python.c), their life (pyserver.c) ---- */
+
+typedef enum we_python_package { WE_PYTHON_LLAMACPP, WE_PYTHON_TRANSFORMERS } we_python_package;
+enum { WE_PYTHON_PACKAGES = WE_PYTHON_TRANSFORMERS + 1 };
+
+typedef struct we_python { /* an interpreter that has a package */
+    char python[1024];     /* its whole path; "": it does not */
+    char version[64];      /* of the package */
+    bool serves;           /* this version has a server */
+    char missing[256];     /* what the server needs and is not there, comma-separated; "": nothing */
+} we_python;
+
+/** The Python whose server of the package can be started. wait_ms: for all candidates together.
+ * Errors : WE_E_NOT_FOUND (no Python, not installed, too old, parts missing: with the mend), WE_E_NETWORK (too slow), WE_E_CANCELLED,
+ *          WE_E_NOMEM. */
+we_status we_python_find(we_python *out, we_python_package package, int wait_ms, const atomic_bool *cancel,
+                         we_error *err);
+
+typedef struct we_command { /* zeroed is empty */
+    we_arena arena;
+    const char *argv[48], *env[32];
+    size_t n_argv, n_env;
+    bool failed; /* memory is out */
+} we_command;
+void we_command_arg(we_command *c, const char *format, ...) WE_PRINTF(2, 3);
+void we_command_env(we_command *c, const char *format, ...) WE_PRINTF(2, 3); /* NAME=VALUE, or NAME for without it */
+
+typedef struct we_pyserver_kind {
+    we_python_package package;
+    const char *models;                                  /* what its models are, for messages: "GGUF file" */
+    bool (*runs)(const char *path);                      /* is that a model of it? A look at the file, no more */
+    we_status (*check)(const char *path, we_error *err); /* why one that was named is not; after runs() said no */
+    /* The command line and environment behind the interpreter. key: "" where it takes none. */
+    void (*command)(const we_backend *b, const char *path, int port, const char *key, we_command *c);
+    bool takes_key;
+    bool asks_by_path;  /* a request names the model by its path, else by the name that we were given */
+    const char *health; /* an address that answers once it is ready */
+    we_openai_flavour flavour;
+} we_pyserver_kind;
+
+we_status we_pyserver_open(we_backend *b, const we_pyserver_kind *kind, we_error *err);
+void we_pyserver_close(we_backend *b);
+we_status we_pyserver_inspect(we_backend *b, we_backend_report *report, int wait_ms, we_error *err);
+we_status we_pyserver_load(we_backend *b, we_error *err);
+we_status we_pyserver_unload(we_backend *b, we_error *err);
+we_status we_pyserver_answer(we_backend *b, const we_backend_ask *ask, const we_generate_options *o,
+                             we_backend_reply *reply, we_error *err);
 
 #endif

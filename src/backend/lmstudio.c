@@ -327,10 +327,16 @@ static we_status answer_v1(we_backend *b, const we_backend_ask *ask, const we_ge
 
 /* ---- Answering ---- */
 
-static const we_openai_flavour v0 = { "/api/v0/chat/completions", "/api/v0/completions", "repeat_penalty", true, false,
-                                      WE_CONTINUES_LAST };
-static const we_openai_flavour plain = { "/v1/chat/completions", "/v1/completions", "repeat_penalty", true, false,
-                                         WE_CONTINUES_LAST };
+static const we_openai_flavour v0 = { .chat = "/api/v0/chat/completions",
+                                      .completions = "/api/v0/completions",
+                                      .repetition_penalty = "repeat_penalty",
+                                      .takes_usage = true,
+                                      .continues = WE_CONTINUES_LAST };
+static const we_openai_flavour plain = { .chat = "/v1/chat/completions",
+                                         .completions = "/v1/completions",
+                                         .repetition_penalty = "repeat_penalty",
+                                         .takes_usage = true,
+                                         .continues = WE_CONTINUES_LAST };
 
 /* Should a version have dropped /api/v0, or not have a part of /api/v1, the next one is asked. */
 static we_status answer(we_backend *b, const we_backend_ask *ask, const we_generate_options *o, we_backend_reply *reply,

@@ -46,14 +46,48 @@ we_status we_conversation_write(we_json_writer *w, const we_backend *b, const we
     return WE_OK;
 }
 
+/* transformers' GenerationConfig, as a text. It stands in place of the model's own but for what it leaves out, and the server's
+ * limit of 1024 tokens goes with it: without one, 20 would be the end. Where a temperature is asked for, sampling is meant, and
+ * few models say do_sample by themselves. */
+static void write_generation_config(we_json_writer *w, const we_generate_options *o)
+{
+    const bool samples = !isnan(o->temperature) && o->temperature > 0;
+    if (!samples && o->top_k <= 0 && o->min_p <= 0 && o->repetition_penalty <= 0) return;
+    we_buf text = { 0 };
+    we_json_writer inner = { .buf = &text };
+    we_json_begin_object(&inner);
+    if (samples) {
+        we_json_key(&inner, "do_sample");
+        we_json_write_bool(&inner, true);
+    }
+    we_write_number(&inner, "max_new_tokens", o->max_tokens > 0 ? o->max_tokens : 1024);
+    if (o->top_k > 0) we_write_number(&inner, "top_k", o->top_k);
+    if (o->min_p > 0) we_write_number(&inner, "min_p", we_widened(o->min_p));
+    if (o->repetition_penalty > 0) we_write_number(&inner, "repetition_penalty", we_widened(o->repetition_penalty));
+    we_json_end_object(&inner);
+    we_json_key(w, "generation_config");
+    we_json_write_str(w, we_buf_str(&text));
+    w->buf->failed = w->buf->failed || text.failed;
+    we_buf_deinit(&text);
+}
+
 static void write_sampling(we_json_writer *w, const we_openai_flavour *f, const we_generate_options *o)
 {
-    if (o->max_tokens > 0) we_write_number(w, "max_tokens", o->max_tokens);
+    if (o->max_tokens > 0) {
+        we_write_number(w, "max_tokens", o->max_tokens);
+    } else if (f->null_is_no_limit) {
+        we_json_key(w, "max_tokens");
+        we_json_write_null(w);
+    }
     if (!isnan(o->temperature)) we_write_number(w, "temperature", we_widened(o->temperature));
     if (o->top_p > 0) we_write_number(w, "top_p", we_widened(o->top_p));
-    if (o->top_k > 0) we_write_number(w, "top_k", o->top_k);
-    if (o->min_p > 0) we_write_number(w, "min_p", we_widened(o->min_p));
-    if (o->repetition_penalty > 0) we_write_number(w, f->repetition_penalty, we_widened(o->repetition_penalty));
+    if (f->takes_generation_config) {
+        write_generation_config(w, o);
+    } else {
+        if (o->top_k > 0) we_write_number(w, "top_k", o->top_k);
+        if (o->min_p > 0) we_write_number(w, "min_p", we_widened(o->min_p));
+        if (o->repetition_penalty > 0) we_write_number(w, f->repetition_penalty, we_widened(o->repetition_penalty));
+    }
     if (o->seed) we_write_number(w, "seed", (double)(o->seed & 0x7FFFFFFF));
     we_write_stop(w, o);
 }
@@ -309,8 +343,12 @@ we_status we_openai_models(we_backend *b, const char *path, we_backend_report *r
 
 /* ---- A plain server ---- */
 
-static const we_openai_flavour plain = { "/chat/completions", "/completions", "repetition_penalty", true, true,
-                                         WE_CONTINUES_NOT };
+static const we_openai_flavour plain = { .chat = "/chat/completions",
+                                         .completions = "/completions",
+                                         .repetition_penalty = "repetition_penalty",
+                                         .takes_usage = true,
+                                         .takes_variables = true,
+                                         .continues = WE_CONTINUES_NOT };
 
 static we_status inspect(we_backend *b, we_backend_report *report, int wait_ms, we_error *err)
 {

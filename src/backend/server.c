@@ -21,7 +21,7 @@ we_status we_server_fail(const we_backend *b, we_error *err, we_status status, c
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    return we_fail(err, status, "%s at %s%s", b->row->name, b->target.base, text);
+    return we_fail(err, status, "%s at %s%s", b->row->name, b->base, text);
 }
 
 const char *we_server_words(char out[256], we_str text)
@@ -114,7 +114,7 @@ static we_status no_answer(we_backend *b, const we_server_call *call, const we_n
     if (r->is_timeout && call->timeout_ms)
         return we_server_fail(b, err, st, " did not answer within %d ms", b->wait_ms);
     if (!r->is_refused) return we_fail_in(err, st, "%s does not answer: ", b->row->name);
-    return we_fail(err, st, "%s does not answer at %s: %s", b->row->name, b->target.base, b->ops->start);
+    return we_fail(err, st, "%s does not answer at %s: %s", b->row->name, b->base, b->ops->start);
 }
 
 /* ---- Sending ---- */
@@ -157,7 +157,7 @@ we_status we_server_send(we_backend *b, const we_server_call *call, we_net_respo
 {
     we_buf url = { 0 };
     *r = (we_net_response){ 0 };
-    we_buf_printf(&url, "%s%s", b->target.base, call->path);
+    we_buf_printf(&url, "%s%s", b->base, call->path);
     we_status st = we_buf_status(&url, err, "a request");
     for (int attempt = 0; !st; attempt++) {
         st = send_once(b, call, url.ptr, r, err);

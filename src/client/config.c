@@ -55,6 +55,8 @@ static const row rows[] = {
     { "OLLAMA_HOST", HOST, 0, 0, 0, "127.0.0.1:11434", "where Ollama answers" },
     { "LMSTUDIO_HOST", HOST, 0, 0, 0, "127.0.0.1:1234", "where LM Studio answers" },
     { "OLLAMA_MODELS", FOLDER, 0, 0, 0, "~/.ollama/models", "where Ollama's downloads are found" },
+    { "WE_PYTHON", TEXT, NOT_IN_DOTENV, 0, 0, "",
+      "a Python with llama-cpp-python or Transformers, where neither VIRTUAL_ENV's nor python3 has it" },
     { "WE_LOG", LEVELS, 0, 0, 0, "warn", "what is logged: LEVEL or MODULE=LEVEL, comma-separated" },
     { "HF_HOME", FOLDER, TOLD_ONLY, 0, 0, "~/.cache/huggingface", "where the Hugging Face cache is" },
     { "HF_HUB_CACHE", FOLDER, TOLD_ONLY, 0, 0, "$HF_HOME/hub", "its models, where they lie elsewhere" },

@@ -53,14 +53,14 @@ class Standin:
     def __init__(self, models=("tiny",), loaded=0, pieces=("Hello", ", ", "wor", "ld!"), answer=None, reasoning=(), tool_calls=(),
                  chunk=None, wait_s=0, pause_s=0, silent_s=0, cut_after=None, end_after=None, loading=0, status=None, body=None,
                  content_type=None, broken_json=False, huge_line=0, error_in_stream=None, key=None, stream=True,
-                 finish="stop", address="127.0.0.1"):
+                 finish="stop", address="127.0.0.1", port=0):
         self.models, self.loaded = list(models), set(list(models)[:loaded])
         self.pieces, self.answer, self.reasoning, self.tool_calls = list(pieces), answer, list(reasoning), list(tool_calls)
         self.chunk, self.wait_s, self.pause_s, self.cut_after, self.end_after = chunk, wait_s, pause_s, cut_after, end_after
         self.silent_s = silent_s
         self.loading, self.status, self.body, self.content_type = loading, status, body, content_type
         self.broken_json, self.huge_line, self.error_in_stream = broken_json, huge_line, error_in_stream
-        self.key, self.stream, self.finish, self.address = key, stream, finish, address
+        self.key, self.stream, self.finish, self.address, self.wanted_port = key, stream, finish, address, port
         self.requests, self.reached, self.woken = [], threading.Event(), threading.Event()
         self._lock = threading.Lock()
 
@@ -87,7 +87,7 @@ class Standin:
             def handle_error(self, request, client_address):
                 pass  # a client that goes away is part of many tests
 
-        self.server = Server((self.address, 0), Handler)
+        self.server = Server((self.address, self.wanted_port), Handler)
         self.port = self.server.server_address[1]
         self.host = f"{self.address}:{self.port}"
         self.url = f"http://{self.host}"

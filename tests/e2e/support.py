@@ -70,7 +70,7 @@ class EndToEnd(unittest.TestCase):
         os.makedirs(self.runtime, mode=0o700)
 
     def environment(self, **changes):
-        drop = ("LLM_CHAT_API_URL", "OLLAMA_HOST", "OLLAMA_MODELS", "LMSTUDIO_HOST", "LM_API_TOKEN", "NO_COLOR",
+        drop = ("LLM_CHAT_API_URL", "OLLAMA_HOST", "OLLAMA_MODELS", "LMSTUDIO_HOST", "LM_API_TOKEN", "WE_PYTHON", "NO_COLOR",
                 "WHISPERENGINE_MODEL")
         env = {k: v for k, v in os.environ.items()
                if k not in drop and not k.startswith(("MLX_", "XDG_", "HF_", "HUGGINGFACE_", "LLM_CHAT_", "FALLBACK_MODEL_", "WE_LOG", "OPENAI_"))}
