@@ -4,6 +4,7 @@
 #     tests/conformance/test_NAME.c|py  the same, against reference results;        CTest: conformance_NAME
 #     tests/e2e/test_NAME.py            drives the built command;                   CTest: e2e_NAME
 #     python/tests/test_NAME.py         the Python package in the source tree;      CTest: python_NAME
+#     tests/desktop/test_NAME.py        drives the desktop program on a display of its own; CTest: desktop_NAME
 #     tests/fuzz/fuzz_NAME.c            replays tests/fuzz/corpus/NAME;             CTest: fuzz_replay_NAME
 # The first part of the name is also the label: ctest -L unit.
 
@@ -105,6 +106,20 @@ if(TARGET whisperengine AND NOT CMAKE_CROSSCOMPILING)
             add_test(NAME ${test} COMMAND ${Python3_EXECUTABLE} ${file})
             we_test_properties(${test} ${kind})
         endforeach()
+    endforeach()
+endif()
+
+# With the system's own Python, which has AT-SPI; 77: something that it needs is not on this machine.
+if(TARGET whisperengine-desktop)
+    file(GLOB sources CONFIGURE_DEPENDS ${we_tests_dir}/desktop/test_*.py)
+    foreach(file IN LISTS sources)
+        get_filename_component(name ${file} NAME_WE)
+        string(REGEX REPLACE "^test" desktop test ${name})
+        add_test(NAME ${test} COMMAND /usr/bin/python3 ${file})
+        we_test_properties(${test} desktop)
+        set_tests_properties(${test} PROPERTIES SKIP_RETURN_CODE 77)
+        set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT
+            LSAN_OPTIONS=suppressions=${we_tests_dir}/desktop/leaks.supp:print_suppressions=0)
     endforeach()
 endif()
 

@@ -5,7 +5,7 @@
 
 struct desk_models {
     desk_app *app;
-    GtkWidget *button, *name, *state, *bar, *spinner, *list, *stack, *search;
+    GtkWidget *button, *name, *state, *spinner, *list, *stack, *search;
     GCancellable *looking; /* the newest look-up */
 };
 
@@ -240,7 +240,6 @@ desk_models *desk_models_new(desk_app *app)
     m->name = gtk_label_new(NULL);
     m->state = gtk_label_new(NULL);
     m->spinner = gtk_spinner_new();
-    m->bar = gtk_progress_bar_new();
     gtk_widget_add_css_class(m->name, "title");
     gtk_widget_add_css_class(m->state, "subtitle");
     gtk_label_set_ellipsize(GTK_LABEL(m->name), PANGO_ELLIPSIZE_MIDDLE);
@@ -252,7 +251,6 @@ desk_models *desk_models_new(desk_app *app)
     gtk_box_append(GTK_BOX(name_line), gtk_image_new_from_icon_name("pan-down-symbolic"));
     gtk_box_append(GTK_BOX(line), m->spinner);
     gtk_box_append(GTK_BOX(line), m->state);
-    gtk_widget_add_css_class(m->bar, "load-bar");
     gtk_box_append(GTK_BOX(words), name_line);
     gtk_box_append(GTK_BOX(words), line);
     gtk_menu_button_set_child(GTK_MENU_BUTTON(m->button), words);

@@ -52,6 +52,14 @@ static GtkWidget *plain_row(const char *title, const char *subtitle)
                         1, "subtitle-lines", 3, NULL);
 }
 
+/* A control at a row's end. libadwaita lets a screen reader call it what the row is called. */
+static void add_control(GtkWidget *row, GtkWidget *control)
+{
+    gtk_widget_set_valign(control, GTK_ALIGN_CENTER);
+    adw_action_row_add_suffix(ADW_ACTION_ROW(row), control);
+    adw_action_row_set_activatable_widget(ADW_ACTION_ROW(row), control);
+}
+
 static GtkWidget *row_button(const char *icon, const char *name)
 {
     GtkWidget *button = gtk_button_new_from_icon_name(icon);
@@ -150,9 +158,7 @@ static void add_switch(prefs *p, GtkWidget *to, const char *name, const char *ti
     v->row = plain_row(title, is_locked(&value) ? _("Set by the environment") : subtitle);
     gtk_switch_set_active(v->toggle, on);
     gtk_switch_set_state(v->toggle, on);
-    gtk_widget_set_valign(GTK_WIDGET(v->toggle), GTK_ALIGN_CENTER);
-    adw_action_row_add_suffix(ADW_ACTION_ROW(v->row), GTK_WIDGET(v->toggle));
-    adw_action_row_set_activatable_widget(ADW_ACTION_ROW(v->row), GTK_WIDGET(v->toggle));
+    add_control(v->row, GTK_WIDGET(v->toggle));
     gtk_widget_set_sensitive(v->row, !is_locked(&value));
     g_signal_connect_data(v->toggle, "state-set", G_CALLBACK(on_toggle), v, (GClosureNotify)(void (*)(void))g_free, 0);
     add(to, v->row);
@@ -178,10 +184,8 @@ static void add_own_switch(prefs *p, GtkWidget *to, gboolean *value, const char 
 {
     GtkWidget *row = plain_row(title, subtitle), *toggle = gtk_switch_new();
     gtk_switch_set_active(GTK_SWITCH(toggle), *value);
-    gtk_widget_set_valign(toggle, GTK_ALIGN_CENTER);
     g_object_set_data(G_OBJECT(toggle), "value", value);
-    adw_action_row_add_suffix(ADW_ACTION_ROW(row), toggle);
-    adw_action_row_set_activatable_widget(ADW_ACTION_ROW(row), toggle);
+    add_control(row, toggle);
     g_signal_connect(toggle, "notify::active", G_CALLBACK(on_own_switch), p);
     add(to, row);
 }
@@ -202,9 +206,8 @@ static GtkWidget *add_spin(prefs *p, GtkWidget *to, int *value, int most, int st
 {
     GtkWidget *row = plain_row(title, subtitle), *spin = gtk_spin_button_new_with_range(0, most, step);
     gtk_spin_button_set_value(GTK_SPIN_BUTTON(spin), *value);
-    gtk_widget_set_valign(spin, GTK_ALIGN_CENTER);
     g_object_set_data(G_OBJECT(spin), "value", value);
-    adw_action_row_add_suffix(ADW_ACTION_ROW(row), spin);
+    add_control(row, spin);
     g_signal_connect(spin, "value-changed", G_CALLBACK(on_spin), p);
     add(to, row);
     return row;
