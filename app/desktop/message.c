@@ -6,6 +6,7 @@
 #include <glib/gi18n.h>
 
 #define INDENT 24
+#define CELL_CHARS 40 /* wider cells of a table break their lines */
 
 struct desk_message_view {
     int64_t id;
@@ -97,8 +98,12 @@ static GtkWidget *table_widget(desk_message_view *v, const desk_block *b)
         char **cells = g_strsplit(rows[y], "\x1f", -1);
         for (int x = 0; cells[x]; x++) {
             GtkWidget *cell = text_label(v);
-            g_object_set(cell, "max-width-chars", 40, NULL);
             set_markup(cell, cells[x]);
+            /* Of one width: the scroller asks for the height at the least width, which would leave a gap below. */
+            if (g_utf8_strlen(gtk_label_get_text(GTK_LABEL(cell)), -1) > CELL_CHARS)
+                g_object_set(cell, "width-chars", CELL_CHARS, "max-width-chars", CELL_CHARS, NULL);
+            else
+                g_object_set(cell, "wrap", FALSE, NULL);
             gtk_widget_add_css_class(cell, y ? "cell" : "head-cell");
             if (y && !rows[y + 1]) gtk_widget_add_css_class(cell, "last-row");
             gtk_grid_attach(GTK_GRID(grid), cell, x, y, 1, 1);
