@@ -47,3 +47,20 @@ target_compile_definitions(whisperengine-desktop PRIVATE
     GETTEXT_PACKAGE="whisperengine" DESK_LOCALE_DIR="${CMAKE_INSTALL_FULL_LOCALEDIR}")
 target_link_libraries(whisperengine-desktop PRIVATE we_static PkgConfig::WE_GTK Threads::Threads)
 set_target_properties(whisperengine-desktop PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+
+# Translations, beside the program in the build folder too, so that it speaks before it is installed.
+find_program(WE_MSGFMT msgfmt)
+if(WE_MSGFMT)
+    file(GLOB translations CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/po/*.po)
+    foreach(file IN LISTS translations)
+        get_filename_component(language ${file} NAME_WE)
+        set(folder locale/${language}/LC_MESSAGES)
+        add_custom_command(OUTPUT ${PROJECT_BINARY_DIR}/${folder}/whisperengine.mo
+            COMMAND ${CMAKE_COMMAND} -E make_directory ${PROJECT_BINARY_DIR}/${folder}
+            COMMAND ${WE_MSGFMT} --check-format -o ${PROJECT_BINARY_DIR}/${folder}/whisperengine.mo ${file}
+            DEPENDS ${file} VERBATIM)
+        target_sources(whisperengine-desktop PRIVATE ${PROJECT_BINARY_DIR}/${folder}/whisperengine.mo)
+        install(FILES ${PROJECT_BINARY_DIR}/${folder}/whisperengine.mo
+            DESTINATION ${CMAKE_INSTALL_LOCALEDIR}/${language}/LC_MESSAGES)
+    endforeach()
+endif()

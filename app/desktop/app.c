@@ -598,16 +598,27 @@ static void note_config(void *user, const char *text)
     g_message("%s", text);
 }
 
+/* Translations: beside the program in a build folder, else where they are installed. */
+static void bind_translations(void)
+{
+    char *self = g_file_read_link("/proc/self/exe", NULL), *folder = self ? g_path_get_dirname(self) : g_strdup(".");
+    char *beside = g_build_filename(folder, "locale", NULL);
+    setlocale(LC_ALL, "");
+    bindtextdomain(GETTEXT_PACKAGE, self && we_path_is_dir(beside) ? beside : DESK_LOCALE_DIR);
+    bind_textdomain_codeset(GETTEXT_PACKAGE, "UTF-8");
+    textdomain(GETTEXT_PACKAGE);
+    g_free(beside);
+    g_free(folder);
+    g_free(self);
+}
+
 int main(int argc, char **argv)
 {
     desk_app app = { .status = { DESK_ENGINE_EMPTY, FALSE, 0, g_strdup(""), g_strdup(""), g_strdup(""), g_strdup(""),
                                  WE_BACKEND_MLX } };
     we_config_options config = WE_CONFIG_OPTIONS_INIT;
     we_error err = { 0 };
-    setlocale(LC_ALL, "");
-    bindtextdomain("whisperengine", DESK_LOCALE_DIR);
-    bind_textdomain_codeset("whisperengine", "UTF-8");
-    textdomain("whisperengine");
+    bind_translations();
     config.no_dotenv = true; /* a desktop program is started in the home folder, not in a project */
     config.on_note = note_config;
     if (we_config_load(&config, &err)) g_message("%s", err.message);
