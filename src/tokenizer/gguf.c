@@ -19,6 +19,8 @@ enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUS
 #define WORDS "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
 #define ENGLISH "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define REST " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define MARKED_WORDS "[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+"
+#define MARKED_REST " ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
 #define LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
 #define CASED "[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+"
@@ -35,6 +37,7 @@ static const pre_kind gpt2 = { NULL, false, false, false, false }, digits = { NU
                       llama3 = { ENGLISH "|" WORDS "|\\p{N}{1,3}|" REST, false, false, true, true },
                       cl100k = { ENGLISH "|" WORDS "|\\p{N}{1,3}|" REST, false, false, false, false },
                       qwen2 = { ENGLISH "|" WORDS "|\\p{N}|" REST, false, true, false, false },
+                      qwen35 = { ENGLISH "|" MARKED_WORDS "|\\p{N}|" MARKED_REST, false, true, false, false },
                       tekken = { CASED "|" CASED_2 "|\\p{N}|" REST_SLASH, false, false, true, true },
                       o200k = { CASED ENGLISH "?|" CASED_2 ENGLISH "?|\\p{N}{1,3}|" REST_SLASH, false, false, false,
                                 false };
@@ -46,6 +49,7 @@ static const struct {
     { "llama-bpe", &llama3 }, { "llama3", &llama3 },    { "llama-v3", &llama3 },   { "falcon3", &llama3 },
     { "smaug-bpe", &cl100k }, { "dbrx", &cl100k },      { "olmo", &gpt2 },         { "gpt-2", &gpt2 },
     { "phi-2", &gpt2 },       { "mpt", &gpt2 },         { "qwen2", &qwen2 },       { "deepseek-r1-qwen", &qwen2 },
+    { "qwen35", &qwen35 },    { "glm4", &cl100k },      { "chatglm-bpe", &cl100k },
     { "megrez", &qwen2 },     { "tekken", &tekken },    { "gpt-4o", &o200k },      { "llama4", &o200k },
     { "smollm", &digits },    { "command-r", &digits }, { "refact", &digits },     { "starcoder", &digits },
     { "codeshell", &digits }, { "exaone", &digits },    { "minerva-7b", &digits },

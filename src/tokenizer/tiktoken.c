@@ -30,6 +30,8 @@ typedef struct tiktoken_family {
 #define GPT2_PATTERN "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 #define CL100K_PATTERN CONTRACTION "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|" TAIL
 #define QWEN_PATTERN CONTRACTION "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|" TAIL
+#define QWEN35_PATTERN CONTRACTION "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}|" \
+    " ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define CASED(upper, lower) \
     "[^\\r\\n\\p{L}\\p{N}]?" upper "*" lower "+" CONTRACTION "?|" \
     "[^\\r\\n\\p{L}\\p{N}]?" upper "+" lower "*" CONTRACTION "?|\\p{N}{1,3}|"
@@ -43,6 +45,41 @@ static const char *const gpt2_specials[] = { "<|endoftext|>" };
 static const char *const cl100k_specials[] = { "<|endoftext|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>" };
 static const char *const o200k_specials[] = { "<|endoftext|>" };
 static const char *const qwen_specials[] = { "<|endoftext|>", "<|im_start|>", "<|im_end|>" };
+static const char *const qwen35_specials[] = {
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<tool_call>",
+    "</tool_call>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<tool_response>",
+    "</tool_response>",
+    "<think>",
+    "</think>",
+    "<|audio_start|>",
+    "<|audio_end|>",
+    "<tts_pad>",
+    "<tts_text_bos>",
+    "<tts_text_eod>",
+    "<tts_text_bos_single>",
+    "<|audio_pad|>",
+};
 static const char *const llama_specials[] = {
     "<|begin_of_text|>",
     "<|end_of_text|>",
@@ -80,6 +117,13 @@ static const tiktoken_family families[] = {
       .reserved = "<|reserved_token_%d|>",
       .reserved_from = -1,
       .n_total = 256 },
+    { .name = "Qwen3.5",
+      .pattern = QWEN35_PATTERN,
+      .words = { "qwen3_5", "qwen3.5", "qwen3_6", "qwen3.6" },
+      .nfc = true,
+      .specials = qwen35_specials,
+      .n_specials = WE_COUNT(qwen35_specials),
+      .n_total = WE_COUNT(qwen35_specials) },
     { .name = "Qwen",
       .pattern = QWEN_PATTERN,
       .words = { "qwen" },

@@ -130,6 +130,7 @@ def edited(data, rng):
 
 PATTERNS = {  # as the families' own tokenizers have them
     "qwen": (r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""),
+    "qwen3_5": (r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""),
     "llama": (r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""),
     "kimi": "|".join([
         r"[\p{Han}]+",
@@ -258,7 +259,7 @@ def run_tiktoken(compare, options, rng, folder):
         texts += [t + rng.choice(list(special)) + random_text(rng) for t in texts[:100]]
 
         def encode(text):
-            if name == "qwen":  # its tokenizer does so before tiktoken sees the text
+            if name.startswith("qwen"):  # its tokenizer does so before tiktoken sees the text
                 text = unicodedata.normalize("NFC", text)
             return reference.encode(text, allowed_special="all")
 

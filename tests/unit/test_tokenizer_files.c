@@ -217,6 +217,10 @@ TEST(tokenizer_files_tiktoken_family_tells_pattern_and_special_tokens)
     EXPECT_TEXT(tok, true, "abc", 257, 259);
     assert_int_equal(we_tok_vocab_size(tok), 258 + 208);
     we_tok_close(tok);
+    CHECK_OK(we_tok_parse_vocab(&tok, "qwen3_6.tiktoken", we_buf_str(&b), (we_str){ "", 0 }, &err), &err);
+    EXPECT_IDS(tok, "abc<think>", false, 257, 258 + 24);
+    assert_int_equal(we_tok_vocab_size(tok), 258 + 33);
+    we_tok_close(tok);
     static const char config[] = "{\"auto_map\":{\"AutoTokenizer\":[\"tokenization_kimi.TikTokenTokenizer\",null]},"
                                  "\"added_tokens_decoder\":{\"259\":{\"content\":\"[EOS]\",\"special\":true}}}";
     CHECK_OK(we_tok_parse_vocab(&tok, "tiktoken.model", we_buf_str(&b), we_str_from(config), &err), &err);
