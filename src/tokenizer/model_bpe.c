@@ -648,11 +648,12 @@ static we_status encode_cached(const we_tok *tok, we_tok_work *work, we_str word
         return push_ids(out, slot->ids, slot->n_ids, err);
     size_t start = out->n;
     we_status st = encode_word(tok, work, word, byte_level, out, err);
-    if (!st && out->n - start <= WE_COUNT(slot->ids)) {
+    const size_t n_ids = out->n - start;
+    if (!st && n_ids <= WE_COUNT(slot->ids)) {
         slot->len = (uint8_t)word.len;
-        slot->n_ids = (uint8_t)(out->n - start);
+        slot->n_ids = (uint8_t)n_ids;
         memcpy(slot->text, word.ptr, word.len);
-        memcpy(slot->ids, out->ids + start, slot->n_ids * sizeof(*slot->ids));
+        if (n_ids) memcpy(slot->ids, out->ids + start, n_ids * sizeof(*slot->ids)); /* out may still hold nothing */
     }
     return st;
 }
