@@ -6,6 +6,7 @@
 
 #include "backend/backend.h"
 #include "net/net.h"
+#include "sampling/sampling.h"
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -111,7 +112,9 @@ typedef struct we_intake {
         we_buf id, name, arguments;
     } * tools;
     size_t n_tools;
-    double start_s, first_s;                                    /* first_s 0: nothing came yet */
+    we_stop stop;
+    we_str *stop_texts;      /* that are taken out; NULL: none, or the server does it */
+    double start_s, first_s; /* first_s 0: nothing came yet */
     double stat_first_s, stat_decode_s, stat_prefill_s, load_s; /* what the server measured; 0: it does not say */
     size_t n_prompt, n_cached, n_tokens;
     we_finish finish;
@@ -122,6 +125,8 @@ typedef struct we_intake {
 } we_intake;
 
 void we_intake_begin(we_intake *in, we_backend *b, const we_backend_ask *ask, const we_generate_options *o);
+/** The server leaves stop texts in its answer: from now on they are taken out. Before the first text. */
+bool we_intake_take_stop(we_intake *in);
 /** All false where the answer is to stop. */
 bool we_intake_text(we_intake *in, we_str text);
 bool we_intake_reasoning(we_intake *in, we_str text);
@@ -155,6 +160,7 @@ typedef struct we_openai_flavour {  /* where servers differ */
     bool takes_variables;           /* chat_template_kwargs */
     we_continues continues;
     bool takes_generation_config; /* `transformers serve`: what OpenAI's fields lack goes into a text of JSON */
+    bool leaves_stop;             /* the stop text stands at the end of its answer */
     bool null_is_no_limit;        /* max_tokens: null, where none is set; its default is a few tokens */
 } we_openai_flavour;
 

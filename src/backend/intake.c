@@ -45,7 +45,38 @@ static bool take(we_intake *in, we_buf *buf, we_str text, we_piece_fn fn)
     return false;
 }
 
-bool we_intake_text(we_intake *in, we_str text) { return take(in, &in->text, text, in->o->on_piece); }
+bool we_intake_take_stop(we_intake *in)
+{
+    const size_t n = in->o->n_stop;
+    if (n == 0) return true;
+    we_str *texts = we_calloc(n, sizeof *texts);
+    in->stop_texts = texts;
+    if (!texts) return no_memory(in);
+    for (size_t i = 0; i < n; i++) texts[i] = we_str_from(in->o->stop[i]);
+    in->failed = we_stop_init(&in->stop, texts, n, &in->error) != WE_OK;
+    return !in->failed;
+}
+
+bool we_intake_text(we_intake *in, we_str text)
+{
+    if (in->stop_texts && we_stop_feed(&in->stop, text, &text, &in->error)) return no_memory(in);
+    return take(in, &in->text, text, in->o->on_piece);
+}
+
+/* What could have become a stop text and did not. */
+static void flush_stop(we_intake *in)
+{
+    we_str rest;
+    if (!in->stop_texts) return;
+    if (in->stop.stopped)
+        in->finish = WE_FINISH_STOP;
+    else if (in->failed || in->cancelled)
+        return;
+    else if (we_stop_flush(&in->stop, &rest, &in->error))
+        no_memory(in);
+    else
+        take(in, &in->text, rest, in->o->on_piece);
+}
 
 bool we_intake_reasoning(we_intake *in, we_str text) { return take(in, &in->reasoning, text, in->on_reasoning); }
 
@@ -222,6 +253,7 @@ we_status we_intake_end(we_intake *in, we_status st, we_backend_reply *reply, we
 {
     we_result *r = &reply->result;
     we_buf tools = { 0 };
+    flush_stop(in);
     st = outcome(in, st, err);
     if (in->n_tools) write_tools(in, &tools);
     r->finish = !in->ended ? WE_FINISH_CANCELLED : in->finish;
@@ -238,6 +270,8 @@ we_status we_intake_end(we_intake *in, we_status st, we_backend_reply *reply, we
     we_buf_deinit(&in->text);
     we_buf_deinit(&in->reasoning);
     free_tools(in);
+    we_stop_deinit(&in->stop);
+    we_free(in->stop_texts);
     *in = (we_intake){ 0 };
     return lost && !st ? we_fail(err, WE_E_NOMEM, "no memory for the answer") : st;
 }

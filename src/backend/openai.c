@@ -288,13 +288,12 @@ we_status we_openai_answer(we_backend *b, const we_openai_flavour *f, const char
     we_status st = write_request(&body, b, f, model, ask, o, err);
     if (!st) {
         we_intake_begin(&r.in, b, ask, o);
-        st = we_server_send(b,
-                            &(we_server_call){ .path = ask->conversation ? f->chat : f->completions,
-                                               .body = &body,
-                                               .on_body = receive,
-                                               .user = &r,
-                                               .waits_for_load = true },
-                            &response, err);
+        const we_server_call call = { .path = ask->conversation ? f->chat : f->completions,
+                                      .body = &body,
+                                      .on_body = receive,
+                                      .user = &r,
+                                      .waits_for_load = true };
+        if (!f->leaves_stop || we_intake_take_stop(&r.in)) st = we_server_send(b, &call, &response, err);
         if (!st && response.status >= 300) st = we_server_refused(b, &response, err);
         if (!st || st == WE_E_NETWORK) finish(&r, &response);
         st = we_intake_end(&r.in, st, reply, err);

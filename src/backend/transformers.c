@@ -68,6 +68,7 @@ static const we_pyserver_kind kind = {
                  .repetition_penalty = "repetition_penalty",
                  .takes_variables = true,
                  .takes_generation_config = true,
+                 .leaves_stop = true,
                  .continues = WE_CONTINUES_NOT },
 };
 

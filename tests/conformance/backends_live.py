@@ -89,6 +89,12 @@ def by_the_command(k):
     if k.id == "transformers":
         same = run("run", "--no-failover", "--temperature", 0, "--max-tokens", 40, "--precise", "--model", k.model, k.prompt)[1]
         check("Transformers answers what the engine answers", text == same, repr(same[:80]))
+    before = text.split()[3] if status == 0 and len(text.split()) > 4 else "none"
+    cut = run("run", "--no-failover", "--temperature", 0, "--max-tokens", 40, "--stop", before, "--model", k.url, k.prompt)[1]
+    check(f"{k.name} stops before {before!r}", cut.strip() == text[:text.index(before)].strip(), repr(cut))
+    options = ["--temperature", 0.7, "--top-p", 0.9, "--top-k", 20, "--min-p", 0.05, "--repetition-penalty", 1.1, "--seed", 3]
+    status, text, notes = run("run", "--no-failover", "--max-tokens", 8, *options, "--model", k.url, k.prompt)
+    check(f"{k.name} takes every option", status == 0 and text.strip(), repr(text) if text else notes[-300:])
     status, text, notes = run("run", "--no-failover", "--model", k.url + "-none", k.prompt)
     check(f"{k.name} has no such model", status == 1 and "there is no" in notes, notes.strip()[:120])
 
@@ -163,25 +169,15 @@ def killed_in_mid_answer(k, other):
     """other: who goes on, and what it is called in FALLBACK_MODEL_..."""
     name, variable, model = other
     env = {**os.environ, "LLM_CHAT_API_URL": k.url, variable: model}
-    p = subprocess.Popen([PROGRAM, "run", "--max-tokens", "300", "--json", k.prompt], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
-    while not processes(k.model)[0]:
-        time.sleep(0.02)
-    # A server that is at work: it burns time. So it is stopped before the end of its answer, whatever the machine's speed.
-    log = b""
-    server = processes(k.model)[0][0]
-    while p.poll() is None and b"POST /v1/chat/completions" not in log:
-        time.sleep(0.002)
-        logs = os.path.join(os.environ["XDG_CACHE_HOME"], "whisperengine", "logs")
-        newest = sorted(n for n in os.listdir(logs) if n.startswith(k.id))[-1]
-        with open(os.path.join(logs, newest), "rb") as f:
-            log = f.read()
-    time.sleep(0.05)
-    os.kill(server, signal.SIGKILL)
-    out, notes = p.communicate()
-    got = json.loads(out) if out else {}
+    p = subprocess.Popen([PROGRAM, "run", "-v", "--max-tokens", "300", k.prompt], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    out = os.read(p.stdout.fileno(), 1)
+    for server in processes(k.model)[0]:
+        os.kill(server, signal.SIGKILL)
+    more, notes = p.communicate()
+    notes = notes.decode()
     check(f"{k.name} killed in the middle of its answer, {name} takes over",
-          p.returncode == 0 and got.get("backend") == name and got.get("text", "").strip() and "signal 9" in notes.decode(),
-          notes.decode().strip().replace("\n", " | ")[:300])
+          p.returncode == 0 and f"answered by {name}" in notes and "in the middle of its answer (signal 9)" in notes,
+          f"{(out + more).decode()[:60]!r} {notes.strip()[:200]!r}")
     check(f"{k.name}: nothing is left of it", wait_for_none(k.model))
 
 

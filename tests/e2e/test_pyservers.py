@@ -209,6 +209,12 @@ class Servers(EndToEnd):
         self.assertEqual(json.loads(sent["generation_config"]),
                          {"do_sample": True, "max_new_tokens": 7, "top_k": 20, "min_p": 0.1, "repetition_penalty": 1.25})
 
+    def test_stop_texts_are_taken_out_where_a_server_leaves_them(self):
+        packages = self.packages(pieces=["one ", "E", "N", "two E", "ND"])
+        self.assertEqual(self.run_model(packages, "transformers", "--stop", "END").text, "one ENtwo \n")
+        packages = self.packages(pieces=["one", " EN"])
+        self.assertEqual(self.run_model(packages, "transformers", "--stop", "END").text, "one EN\n")
+
     def test_a_chat_keeps_one_server(self):
         for kind, _ in KINDS:
             packages = self.packages(pieces=["yes"])
