@@ -21,6 +21,9 @@ const char *we_map_path(const we_map *map);
 we_status we_map_check(const we_map *map, we_error *err);
 /** Tell the kernel that the whole will be read soon, in order. */
 void we_map_will_need(const we_map *map);
+/** Whether the bytes [at, at + len) are in the system's cache, so that reading them waits for no disk. Of a file that this user may
+ * not write, Linux says yes without a look. */
+bool we_map_is_cached(const we_map *map, size_t at, size_t len);
 /** The bytes [at, at + len) will not be read again soon: their pages stop counting as this process's memory (they stay in
  * the system's cache, and come back by themselves where somebody does read them). */
 void we_map_drop(const we_map *map, size_t at, size_t len);

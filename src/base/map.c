@@ -230,6 +230,21 @@ void we_map_will_need(const we_map *map)
     if (map->data) madvise(map->data, map->len, MADV_WILLNEED);
 }
 
+bool we_map_is_cached(const we_map *map, size_t at, size_t len)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    unsigned char seen[1024]; /* a byte for each page; its lowest bit */
+    if (at > map->len || len > map->len - at) return false;
+    const size_t end = at + len;
+    for (size_t from = at / page * page; from < end; from += sizeof seen * page) {
+        const size_t n = end - from < sizeof seen * page ? end - from : sizeof seen * page;
+        if (mincore((char *)map->data + from, n, (void *)seen) != 0) return false;
+        for (size_t i = 0; i < (n + page - 1) / page; i++)
+            if (!(seen[i] & 1)) return false;
+    }
+    return true;
+}
+
 void we_map_drop(const we_map *map, size_t at, size_t len)
 {
     /* Pages that are only partly meant stay: their other part may be in use. */

@@ -67,7 +67,7 @@ uint64_t we_weights_mapped_bytes(const we_weights *weights);
 uint64_t we_weights_unpacked_bytes(const we_weights *weights);
 /** WE_E_DEVICE when one of the files was cut short since: a few fstats, cheap enough for every step. */
 we_status we_weights_check(const we_weights *weights, we_error *err);
-/** Read all mapped bytes once so that they are in the page cache; progress as whisperengine.h's (NULL: none). */
+/** Read all mapped bytes that are not in the page cache yet, so that they are; progress as whisperengine.h's (NULL: none). */
 we_status we_weights_load(const we_weights *weights, we_progress_fn progress, void *user, we_error *err);
 /** These bytes of a tensor will not be read again soon: mapped pages stop counting as this process's memory. */
 void we_weights_drop(const we_weights *weights, const uint8_t *data, size_t bytes);

@@ -157,6 +157,9 @@ TEST(map_shows_a_files_bytes)
     assert_memory_equal(we_map_data(map), "mapped", 6);
     assert_string_equal(we_map_path(map), path);
     we_map_will_need(map);
+    assert_true(we_map_is_cached(map, 0, 6)); /* just written */
+    assert_true(we_map_is_cached(map, 2, 4));
+    assert_false(we_map_is_cached(map, 2, 5)); /* beyond the end */
     CHECK_OK(we_map_check(map, &err), &err);
     we_map_close(map);
     we_map_close(NULL);
@@ -170,6 +173,7 @@ TEST(map_of_an_empty_file_is_empty)
     assert_int_equal(we_map_len(map), 0);
     assert_non_null(we_map_data(map));
     we_map_will_need(map);
+    assert_true(we_map_is_cached(map, 0, 0));
     CHECK_OK(we_map_check(map, &err), &err);
     we_map_close(map);
 }
