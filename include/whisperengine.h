@@ -549,6 +549,8 @@ typedef struct we_model_info {
     const char
         *chat_format; /* without a chat template: the known family whose format a chat takes ("ChatML", "Llama 2", ...,
                                 or "plain"); static; else NULL */
+    uint64_t
+        multiply_adds_per_token; /* with weights, by a token of a prompt: the head, which only the last needs, left out */
 } we_model_info;
 
 /** Load a model folder: config.json, model*.safetensors or weights.npz, tokenizer files if there are any.
@@ -1100,6 +1102,19 @@ typedef struct we_bench_sample {
  * Errors : WE_E_RANGE (depth + tokens exceed the context), WE_E_NOMEM, WE_E_DEVICE.
  * Threads: any; other sessions of the model disturb the figures. Since: 0.1 */
 WE_API we_status we_bench(we_model *model, const we_bench_options *opt, we_bench_sample *samples, we_error *err);
+
+/* What the model's device gives at most on its threads, as measured now; 0: could not be measured. */
+typedef struct we_limits {
+    size_t size;                     /* in: sizeof(we_limits) */
+    double memory_bytes_per_second;  /* read from memory, beyond the caches: the bound of generation */
+    double multiply_adds_per_second; /* int8 dot products of the kernels in use, from registers: the bound of prompts */
+} we_limits;
+
+/** Measure what the model's device gives at most, to see a bench's figures beside it. Takes some 0.15 s and up to 512 MiB.
+ * limits : out; `size` must be set.
+ * Errors : none yet.
+ * Threads: any; waits for a running step to end. Since: 0.1 */
+WE_API we_status we_bench_limits(we_model *model, we_limits *limits, we_error *err);
 
 typedef struct we_perplexity_result {
     size_t size; /* in: sizeof(we_perplexity_result) */

@@ -11,14 +11,16 @@ typedef struct series { /* one test over its repetitions */
     const char *key, *title;
     size_t offset; /* in we_bench_sample */
     const char *unit;
-    bool is_prompt; /* belongs to the prompt test */
+    bool is_prompt;                      /* belongs to the prompt test */
+    const char *share_key, *share_title; /* NULL: of no limit */
 } series;
 
 static const series all_series[] = {
-    { "prompt_tokens_per_second", "prompt", offsetof(we_bench_sample, prompt_tokens_per_second), "tokens/s", true },
+    { "prompt_tokens_per_second", "prompt", offsetof(we_bench_sample, prompt_tokens_per_second), "tokens/s", true,
+      "prompt_share_of_multiply_adds", "of int8 multiply-adds" },
     { "generation_tokens_per_second", "generation", offsetof(we_bench_sample, generation_tokens_per_second), "tokens/s",
-      false },
-    { "time_to_first_token_s", "first token", offsetof(we_bench_sample, time_to_first_token_s), "s", true },
+      false, "generation_share_of_memory", "of reading memory" },
+    { "time_to_first_token_s", "first token", offsetof(we_bench_sample, time_to_first_token_s), "s", true, NULL, NULL },
 };
 
 static double sample_value(const we_bench_sample *sample, const series *s)
@@ -31,7 +33,24 @@ static bool series_ran(const we_bench_options *bench, const series *s)
     return (s->is_prompt ? bench->prompt_tokens : bench->generated_tokens) > 0;
 }
 
-static int bench_json(const cli_model *m, const we_bench_options *bench, const we_bench_sample *samples, uint64_t peak)
+/* The roofline: what a test reached of what its bound allows. A prompt is bound by multiplying, generation by reading the weights,
+ * once for all sequences, and each sequence's cache. */
+static double share_of_limit(const cli_model *m, const we_bench_options *bench, const we_limits *limits,
+                             const series *s, double value)
+{
+    if (s->is_prompt) return value * (double)m->info.multiply_adds_per_token / limits->multiply_adds_per_second;
+    const double cached = (bench->depth + bench->generated_tokens / 2.0) * (double)m->info.kv_bytes_per_token;
+    const double bytes = (double)m->info.weight_bytes_read_per_token / bench->batch + cached;
+    return value * bytes / limits->memory_bytes_per_second;
+}
+
+static bool has_share(const we_limits *limits, const series *s)
+{
+    return s->share_key && (s->is_prompt ? limits->multiply_adds_per_second : limits->memory_bytes_per_second) > 0;
+}
+
+static int bench_json(const cli_model *m, const we_bench_options *bench, const we_bench_sample *samples,
+                      const we_limits *limits, uint64_t peak)
 {
     cli_json json;
     cli_json_begin(&json);
@@ -51,6 +70,17 @@ static int bench_json(const cli_model *m, const we_bench_options *bench, const w
             we_json_write_f64(&json.w, sample_value(&samples[i], &all_series[k]));
         we_json_end_array(&json.w);
     }
+    for (size_t k = 0; k < WE_COUNT(all_series); k++) {
+        const series *one = &all_series[k];
+        if (!one->share_key) continue;
+        we_json_key(&json.w, one->share_key);
+        we_json_begin_array(&json.w);
+        for (int i = 0; i < bench->repetitions && series_ran(bench, one) && has_share(limits, one); i++)
+            we_json_write_f64(&json.w, share_of_limit(m, bench, limits, one, sample_value(&samples[i], one)));
+        we_json_end_array(&json.w);
+    }
+    cli_json_f64(&json, "memory_bytes_per_second", limits->memory_bytes_per_second);
+    cli_json_f64(&json, "multiply_adds_per_second", limits->multiply_adds_per_second);
     cli_json_f64(&json, "load_s", m->info.load_s);
     cli_json_i64(&json, "peak_resident_bytes", peak);
     cli_json_i64(&json, "weights_bytes", m->info.weights_bytes);
@@ -60,7 +90,7 @@ static int bench_json(const cli_model *m, const we_bench_options *bench, const w
 }
 
 static void bench_table(const cli_model *m, const we_bench_options *bench, const we_bench_sample *samples,
-                        uint64_t peak)
+                        const we_limits *limits, uint64_t peak)
 {
     char a[24], b[24], c[24];
     we_buf name = { 0 };
@@ -80,9 +110,16 @@ static void bench_table(const cli_model *m, const we_bench_options *bench, const
         }
         const bool is_time = all_series[k].unit[0] == 's';
         const int digits = is_time ? 4 : 1;
-        cli_out_printf("%-12s %12.*f %12.*f %12.*f %s\n", all_series[k].title, digits, sum / bench->repetitions, digits,
+        cli_out_printf("%-12s %12.*f %12.*f %12.*f %s", all_series[k].title, digits, sum / bench->repetitions, digits,
                        is_time ? max : min, digits, is_time ? min : max, all_series[k].unit);
+        if (has_share(limits, &all_series[k]))
+            cli_out_printf(", %.0f%% %s",
+                           100 * share_of_limit(m, bench, limits, &all_series[k], sum / bench->repetitions),
+                           all_series[k].share_title);
+        cli_out_printf("\n");
     }
+    cli_out_printf("this machine, measured now: %.1f GB/s read from memory, %.0f G int8 multiply-adds/s\n",
+                   limits->memory_bytes_per_second / 1e9, limits->multiply_adds_per_second / 1e9);
     cli_out_printf("load %.2f s, peak resident %s, weights %s, %s of them read for each token\n", m->info.load_s,
                    we_format_bytes(a, peak), we_format_bytes(b, m->info.weights_bytes),
                    we_format_bytes(c, m->info.weight_bytes_read_per_token));
@@ -118,12 +155,14 @@ static int run_bench(const cli_options *options)
         cli_error("no memory for %d repetitions", bench.repetitions);
     } else if (!(status = cli_model_open(&m, options, context, false))) {
         we_memory_info memory = { .size = sizeof memory };
-        if (we_bench(m.model, &bench, samples, &err) || we_memory_get_info(&memory, &err))
+        we_limits limits = { .size = sizeof limits }; /* measured last: that takes memory of its own */
+        if (we_bench(m.model, &bench, samples, &err) || we_memory_get_info(&memory, &err) ||
+            we_bench_limits(m.model, &limits, &err))
             status = cli_fail(&err);
         else if (options->json)
-            status = bench_json(&m, &bench, samples, memory.peak_resident_bytes);
+            status = bench_json(&m, &bench, samples, &limits, memory.peak_resident_bytes);
         else
-            bench_table(&m, &bench, samples, memory.peak_resident_bytes);
+            bench_table(&m, &bench, samples, &limits, memory.peak_resident_bytes);
     }
     cli_model_close(&m);
     we_free(samples);
@@ -144,7 +183,8 @@ const cli_command cli_command_bench = {
     "[options]",
     "measure a model's speed on this machine",
     "Prompt and generation are separate tests on random tokens, each on a fresh timeline after an\n"
-    "untimed warm-up.",
+    "untimed warm-up. Beside the figures: what share of this machine's limits they reach, both measured\n"
+    "after the tests: multiply-adds of the products with weights, and bytes of weights and cache read.",
     bench_own,
     WE_COUNT(bench_own),
     { &cli_group_model, &cli_group_engine },

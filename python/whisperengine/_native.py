@@ -77,7 +77,7 @@ class ModelInfo(_Sized):
                 ("n_parameters", c_uint64), ("weights_bytes", c_uint64), ("weight_bytes_read_per_token", c_uint64),
                 ("kv_bytes_per_token", c_uint64), ("kv_bytes_at_context", c_uint64), ("scratch_bytes", c_uint64),
                 ("load_s", c_double), ("has_tokenizer", c_bool), ("has_chat_template", c_bool),
-                ("chat_format", c_char_p)]
+                ("chat_format", c_char_p), ("multiply_adds_per_token", c_uint64)]
 
 
 class Conversation(_Sized):

@@ -273,6 +273,7 @@ static we_model_info info_of(const we_decoder_info *d, const we_tokenizer *token
         .has_tokenizer = tokenizer != NULL,
         .has_chat_template = tokenizer && !tokenizer->family,
         .chat_format = tokenizer && tokenizer->family ? tokenizer->family->name : NULL,
+        .multiply_adds_per_token = d->multiply_adds_per_token,
     };
 }
 

@@ -250,6 +250,16 @@ we_status we_bench(we_model *model, const we_bench_options *opt, we_bench_sample
     return we_decoder_bench(model->decoder, &o, samples, err);
 }
 
+we_status we_bench_limits(we_model *model, we_limits *limits, we_error *err)
+{
+    we_device *device = we_decoder_device(model->decoder);
+    we_limits measured = { .size = sizeof measured };
+    (void)err;
+    device->ops->measure(device, &measured);
+    WE_GIVE_INFO(limits, measured);
+    return WE_OK;
+}
+
 /* The text's tokens by the model's tokenizer, without special ones. */
 static we_status text_ids(const we_model *model, const char *text, size_t len, we_ids *ids, we_error *err)
 {

@@ -141,15 +141,15 @@ typedef struct we_backend_found {
 we_status we_backend_detect(we_backend_found *found, int wait_ms, we_error *err);
 void we_backend_found_deinit(we_backend_found *found);
 
-/* ---- Recommendations (recommend.c, bandwidth.c) ---- */
+/* ---- Recommendations (recommend.c) ---- */
 
 /** See we_recommend_each in whisperengine.h; the machine is given. Errors: WE_E_NOMEM. */
 we_status we_recommend_for(const we_machine *machine, int context, we_recommend_fn fn, void *user, we_error *err);
-/** Look at this machine. measure: its memory's bandwidth too, up to 0.1 s on all threads. gpus: what machine->gpus points to.
+/** Look at this machine. measure: its memory's bandwidth too, some 0.15 s on all threads. gpus: what machine->gpus points to.
  * Errors: WE_E_IO, WE_E_NOMEM. */
 we_status we_machine_look(we_machine *machine, we_buf *gpus, bool measure, we_error *err);
 uint64_t we_machine_usable(const we_machine *machine); /* bytes for models, when other programs are closed */
-/** Bytes a second that all cores together read from memory; 0: could not be measured. */
+/** Bytes a second that all cores together read from memory, as the CPU device measures it; 0: could not be measured. */
 double we_memory_bandwidth(void);
 /** See we_setup_recommendations. found: [WE_BACKEND_CHAIN]. */
 we_status we_setup_texts(const we_machine *machine, const we_backend_found *found, we_note_fn fn, void *user,

@@ -18,6 +18,16 @@ uint64_t we_machine_usable(const we_machine *m)
     return m->memory_total_bytes > kept ? m->memory_total_bytes - kept : 0;
 }
 
+double we_memory_bandwidth(void)
+{
+    we_device *device;
+    we_limits limits = { .size = sizeof limits };
+    if (we_device_open(&device, &(we_device_options){ .device = "cpu" }, NULL)) return 0;
+    device->ops->measure(device, &limits);
+    we_device_close(device);
+    return limits.memory_bytes_per_second;
+}
+
 we_status we_machine_look(we_machine *m, we_buf *gpus, bool measure, we_error *err)
 {
     we_memory_info memory = { .size = sizeof memory };

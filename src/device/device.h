@@ -145,6 +145,9 @@ typedef struct we_device_ops {
     void (*sample)(we_device *d, we_tensor *ids, const we_tensor *logits,
                    const we_sample_spec *specs); /* a spec a row */
 
+    /* What the machine gives at most, measured on all threads between two steps: some 0.15 s. out->size is the caller's. */
+    void (*measure)(we_device *d, we_limits *out);
+
     void (*close)(we_device *d);
 } we_device_ops;
 

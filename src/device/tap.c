@@ -138,6 +138,7 @@ static void sample(we_device *d, we_tensor *ids, const we_tensor *logits, const 
     inner_of(d)->ops->sample(inner_of(d), ids, logits, specs);
 }
 
+static void measure(we_device *d, we_limits *out) { inner_of(d)->ops->measure(inner_of(d), out); }
 static void close(we_device *d) { we_free(d); }
 
 static const we_device_ops tap_ops = {
@@ -169,9 +170,10 @@ static const we_device_ops tap_ops = {
     .add = add,
     .take_rows = take_rows,
     .sample = sample,
+    .measure = measure,
     .close = close,
 };
-static_assert(sizeof(we_device_ops) == 29 * sizeof(void *), "a new op has to be passed on here too");
+static_assert(sizeof(we_device_ops) == 30 * sizeof(void *), "a new op has to be passed on here too");
 
 we_status we_tap_open(we_device **out, we_device *inner, we_tap_fn fn, void *user, we_error *err)
 {

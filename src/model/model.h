@@ -33,6 +33,7 @@ typedef struct we_decoder_info {
     int context;
     bool rewinds; /* any earlier position can be gone back to: no sliding windows, no recurrent state */
     uint64_t n_parameters, weights_bytes, weight_bytes_read_per_token;
+    uint64_t multiply_adds_per_token; /* with the layers' matrices */
     uint64_t kv_bytes_per_token, kv_bytes_at_context, scratch_bytes;
 } we_decoder_info;
 

@@ -236,6 +236,7 @@ static we_status bind_field(binder *b, we_layer *layer, const we_tensor_spec *sp
     if ((st = find_matrix(b, name, all_rows ? all_rows : rows, cols, &t))) return st;
     if (first == 0) count(b, &t); /* a joined tensor once */
     t.matrix = we_matrix_rows(&t.matrix, first, rows);
+    b->m->info.multiply_adds_per_token += (uint64_t)(rows * cols);
     return make_proj(b, &t, name, first, field);
 }
 

@@ -278,19 +278,24 @@ class Measure(EndToEnd):
         self.assertEqual(set(b), {
             "model", "device", "kernels", "threads", "depth", "batch", "prompt_tokens", "generated_tokens",
             "prompt_tokens_per_second", "generation_tokens_per_second", "time_to_first_token_s", "load_s",
-            "peak_resident_bytes", "weights_bytes", "weight_bytes_read_per_token"}, str(done))
+            "peak_resident_bytes", "weights_bytes", "weight_bytes_read_per_token", "memory_bytes_per_second",
+            "multiply_adds_per_second", "prompt_share_of_multiply_adds", "generation_share_of_memory"}, str(done))
         self.assertEqual((b["threads"], b["depth"], b["batch"], b["prompt_tokens"], b["generated_tokens"]), (1, 8, 1, 16, 4))
         for key in ("prompt_tokens_per_second", "generation_tokens_per_second", "time_to_first_token_s"):
             self.assertEqual(len(b[key]), 2, key)
             self.assertTrue(all(x > 0 for x in b[key]), (key, b[key]))
-        for key in ("load_s", "peak_resident_bytes", "weights_bytes", "weight_bytes_read_per_token"):
+        for key in ("load_s", "peak_resident_bytes", "weights_bytes", "weight_bytes_read_per_token", "memory_bytes_per_second",
+                    "multiply_adds_per_second"):
             self.assertGreater(b[key], 0, key)
+        for key in ("prompt_share_of_multiply_adds", "generation_share_of_memory"):
+            self.assertEqual(len(b[key]), 2, key)
+            self.assertTrue(all(x > 0 for x in b[key]), (key, b[key]))
         self.assertLessEqual(b["weight_bytes_read_per_token"], b["weights_bytes"])
 
     def test_bench_of_one_test(self):
         model = self.scripted()
         b = self.run_we("bench", "-m", model, "-p", "0", "-n", "4", "-r", "1", "--json").json()
-        self.assertEqual((b["prompt_tokens_per_second"], b["time_to_first_token_s"]), ([], []))
+        self.assertEqual((b["prompt_tokens_per_second"], b["time_to_first_token_s"], b["prompt_share_of_multiply_adds"]), ([], [], []))
         self.assertEqual(len(b["generation_tokens_per_second"]), 1)
         b = self.run_we("bench", "-m", model, "-p8", "-n=0", "-r1", "--json").json()
         self.assertEqual(b["generation_tokens_per_second"], [])
@@ -303,7 +308,8 @@ class Measure(EndToEnd):
     def test_bench_table(self):
         done = self.run_we("bench", "-m", self.scripted(), "-p", "8", "-n", "4", "-r", "1")
         self.assertRegex(done.text, r"(?m)^prompt +\d")
-        self.assertRegex(done.text, r"(?m)^generation +\d")
+        self.assertRegex(done.text, r"(?m)^generation +\d.*% of reading memory$")
+        self.assertRegex(done.text, r"(?m)^this machine, measured now: [\d.]+ GB/s read from memory, \d+ G int8 multiply-adds/s$")
 
     def test_bench_beyond_the_context(self):
         self.fails("bench", "-m", self.scripted(context=64), "-p", "128", "-n", "0", says="64")

@@ -395,6 +395,20 @@ TEST(api_names_that_lead_nowhere_say_what_to_do)
     CHECK_STATUS(we_model_find("", &path, &err), WE_E_ARG, &err);
 }
 
+TEST(api_limits_are_this_machine_s)
+{
+    bed b = open_bed();
+    we_error err;
+    we_limits limits = { .size = sizeof limits };
+    CHECK_OK(we_bench_limits(b.model, &limits, &err), &err);
+    assert_true(limits.multiply_adds_per_second > 1e5 && limits.multiply_adds_per_second < 1e17);
+    assert_true(limits.memory_bytes_per_second > 1e6 && limits.memory_bytes_per_second < 1e14);
+    we_model_info info = { .size = sizeof info };
+    we_model_get_info(b.model, &info);
+    assert_true(info.multiply_adds_per_token > 0 && info.multiply_adds_per_token < info.n_parameters);
+    close_bed(&b);
+}
+
 TEST(api_an_old_program_with_smaller_structs_still_works)
 {
     bed b = open_bed();

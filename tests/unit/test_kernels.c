@@ -557,6 +557,19 @@ TEST(kernels_max_skips_nans)
 
 /* ---- The tables themselves ---- */
 
+TEST(kernels_dots_are_as_many_as_they_say)
+{
+    EACH_CPU_VARIANT(k) {
+        static const int64_t rounds[] = { 0, 1, 100 };
+        for (size_t i = 0; i < WE_COUNT(rounds); i++) {
+            int32_t sum;
+            const int64_t n = k->dots(rounds[i], &sum);
+            assert_true(rounds[i] == 0 ? n == 0 : n >= rounds[i]);
+            assert_int_equal(sum, n);
+        }
+    }
+}
+
 TEST(kernels_tables_end_with_the_reference_and_are_complete)
 {
     int n = 0;

@@ -464,4 +464,5 @@ const we_cpu_kernels we_cpu_kernels_avx512 = {
     .rms_norm = rms_norm,
     .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul,
+    .dots = we_avx512_dots,
 };

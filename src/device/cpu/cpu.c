@@ -43,6 +43,7 @@ bool we_cpu_kernels_choose(const char *name, we_cpu_kernels *out)
         FILL(silu_mul);
         FILL(gelu_tanh_mul);
         FILL(gelu_mul);
+        FILL(dots);
 #undef FILL
     }
     return true;
@@ -590,6 +591,7 @@ static const we_device_ops cpu_ops = {
     .add = add,
     .take_rows = take_rows,
     .sample = we_cpu_sample,
+    .measure = we_cpu_measure,
     .close = close_cpu,
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cpu_int.h - what the files of the CPU device share: the device itself, its tensors, and how work is spread over threads.
  * cpu.c: storage, steps and the simple ops; linear.c: products with weights, ggml.c: those in ggml's blocks; attend.c: attention; kv.c: the cache's pages;
- * sample.c: choosing a token. */
+ * sample.c: choosing a token; limits.c: what the machine gives at most. */
 #ifndef WE_CPU_INT_H
 #define WE_CPU_INT_H
 
@@ -90,6 +90,9 @@ size_t we_cpu_attend_scratch_bytes(const we_cpu *d); /* for each thread */
 size_t we_cpu_attend_partials_bytes(const we_cpu *d);
 void we_cpu_sample(we_device *d, we_tensor *ids, const we_tensor *logits, const we_sample_spec *specs);
 size_t we_cpu_sample_bytes(int64_t n_logits);
+
+/* ---- limits.c ---- */
+void we_cpu_measure(we_device *d, we_limits *out);
 
 /* ---- ggml.c: fast products with ggml's blocks. panel: we_cpu_ggml_scratch_bytes, aligned to 64 ---- */
 bool we_cpu_ggml_takes(const we_matrix *w);

@@ -114,6 +114,10 @@ typedef struct we_cpu_kernels {
     void (*silu_mul)(float *gate, const float *up, int64_t n);      /* gate = gate / (1 + exp(-gate)) * up */
     void (*gelu_tanh_mul)(float *gate, const float *up, int64_t n); /* the tanh form of GELU */
     void (*gelu_mul)(float *gate, const float *up, int64_t n);      /* the exact one */
+
+    /* `rounds` rounds of int8 dot products, all codes 1, that touch registers only and wait for each other as little as may be: what
+     * linear_q8 could do at most. Gives the number of multiply-adds; *sum: their sum, which is that number (mod 2^32). */
+    int64_t (*dots)(int64_t rounds, int32_t *sum);
 } we_cpu_kernels;
 
 /* The tables of this build, best first; NULL-terminated; the last is the reference. kernels_x86.c, kernels_arm.c or

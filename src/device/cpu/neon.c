@@ -360,4 +360,5 @@ const we_cpu_kernels we_cpu_kernels_neon = {
     .rms_norm = rms_norm,
     .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul,
+    .dots = we_neon_dots,
 };

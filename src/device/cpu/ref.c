@@ -187,6 +187,19 @@ static void gelu_mul(float *gate, const float *up, int64_t n)
         gate[i] = 0.5f * gate[i] * (1.0f + erff(gate[i] * 0.7071067811865476f)) * up[i]; /* 1 / sqrt(2) */
 }
 
+static int64_t dots(int64_t rounds, int32_t *sum)
+{
+    int32_t acc[8] = { 0 };
+    volatile int8_t one = 1; /* whose value the compiler does not know */
+    for (int64_t r = 0; r < rounds; r++) {
+        const int8_t x = one;
+        for (int i = 0; i < 8; i++) acc[i] += x * x;
+    }
+    *sum = 0;
+    for (int i = 0; i < 8; i++) *sum += acc[i];
+    return rounds * 8;
+}
+
 const we_cpu_kernels we_cpu_kernels_reference = {
     .name = "reference",
     .supported = always,
@@ -205,4 +218,5 @@ const we_cpu_kernels we_cpu_kernels_reference = {
     .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul,
     .gelu_mul = gelu_mul,
+    .dots = dots,
 };
