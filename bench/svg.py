@@ -3,7 +3,7 @@
 import math
 from html import escape
 
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 420, 300, 56, 64, 16, 48  # of a panel, and its margins
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 420, 300, 56, 72, 28, 48  # of a panel, and its margins
 COLORS = ("#0b6e4f", "#c8553d", "#3d5a98", "#8a6d00")
 STYLE = ("text{font:12px sans-serif;fill:#333}.title{font-size:15px;font-weight:bold}.panel{font-weight:bold}"
          ".grid{stroke:#ddd}.line{fill:none;stroke-width:2}")
