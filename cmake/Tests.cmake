@@ -67,7 +67,7 @@ function(we_test_program target output)
     set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/${output})
     target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src ${we_tests_dir})
     target_compile_definitions(${target} PRIVATE
-        WE_FIXTURES="${we_tests_dir}/fixtures" WE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+        WE_FIXTURES="${we_tests_dir}/fixtures" WE_SOURCE_DIR="${PROJECT_SOURCE_DIR}" WE_HAS_MLX=$<BOOL:${we_mlx_found}>)
     # Not -O3: nothing to gain here, and GCC 12 for aarch64 dies of an fmax() reduction in tests/unit/support.c.
     target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O2>)
 endfunction()

@@ -212,8 +212,9 @@ typedef struct we_engine we_engine; /* the device: worker threads and the kernel
 
 typedef struct we_engine_options {
     size_t size;         /* sizeof(we_engine_options) */
-    const char *device;  /* "auto" (NULL) or "cpu" */
-    const char *kernels; /* NULL: the best for this CPU; else "reference", "avx2", "avx512", "avx512bf16", "neon" */
+    const char *device;  /* "auto" (NULL): "mlx" where it has a GPU, else "cpu"; "mlx", "cpu" */
+    const char *kernels; /* NULL: the best for this CPU; else "reference", "avx2", "avx512", "avx512bf16", "neon";
+                            never "mlx" then */
     int threads;         /* 0: one for each core that this process may use */
     uint64_t
         memory_limit_bytes; /* of weights, KV caches and scratch of all its models; 0: MLX_MEMORY_POOL_SIZE, else none */
@@ -224,9 +225,11 @@ typedef struct we_engine_options {
 
 typedef struct we_engine_info {
     size_t size;         /* in: sizeof(we_engine_info) */
-    const char *device;  /* "cpu"; strings are borrowed until the engine closes */
-    const char *kernels; /* "avx512bf16" */
+    const char *device;  /* "cpu", "mlx"; strings are borrowed until the engine closes */
+    const char *kernels; /* "avx512bf16"; "metal", "cuda" */
     int threads;
+    const char *detail; /* "MLX 0.32.4 on Apple M3"; "" where there is nothing to add */
+    uint64_t memory_limit_bytes, memory_active_bytes, memory_cached_bytes; /* MLX's own; 0 elsewhere */
 } we_engine_info;
 
 /** Start the device.
@@ -1106,7 +1109,7 @@ WE_API we_status we_bench(we_model *model, const we_bench_options *opt, we_bench
 /* What the model's device gives at most on its threads, as measured now; 0: could not be measured. */
 typedef struct we_limits {
     size_t size;                     /* in: sizeof(we_limits) */
-    double memory_bytes_per_second;  /* read from memory, beyond the caches: the bound of generation */
+    double memory_bytes_per_second;  /* read from memory, beyond the caches: the bound of generation; 0: not measured */
     double multiply_adds_per_second; /* int8 dot products of the kernels in use, from registers: the bound of prompts */
 } we_limits;
 

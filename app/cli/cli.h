@@ -52,6 +52,8 @@ int cli_answerer_open(cli_model *m, we_client **client, const cli_options *optio
 int cli_model_open_precise(we_model **out, const cli_model *m, const cli_options *options, const char *name,
                            int context);
 void cli_model_close(cli_model *m);
+/** The device in one line: "cpu, kernels avx512, 2 threads". Borrowed from `out`. */
+const char *cli_device_text(we_buf *out, const we_engine_info *info);
 
 /** Options of a tokenizer without weights. */
 int cli_tokenizer_open(we_tokenizer **out, const cli_options *options);

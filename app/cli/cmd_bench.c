@@ -58,6 +58,7 @@ static int bench_json(const cli_model *m, const we_bench_options *bench, const w
     cli_json_text(&json, "model", m->name);
     cli_json_text(&json, "device", m->engine_info.device);
     cli_json_text(&json, "kernels", m->engine_info.kernels);
+    cli_json_text(&json, "device_detail", m->engine_info.detail);
     cli_json_i64(&json, "threads", (uint64_t)m->engine_info.threads);
     cli_json_i64(&json, "depth", (uint64_t)bench->depth);
     cli_json_i64(&json, "batch", (uint64_t)bench->batch);
@@ -94,10 +95,12 @@ static void bench_table(const cli_model *m, const we_bench_options *bench, const
 {
     char a[24], b[24], c[24];
     we_buf name = { 0 };
-    cli_out_printf("%s on %s (%s, %d threads): %d prompt tokens, %d generated, depth %d, batch %d\n",
-                   cli_escape_line(&name, m->name), m->engine_info.device, m->engine_info.kernels,
-                   m->engine_info.threads, bench->prompt_tokens, bench->generated_tokens, bench->depth, bench->batch);
+    we_buf device = { 0 };
+    cli_out_printf("%s on %s: %d prompt tokens, %d generated, depth %d, batch %d\n", cli_escape_line(&name, m->name),
+                   cli_device_text(&device, &m->engine_info), bench->prompt_tokens, bench->generated_tokens,
+                   bench->depth, bench->batch);
     we_buf_deinit(&name);
+    we_buf_deinit(&device);
     cli_out_printf("%-12s %12s %12s %12s\n", "", "mean", "slowest", "fastest");
     for (size_t k = 0; k < WE_COUNT(all_series); k++) {
         if (!series_ran(bench, &all_series[k])) continue;
@@ -118,8 +121,9 @@ static void bench_table(const cli_model *m, const we_bench_options *bench, const
                            all_series[k].share_title);
         cli_out_printf("\n");
     }
-    cli_out_printf("this machine, measured now: %.1f GB/s read from memory, %.0f G int8 multiply-adds/s\n",
-                   limits->memory_bytes_per_second / 1e9, limits->multiply_adds_per_second / 1e9);
+    if (limits->memory_bytes_per_second > 0)
+        cli_out_printf("this machine, measured now: %.1f GB/s read from memory, %.0f G int8 multiply-adds/s\n",
+                       limits->memory_bytes_per_second / 1e9, limits->multiply_adds_per_second / 1e9);
     cli_out_printf("load %.2f s, peak resident %s, weights %s, %s of them read for each token\n", m->info.load_s,
                    we_format_bytes(a, peak), we_format_bytes(b, m->info.weights_bytes),
                    we_format_bytes(c, m->info.weight_bytes_read_per_token));

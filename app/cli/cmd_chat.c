@@ -249,8 +249,15 @@ static void slash_stats(chat *c, const char *argument)
         cli_out_printf("process  resident %s; %s available on this machine\n",
                        we_format_bytes(resident, memory.resident_bytes),
                        we_format_bytes(available, memory.available_bytes));
-    cli_out_printf("device   %s, kernels %s, %d threads\n", c->m.engine_info.device, c->m.engine_info.kernels,
-                   c->m.engine_info.threads);
+    we_buf device = { 0 };
+    we_engine_info engine = { .size = sizeof engine };
+    we_engine_get_info(c->m.engine, &engine);
+    cli_out_printf("device   %s\n", cli_device_text(&device, &engine));
+    if (engine.detail[0])
+        cli_out_printf("         %s in use there, %s kept for reuse\n",
+                       we_format_bytes(weights, engine.memory_active_bytes),
+                       we_format_bytes(kv, engine.memory_cached_bytes));
+    we_buf_deinit(&device);
 }
 
 static void slash_system(chat *c, const char *argument)

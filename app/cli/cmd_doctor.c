@@ -93,6 +93,7 @@ static void check_cpu(doctor *d)
     we_engine *engine;
     we_error err;
     we_engine_options o = WE_ENGINE_OPTIONS_INIT;
+    o.device = "cpu";
     o.threads = 1;
     if (we_engine_open(&engine, &o, &err)) {
         find(d, VERDICT_BLOCKS, "Please report it, with this output.", "the engine does not start: %s", err.message);
@@ -127,8 +128,25 @@ static void check_memory(doctor *d)
 static void check_gpu(doctor *d)
 {
     const bool any = d->knows_machine && d->machine.gpus[0];
-    find(d, VERDICT_NOTE, NULL, "%s; this version computes on the CPU",
-         any ? d->machine.gpus : "none that the system shows");
+    const char *gpus = any ? d->machine.gpus : "none that the system shows";
+    we_engine *engine;
+    we_error why;
+    we_engine_options o = WE_ENGINE_OPTIONS_INIT;
+    o.device = "mlx";
+    if (we_engine_open(&engine, &o, &why)) {
+        find(d, VERDICT_NOTE, NULL, "%s; models run on the CPU. %s", gpus, why.message);
+        return;
+    }
+    we_engine_info info = { .size = sizeof info };
+    char limit[24];
+    we_engine_get_info(engine, &info);
+    if (strcmp(info.kernels, "mlx-cpu") == 0)
+        find(d, VERDICT_NOTE, NULL, "%s; %s finds no GPU, so models run on the CPU with kernels of our own", gpus,
+             info.detail);
+    else
+        find(d, VERDICT_OK, NULL, "%s (%s), memory limit %s", info.detail, info.kernels,
+             we_format_bytes(limit, info.memory_limit_bytes));
+    we_engine_close(engine);
 }
 
 static void check_disk(doctor *d)

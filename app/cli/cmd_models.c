@@ -13,6 +13,22 @@ typedef struct model_facts {
     we_model_source source;
 } model_facts;
 
+/* The device that `auto` means here. */
+static const char *runs_on(we_buf *out)
+{
+    we_engine *engine;
+    we_engine_info info = { .size = sizeof info };
+    we_error err;
+    if (we_engine_open(&engine, NULL, &err)) {
+        we_buf_printf(out, "%s", err.message);
+        return out->failed ? "" : out->ptr;
+    }
+    we_engine_get_info(engine, &info);
+    const char *text = cli_device_text(out, &info);
+    we_engine_close(engine);
+    return text;
+}
+
 static int info_json(const model_facts *f)
 {
     const we_model_info *i = &f->info;
@@ -46,6 +62,9 @@ static int info_json(const model_facts *f)
     cli_json_text(&json, "repo", f->source.repo);
     cli_json_text(&json, "commit", f->source.commit);
     cli_json_text(&json, "revisions", f->source.revisions);
+    we_buf device = { 0 };
+    cli_json_text(&json, "runs_on", runs_on(&device));
+    we_buf_deinit(&device);
     cli_json_bool(&json, "tokenizer", i->has_tokenizer);
     cli_json_bool(&json, "chat_template", i->has_chat_template);
     if (i->chat_format) cli_json_text(&json, "chat_format", i->chat_format);
@@ -88,6 +107,9 @@ static void info_table(const model_facts *f)
              we_format_bytes(scratch, i->scratch_bytes));
     info_row("per token", "%s of weights read, %s of KV cache", we_format_bytes(read, i->weight_bytes_read_per_token),
              we_format_bytes(each, i->kv_bytes_per_token));
+    we_buf device = { 0 };
+    info_row("runs on", "%s", runs_on(&device));
+    we_buf_deinit(&device);
     info_row("tokenizer", "%s", i->has_tokenizer ? "yes" : "no");
     if (i->chat_format)
         info_row("chat template", "no; chats take the %s format", i->chat_format);

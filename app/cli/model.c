@@ -91,16 +91,29 @@ static int weights_open(we_model **out, we_engine *engine, const char *path, con
     return st ? cli_fail(&err) : CLI_OK;
 }
 
+const char *cli_device_text(we_buf *out, const we_engine_info *info)
+{
+    char limit[24];
+    we_buf_clear(out);
+    if (info->detail[0])
+        we_buf_printf(out, "%s (%s), %s, memory limit %s", info->device, info->kernels, info->detail,
+                      we_format_bytes(limit, info->memory_limit_bytes));
+    else
+        we_buf_printf(out, "%s, kernels %s, %d threads", info->device, info->kernels, info->threads);
+    return out->failed ? "" : out->ptr;
+}
+
 static void note_model(const cli_model *m)
 {
+    we_buf device = { 0 };
     char weights[24], kv[24], scratch[24];
     cli_note("%s: %s, %s, %.1f M parameters, loaded in %.2f s", m->path, m->info.model_type, m->info.quantization,
              (double)m->info.n_parameters / 1e6, m->info.load_s);
     cli_note("memory: weights %s, KV cache %s at a context of %d tokens, scratch %s",
              we_format_bytes(weights, m->info.weights_bytes), we_format_bytes(kv, m->info.kv_bytes_at_context),
              m->info.context, we_format_bytes(scratch, m->info.scratch_bytes));
-    cli_note("device: %s, kernels %s, %d threads", m->engine_info.device, m->engine_info.kernels,
-             m->engine_info.threads);
+    cli_note("device: %s", cli_device_text(&device, &m->engine_info));
+    we_buf_deinit(&device);
 }
 
 /* The model of --draft-model, if any. Its cache needs no more room than the other's context. */

@@ -31,7 +31,7 @@ static const cli_option engine_options[] = {
     { "threads", 't', CLI_INT, AT(threads), 1, 1024, "N", "worker threads (default: one for each core)" },
     { "kernels", 0, CLI_TEXT, AT(kernels), 0, 0, "NAME",
       "reference, avx2, avx512, avx512bf16, neon (default: the best)" },
-    { "device", 0, CLI_TEXT, AT(device), 0, 0, "NAME", "auto or cpu (default auto)" },
+    { "device", 0, CLI_TEXT, AT(device), 0, 0, "NAME", "auto, mlx or cpu (default auto)" },
     { "precise", 0, CLI_FLAG, AT(precise), 0, 0, NULL, "compute in float32 throughout: slow, exact" },
     { "prompt-lookup", 0, CLI_FLAG, AT(prompt_lookup), 0, 0, NULL,
       "guess tokens from earlier text, check several in a step: the same answer, sooner where it repeats its prompt" },

@@ -13,7 +13,7 @@ _whisperengine()
     elif [[ $before == --kernels ]]; then
         words="reference avx2 avx512 neon"
     elif [[ $before == --device ]]; then
-        words="auto cpu"
+        words="auto mlx cpu"
     elif [[ $before == --kv-bits ]]; then
         words="16 8 4"
     elif [[ $word == -* ]]; then

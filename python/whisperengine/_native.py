@@ -49,7 +49,8 @@ class _Sized(ctypes.Structure):
 
 
 class EngineInfo(_Sized):
-    _fields_ = [("size", c_size_t), ("device", c_char_p), ("kernels", c_char_p), ("threads", c_int)]
+    _fields_ = [("size", c_size_t), ("device", c_char_p), ("kernels", c_char_p), ("threads", c_int), ("detail", c_char_p),
+                ("memory_limit_bytes", c_uint64), ("memory_active_bytes", c_uint64), ("memory_cached_bytes", c_uint64)]
 
 
 class EngineOptions(_Sized):

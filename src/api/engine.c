@@ -39,7 +39,17 @@ void we_engine_close(we_engine *e)
 
 void we_engine_get_info(const we_engine *e, we_engine_info *info)
 {
-    const we_engine_info i = { sizeof i, e->device->ops->name, e->device->kernels, e->device->n_threads };
+    we_device *d = e->device;
+    we_device_memory m = { 0 };
+    if (d->ops->memory) d->ops->memory(d, &m);
+    const we_engine_info i = { .size = sizeof i,
+                               .device = d->ops->name,
+                               .kernels = d->kernels,
+                               .threads = d->n_threads,
+                               .detail = d->detail ? d->detail : "",
+                               .memory_limit_bytes = m.limit_bytes,
+                               .memory_active_bytes = m.active_bytes,
+                               .memory_cached_bytes = m.cached_bytes };
     WE_GIVE_INFO(info, i);
 }
 

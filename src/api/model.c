@@ -294,7 +294,7 @@ static we_status inspect(const char *path, const we_model_options *o, we_device 
     };
     we_status st;
     if ((st = check_folder(path, err)) || (st = check_options(o, err)) ||
-        (st = we_device_open(device, &(we_device_options){ .threads = 1 }, err)))
+        (st = we_device_open(device, &(we_device_options){ .device = "cpu", .threads = 1 }, err)))
         return st;
     return we_decoder_open(decoder, *device, path, &options, err);
 }
@@ -400,7 +400,7 @@ static bool list_model(void *user, const we_hub_entry *e)
 we_status we_models_list(we_model_entry_fn fn, void *user, we_error *err)
 {
     model_listing l = { fn, user, NULL, false };
-    we_status st = we_device_open(&l.device, &(we_device_options){ .threads = 1 }, err);
+    we_status st = we_device_open(&l.device, &(we_device_options){ .device = "cpu", .threads = 1 }, err);
     if (!st) st = we_hub_each(list_model, &l, err);
     if (!st && l.out_of_memory) st = we_fail(err, WE_E_NOMEM, "no memory for the list of models");
     we_device_close(l.device);

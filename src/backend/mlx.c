@@ -70,8 +70,13 @@ static we_status inspect(we_backend *b, we_backend_report *report, int wait_ms, 
     st = we_models_list(list_model, &l, err);
     const size_t n = report->n_models;
     report->version = we_version();
-    report->reason = we_arena_printf(&report->arena, "runs on this machine: %s, %s kernels, %zu model%s", info.device,
-                                     info.kernels, n, n == 1 ? "" : "s");
+    char limit[24];
+    report->reason =
+        info.detail[0] ? we_arena_printf(&report->arena, "runs on this machine: %s (%s), memory limit %s, %zu model%s",
+                                         info.detail, info.kernels, we_format_bytes(limit, info.memory_limit_bytes), n,
+                                         n == 1 ? "" : "s")
+                       : we_arena_printf(&report->arena, "runs on this machine: %s, %s kernels, %zu model%s",
+                                         info.device, info.kernels, n, n == 1 ? "" : "s");
     if (engine != m->engine) we_engine_close(engine);
     report->latency_ms = (we_now_s() - start_s) * 1000;
     if (!st && (l.failed || !report->reason)) st = we_fail(err, WE_E_NOMEM, "no memory for a list of models");

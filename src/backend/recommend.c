@@ -189,7 +189,7 @@ we_status we_recommend_for(const we_machine *m, int context, we_recommend_fn fn,
     size_t n = 0;
     we_recommendation *all = we_calloc(table.n, sizeof *all);
     texts *t = we_calloc(table.n, sizeof *t);
-    st = all && t ? we_device_open(&device, &(we_device_options){ .threads = 1 }, err)
+    st = all && t ? we_device_open(&device, &(we_device_options){ .device = "cpu", .threads = 1 }, err)
                   : we_fail(err, WE_E_NOMEM, "no memory for recommendations");
     for (size_t i = 0; i < table.n && !st; i++) {
         const we_hub_model *model = &table.items[i];

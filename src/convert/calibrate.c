@@ -535,7 +535,8 @@ static we_status open_model(we_calibration *c, we_error *err)
 {
     const we_decoder_options options = { .precise = true };
     we_status st;
-    if ((st = we_device_open(&c->device, NULL, err)) || (st = we_tap_open(&c->tap, c->device, on_linear, c, err)) ||
+    if ((st = we_device_open(&c->device, &(we_device_options){ .device = "cpu" }, err)) ||
+        (st = we_tap_open(&c->tap, c->device, on_linear, c, err)) ||
         (st = we_decoder_open(&c->decoder, c->tap, c->source->name, &options, err)) ||
         (st = we_decoder_kv_new(c->decoder, &c->kv, err)) || (st = we_pool_open(&c->pool, 0, err)))
         return st;

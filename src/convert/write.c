@@ -348,7 +348,7 @@ we_status we_convert_check(const char *dir, const char *shown, we_error *err)
     we_device *device = NULL;
     we_decoder *decoder = NULL;
     we_error why;
-    we_status st = we_device_open(&device, &(we_device_options){ .threads = 1 }, err);
+    we_status st = we_device_open(&device, &(we_device_options){ .device = "cpu", .threads = 1 }, err);
     if (st) return st;
     st = we_decoder_open(&decoder, device, dir, &(we_decoder_options){ .bind_only = true }, &why);
     we_decoder_close(decoder);

@@ -9,7 +9,7 @@ static const struct {
     const char *name;
     we_status (*open)(we_device **out, const we_device_options *options, we_error *err);
 } devices[] = {
-    /* the best for most people first: "auto" takes it */
+    { "mlx", we_mlx_open },
     { "cpu", we_cpu_open },
 };
 
@@ -20,10 +20,11 @@ we_status we_device_open(we_device **out, const we_device_options *options, we_e
     if (!options) options = &defaults;
     if (options->threads < 0)
         return we_fail(err, WE_E_ARG, "threads is %d, expected 0 (all cores) or more", options->threads);
-    const bool any = !options->device || strcmp(options->device, "auto") == 0;
+    if (!options->device || strcmp(options->device, "auto") == 0)
+        return we_mlx_suits(out, options) ? WE_OK : we_cpu_open(out, options, err);
     for (size_t i = 0; i < WE_COUNT(devices); i++)
-        if (any || strcmp(options->device, devices[i].name) == 0) return devices[i].open(out, options, err);
-    return we_fail(err, WE_E_UNSUPPORTED, "there is no device '%s' in this build; it has: auto, cpu", options->device);
+        if (strcmp(options->device, devices[i].name) == 0) return devices[i].open(out, options, err);
+    return we_fail(err, WE_E_UNSUPPORTED, "there is no device '%s'; there are: auto, mlx, cpu", options->device);
 }
 
 void we_device_close(we_device *d)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * device.h - the op set: what a machine must be able to do so that the architecture pages (model/arch/) run on it, and the
- * storage of KV caches. Devices: cpu/ (reference, AVX2, AVX-512, NEON); tap.c stands before another one. Architectures are not known here.
+ * storage of KV caches. Devices: cpu/ (reference, AVX2, AVX-512, NEON), mlx/ (Apple's MLX, a plugin); tap.c stands before another
+ * one. Architectures are not known here.
  *
  * How a step runs:
  *
@@ -41,6 +42,7 @@ typedef struct we_batch {
     const we_span *spans; /* in order of rows, no gaps, no sequence twice */
     int32_t n_spans, n_rows;
     bool precise; /* float32 throughout: no rounding of activations */
+    bool goes_on; /* the step before was ended in the middle: what it wrote is still wanted */
 } we_batch;
 
 /* out = x W^T + bias, or out += when `add`. Several at once share one pass over x. out is [rows of x, rows of W]. */
@@ -90,6 +92,12 @@ typedef struct we_kv_spec {
     int bits; /* 32, 16, 8 or 4 for each number */
 } we_kv_spec;
 
+/* Of a device that does not use the system's memory as everybody does. */
+typedef struct we_device_memory {
+    uint64_t limit_bytes, active_bytes, cached_bytes; /* cached: freed, and kept for the next */
+    uint64_t available_bytes;                         /* for a model; 0: the system knows */
+} we_device_memory;
+
 /* ---- The device ---- */
 
 typedef struct we_device_ops {
@@ -97,6 +105,9 @@ typedef struct we_device_ops {
 
     /* Storage. Handles are freed by their free function, before the device; NULL is allowed there. */
     we_status (*weight_new)(we_device *d, const we_matrix *m, we_tensor **out, we_error *err); /* borrows m's bytes */
+    /* NULL: ops read the borrowed bytes themselves. Else called once for each weight before the first step: bring its bytes to
+     * where ops read them; the borrowed ones are not read after it. */
+    we_status (*weight_fetch)(we_device *d, we_tensor *t, bool precise, we_error *err);
     we_status (*tensor_new)(we_device *d, int64_t max_rows, int64_t cols, we_tensor **out, we_error *err);
     we_status (*ids_new)(we_device *d, int64_t max_rows, we_tensor **out, we_error *err); /* int32 token ids */
     void (*tensor_free)(we_device *d, we_tensor *t);
@@ -106,8 +117,11 @@ typedef struct we_device_ops {
                           we_error *err);
     void (*rope_free)(we_device *d, we_rope *rope);
     void (*write_ids)(we_device *d, we_tensor *ids, const int32_t *values, int64_t n);
-    /* All rows of a tensor (float32 or int32) on the host; borrowed until the next step. */
-    const void *(*read)(we_device *d, const we_tensor *t);
+    /* All rows of a tensor (float32 or int32) on the host, once they are computed; borrowed until the tensor is written again.
+     * NULL: the device failed (one that runs behind tells it here). */
+    const void *(*read)(we_device *d, const we_tensor *t, we_error *err);
+    void (*unloaded)(we_device *d);                      /* a model is gone: give back what is kept; NULL: nothing is */
+    void (*memory)(we_device *d, we_device_memory *out); /* NULL: the system's */
 
     /* KV caches. Lengths are the caller's: a span's position says where its rows go. */
     we_status (*kv_new)(we_device *d, const we_kv_spec *spec, we_kv **out, we_error *err);
@@ -161,16 +175,21 @@ typedef struct we_budget {
 bool we_budget_take(we_budget *budget, uint64_t bytes);
 void we_budget_give(we_budget *budget, uint64_t bytes);
 
+#define WE_STEP_ROWS_MOST 2048
+
 struct we_device {
     const we_device_ops *ops;
-    const char *kernels; /* the instruction set in use: "avx512bf16" */
+    const char *kernels; /* the instruction set in use: "avx512bf16"; "metal" */
+    const char *detail;  /* "MLX 0.32.4 on Apple M3"; NULL: nothing to add */
     int n_threads;
+    int step_rows;    /* of a step at most, for speed: at most WE_STEP_ROWS_MOST */
+    bool runs_behind; /* end() does not wait for what was begun; read() does */
     we_budget budget;
 };
 
 typedef struct we_device_options {
-    const char *device;          /* NULL or "auto", "cpu" */
-    const char *kernels;         /* NULL: the best of this CPU */
+    const char *device;          /* NULL or "auto", "mlx", "cpu" */
+    const char *kernels;         /* NULL: the best of this CPU; only the CPU has a choice */
     int threads;                 /* 0: every core this process may use */
     uint64_t memory_limit_bytes; /* of weights, scratch and KV caches together; 0: none */
 } we_device_options;

@@ -6,5 +6,8 @@
 #include "device/device.h"
 
 we_status we_cpu_open(we_device **out, const we_device_options *options, we_error *err);
+we_status we_mlx_open(we_device **out, const we_device_options *options, we_error *err);
+/* For "auto": opened where MLX is there and runs on a GPU. */
+bool we_mlx_suits(we_device **out, const we_device_options *options);
 
 #endif

@@ -14,6 +14,7 @@ typedef struct tap {
     we_tap_fn fn;
     void *user;
     const we_batch *batch;   /* of the step that runs */
+    we_batch rest;           /* the same, once it was ended in between */
     const we_tensor *picked; /* what take_rows wrote last in this step, and how many rows */
     int64_t n_picked;
     we_error error; /* the first failure of the step */
@@ -47,7 +48,24 @@ static void write_ids(we_device *d, we_tensor *ids, const int32_t *values, int64
 {
     inner_of(d)->ops->write_ids(inner_of(d), ids, values, n);
 }
-static const void *read(we_device *d, const we_tensor *t) { return inner_of(d)->ops->read(inner_of(d), t); }
+static const void *read(we_device *d, const we_tensor *t, we_error *err)
+{
+    return inner_of(d)->ops->read(inner_of(d), t, err);
+}
+static we_status weight_fetch(we_device *d, we_tensor *t, bool precise, we_error *err)
+{
+    const we_device_ops *ops = inner_of(d)->ops;
+    return ops->weight_fetch ? ops->weight_fetch(inner_of(d), t, precise, err) : WE_OK;
+}
+static void unloaded(we_device *d)
+{
+    if (inner_of(d)->ops->unloaded) inner_of(d)->ops->unloaded(inner_of(d));
+}
+static void memory(we_device *d, we_device_memory *out)
+{
+    *out = (we_device_memory){ 0 };
+    if (inner_of(d)->ops->memory) inner_of(d)->ops->memory(inner_of(d), out);
+}
 static we_status kv_new(we_device *d, const we_kv_spec *spec, we_kv **out, we_error *err)
 {
     return inner_of(d)->ops->kv_new(inner_of(d), spec, out, err);
@@ -93,9 +111,11 @@ static void linear(we_device *d, const we_linear *l, int n, const we_tensor *x)
     const we_device_ops *ops = t->inner->ops;
     we_error why = { 0 };
     if (ops->end(t->inner, &why) && !t->error.status) t->error = why;
-    const bool go_on = t->error.status ||
-                       t->fn(t->user, l, n, ops->read(t->inner, x), x == t->picked ? t->n_picked : t->batch->n_rows);
-    ops->begin(t->inner, t->batch);
+    const float *rows = t->error.status ? NULL : ops->read(t->inner, x, &t->error);
+    const bool go_on = !rows || t->fn(t->user, l, n, rows, x == t->picked ? t->n_picked : t->batch->n_rows);
+    t->rest = *t->batch;
+    t->rest.goes_on = true;
+    ops->begin(t->inner, &t->rest);
     if (go_on) ops->linear(t->inner, l, n, x);
 }
 
@@ -144,6 +164,7 @@ static void close(we_device *d) { we_free(d); }
 static const we_device_ops tap_ops = {
     .name = "tap",
     .weight_new = weight_new,
+    .weight_fetch = weight_fetch,
     .tensor_new = tensor_new,
     .ids_new = ids_new,
     .tensor_free = tensor_free,
@@ -151,6 +172,8 @@ static const we_device_ops tap_ops = {
     .rope_free = rope_free,
     .write_ids = write_ids,
     .read = read,
+    .unloaded = unloaded,
+    .memory = memory,
     .kv_new = kv_new,
     .kv_free = kv_free,
     .kv_reserve = kv_reserve,
@@ -173,7 +196,7 @@ static const we_device_ops tap_ops = {
     .measure = measure,
     .close = close,
 };
-static_assert(sizeof(we_device_ops) == 30 * sizeof(void *), "a new op has to be passed on here too");
+static_assert(sizeof(we_device_ops) == 33 * sizeof(void *), "a new op has to be passed on here too");
 
 we_status we_tap_open(we_device **out, we_device *inner, we_tap_fn fn, void *user, we_error *err)
 {
@@ -183,6 +206,7 @@ we_status we_tap_open(we_device **out, we_device *inner, we_tap_fn fn, void *use
     t->base.ops = &tap_ops; /* memory is counted in the inner device's budget */
     t->base.kernels = inner->kernels;
     t->base.n_threads = inner->n_threads;
+    t->base.step_rows = inner->step_rows;
     t->inner = inner;
     t->fn = fn;
     t->user = user;

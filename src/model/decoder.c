@@ -59,7 +59,8 @@ typedef struct scratch {
 static void list_scratch(const we_decoder *m, scratch out[N_SCRATCH])
 {
     const we_config *c = &m->config;
-    const int64_t n = WE_STEP_ROWS, q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    const int64_t n = m->device->step_rows, q = c->num_attention_heads * c->head_dim,
+                  kv = c->num_key_value_heads * c->head_dim;
     const scratch all[N_SCRATCH] = {
         { offsetof(we_step, ids), n, 0 },
         { offsetof(we_step, x), n, c->hidden_size },
@@ -146,15 +147,27 @@ we_status we_decoder_count(const we_decoder_shape *shape, we_device *device, int
     return st;
 }
 
+/* What there is for a model: the device's own memory, else the system's. False: nobody tells. */
+static bool available_memory(we_device *d, uint64_t *bytes)
+{
+    we_memory_info system = { sizeof system, 0, 0, 0, 0 };
+    we_device_memory own = { 0 };
+    if (d->ops->memory) d->ops->memory(d, &own);
+    if (!own.available_bytes && we_system_memory(&system, NULL)) return false;
+    *bytes = own.available_bytes ? own.available_bytes : system.available_bytes;
+    return true;
+}
+
 static we_status check_memory(const we_decoder *m, const char *dir, we_error *err)
 {
-    we_memory_info memory = { sizeof memory, 0, 0, 0, 0 };
-    if (we_system_memory(&memory, NULL)) return WE_OK; /* the system does not tell: try */
+    uint64_t available_bytes;
+    if (!available_memory(m->device, &available_bytes)) return WE_OK; /* try */
     const we_decoder_info *i = &m->info;
+    const bool pages = m->options.allow_paging && !m->device->ops->weight_fetch;
     const uint64_t unpacked = we_weights_unpacked_bytes(m->weights); /* taken already: no longer in `available` */
     const uint64_t own = WE_MIN(i->kv_bytes_at_context, UINT64_MAX / 4) + i->scratch_bytes, /* the sums stay sums */
         all = own + i->weights_bytes - WE_MIN(unpacked, i->weights_bytes);
-    if ((m->options.allow_paging ? own : all) <= memory.available_bytes) return WE_OK;
+    if ((pages ? own : all) <= available_bytes) return WE_OK;
     char needed[24], weights[24], kv[24], scratch_text[24], available[24];
     return we_fail(
         err, WE_E_NOMEM,
@@ -162,8 +175,10 @@ static we_status check_memory(const we_decoder *m, const char *dir, we_error *er
         "available are %s. Use a smaller --context or --kv-bits, a smaller model%s.",
         dir, we_format_bytes(needed, own + i->weights_bytes), we_format_bytes(weights, i->weights_bytes), i->context,
         we_format_bytes(kv, i->kv_bytes_at_context), we_format_bytes(scratch_text, i->scratch_bytes),
-        we_format_bytes(available, memory.available_bytes),
-        own <= memory.available_bytes ? ", or --allow-paging (slow: weights are read from disk again and again)" : "");
+        we_format_bytes(available, available_bytes),
+        own <= available_bytes && !m->device->ops->weight_fetch
+            ? ", or --allow-paging (slow: weights are read from disk again and again)"
+            : "");
 }
 
 /* The user's own limit: weights and scratch are counted now, caches as they grow; one full context must fit. */
@@ -201,8 +216,39 @@ static void fill_info(we_decoder *m)
     i->n_kv_heads = (int)c->num_key_value_heads;
     i->head_dim = (int)c->head_dim;
     i->max_position_embeddings = (int)c->max_position_embeddings;
+    i->step_rows = m->device->step_rows;
     i->rewinds = true;
     for (int64_t l = 0; l < c->num_hidden_layers; l++) i->rewinds &= c->layer_windows[l] == 0;
+}
+
+/* A device with memory of its own takes the weights over, and the map's pages can go. */
+static we_status fetch_weights(we_decoder *m, const char *dir, we_error *err)
+{
+    const we_device_ops *ops = m->device->ops;
+    uint64_t done = 0;
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        we_error why = { 0 };
+        const we_status st = ops->weight_fetch(m->device, m->tensors[i].handle, m->options.precise, &why);
+        char weights[24], taken[24], in_use[24];
+        we_device_memory memory = { 0 };
+        if (st == WE_E_NOMEM) {
+            if (ops->memory) ops->memory(m->device, &memory);
+            return we_fail(
+                err, WE_E_NOMEM,
+                "Out of memory during model loading: %s: %s of the weights' %s were taken, the device has %s in "
+                "use: %s. Use a smaller model, or raise MLX_MEMORY_POOL_SIZE.",
+                dir, we_format_bytes(taken, done), we_format_bytes(weights, m->info.weights_bytes),
+                we_format_bytes(in_use, memory.active_bytes), why.message);
+        }
+        if (st) return we_fail(err, st, "%s: %s", dir, why.message);
+        const we_matrix *t = &m->tensors[i].matrix;
+        we_weights_drop(m->weights, t->data, (size_t)t->rows * we_matrix_row_bytes(t));
+        done += we_matrix_bytes(t);
+        if (m->options.progress &&
+            !m->options.progress(m->options.progress_user, WE_MIN(done, m->info.weights_bytes), m->info.weights_bytes))
+            return we_fail(err, WE_E_CANCELLED, "%s: loading was stopped", dir);
+    }
+    return we_weights_check(m->weights, err);
 }
 
 /* A GGUF file's configuration stands among its weights. */
@@ -226,6 +272,7 @@ static we_status open_all(we_decoder *m, const char *dir, we_error *err)
     if ((st = count_in_budget(m, dir, err)) || (st = check_memory(m, dir, err)) || (st = we_bind_ropes(m, 0, err)) ||
         (st = make_scratch(m, err)))
         return st;
+    if (m->device->ops->weight_fetch) return fetch_weights(m, dir, err);
     if (m->options.allow_paging) { /* reading all of it would only push it out again */
         const uint64_t all = m->info.weights_bytes;
         if (m->options.progress && !m->options.progress(m->options.progress_user, all, all))
@@ -261,11 +308,12 @@ void we_decoder_close(we_decoder *m)
     for (size_t i = 0; i < m->n_slots; i++)
         if (*m->slots[i].field != m->slots[i].own) m->device->ops->tensor_free(m->device, *m->slots[i].field);
     we_free(m->slots);
-    for (size_t i = 0; i < m->n_tensors; i++) m->device->ops->tensor_free(m->device, m->tensors[i]);
+    for (size_t i = 0; i < m->n_tensors; i++) m->device->ops->tensor_free(m->device, m->tensors[i].handle);
     we_free(m->tensors);
     free_scratch(m);
     m->device->ops->rope_free(m->device, m->rope);
     m->device->ops->rope_free(m->device, m->local_rope);
+    if (m->device->ops->unloaded) m->device->ops->unloaded(m->device);
     we_weights_close(m->weights);
     we_budget_give(&m->device->budget, m->counted_bytes);
     we_arena_deinit(&m->arena);

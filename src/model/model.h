@@ -7,8 +7,8 @@
 
 #include "device/device.h"
 
-/* Rows of a step at most: what the scratch tensors are made for. A longer prompt goes in pieces. More rows would read the
- * weights less often per prompt, but a piece is also what an answer's cancelling waits for. */
+/* Rows of a step that every device takes. A longer prompt goes in pieces, each of info.step_rows at most: what the scratch
+ * tensors are made for, and never more than WE_STEP_ROWS_MOST. */
 #define WE_STEP_ROWS 128
 /* Rows of logits that scratch holds at once: 16 x 128256 float32 are 8 MB. */
 #define WE_LOGIT_ROWS 16
@@ -31,7 +31,8 @@ typedef struct we_decoder_info {
     int vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim;
     int max_position_embeddings; /* 0: config.json does not say */
     int context;
-    bool rewinds; /* any earlier position can be gone back to: no sliding windows, no recurrent state */
+    int step_rows; /* rows of a step at most: the device's */
+    bool rewinds;  /* any earlier position can be gone back to: no sliding windows, no recurrent state */
     uint64_t n_parameters, weights_bytes, weight_bytes_read_per_token;
     uint64_t multiply_adds_per_token; /* with the layers' matrices */
     uint64_t kv_bytes_per_token, kv_bytes_at_context, scratch_bytes;
@@ -59,13 +60,15 @@ we_status we_decoder_count(const we_decoder_shape *shape, we_device *device, int
 
 /* One step: rows of tokens in, logits or sampled tokens of chosen rows out. */
 typedef struct we_step_request {
-    const we_span *spans;        /* [n_spans]; room must be reserved in their caches */
-    int n_spans, n_rows;         /* n_rows <= WE_STEP_ROWS */
-    const int32_t *ids;          /* [n_rows] */
+    const we_span *spans; /* [n_spans]; room must be reserved in their caches */
+    int n_spans, n_rows;  /* n_rows <= info.step_rows */
+    const int32_t *ids;   /* [n_rows]; NULL: those in `drawn_before` */
+    const we_tensor *drawn_before;
     const int32_t *out_rows;     /* [n_out] rows whose logits are wanted; only for these is the output matrix read */
     int n_out;                   /* 0: fill the caches only */
     const we_sample_spec *specs; /* [n_out], or NULL: no token is drawn */
-    int32_t *sampled;            /* out, [n_out], where specs are given */
+    int32_t *sampled; /* out, [n_out], where specs are given; NULL: they stay in `drawn`, n_out <= WE_LOGIT_ROWS */
+    we_tensor *drawn; /* the caller's ids of the device: read them, or let the next step go on from them */
     we_logits_fn on_logits; /* gets the logits of out_rows in order, WE_LOGIT_ROWS at a time (`first` counts from 0 in
                                     out_rows), or NULL; must not call the decoder; false ends the step with WE_E_CANCELLED */
     void *user;

@@ -132,6 +132,11 @@ typedef struct we_slot { /* where the forward pass reads a matrix, or some rows 
     int64_t first, rows;
 } we_slot;
 
+typedef struct we_handle { /* a weight on the device, and where its bytes lie in the file */
+    we_tensor *handle;
+    we_matrix matrix;
+} we_handle;
+
 struct we_decoder {
     we_decoder_info info;
     we_decoder_options options;
@@ -146,7 +151,7 @@ struct we_decoder {
     we_proj lm_head;            /* embed_tokens where tied */
     we_rope *rope, *local_rope; /* made for sequences of up to rope_length tokens; only "dynamic" scaling cares */
     int64_t rope_length;
-    we_tensor **tensors; /* all that were made, to be freed */
+    we_handle *tensors; /* all that were made, to be freed */
     size_t n_tensors, tensors_capacity;
     we_slot *slots;
     size_t n_slots, slots_capacity;

@@ -15,12 +15,12 @@ static we_status update_dynamic_rope(we_decoder *m, const we_step_request *r, we
     return st;
 }
 
-static void run_layers(we_decoder *m)
+static void run_layers(we_decoder *m, const we_tensor *ids)
 {
     we_step *s = &m->step;
     const we_arch *page = m->arch;
     while (!page->layer) page = page->parent;
-    s->d->ops->embed(s->d, s->x, m->embed_tokens, s->ids, m->config.embed_scale);
+    s->d->ops->embed(s->d, s->x, m->embed_tokens, ids, m->config.embed_scale);
     for (int64_t i = 0; i < m->config.num_hidden_layers; i++) page->layer(s, &m->layers[i]);
 }
 
@@ -31,15 +31,24 @@ static void run_head(we_decoder *m, const we_step_request *r, int first, int n)
     s->d->ops->take_rows(s->d, s->picked, s->x, r->out_rows + first, n);
     we_norm(s, s->picked, s->picked, m->norm);
     we_project(s, s->logits, s->picked, &m->lm_head);
-    if (r->specs) s->d->ops->sample(s->d, s->sampled, s->logits, r->specs + first);
+    if (r->specs) s->d->ops->sample(s->d, r->drawn ? r->drawn : s->sampled, s->logits, r->specs + first);
 }
 
 static we_status read_results(we_decoder *m, const we_step_request *r, int first, int n, we_error *err)
 {
     we_device *d = m->device;
-    if (r->specs) memcpy(r->sampled + first, d->ops->read(d, m->step.sampled), (size_t)n * sizeof(int32_t));
-    if (r->on_logits && !r->on_logits(r->user, (size_t)first, (size_t)n, d->ops->read(d, m->step.logits)))
-        return we_fail(err, WE_E_CANCELLED, "stopped by the caller");
+    we_error why;
+    if (r->sampled && r->specs) {
+        const int32_t *drawn = d->ops->read(d, r->drawn ? r->drawn : m->step.sampled, &why);
+        if (!drawn) return we_fail(err, why.status, "%s", why.message);
+        memcpy(r->sampled + first, drawn, (size_t)n * sizeof *drawn);
+    }
+    if (r->on_logits) {
+        const float *rows = d->ops->read(d, m->step.logits, &why);
+        if (!rows) return we_fail(err, why.status, "%s", why.message);
+        if (!r->on_logits(r->user, (size_t)first, (size_t)n, rows))
+            return we_fail(err, WE_E_CANCELLED, "stopped by the caller");
+    }
     return WE_OK;
 }
 
@@ -48,14 +57,15 @@ static we_status read_results(we_decoder *m, const we_step_request *r, int first
 static we_status run_locked(we_decoder *m, const we_step_request *r, we_error *err)
 {
     we_device *d = m->device;
-    const we_batch batch = { r->spans, r->n_spans, r->n_rows, m->options.precise };
+    we_batch batch = { r->spans, r->n_spans, r->n_rows, m->options.precise, false };
     we_status st = update_dynamic_rope(m, r, err);
     if (st) return st;
-    d->ops->write_ids(d, m->step.ids, r->ids, r->n_rows);
+    if (r->ids) d->ops->write_ids(d, m->step.ids, r->ids, r->n_rows);
     for (int first = 0; first == 0 || first < r->n_out; first += WE_LOGIT_ROWS) {
         const int n = WE_MIN(WE_LOGIT_ROWS, r->n_out - first);
+        batch.goes_on = first > 0;
         d->ops->begin(d, &batch);
-        if (first == 0) run_layers(m);
+        if (first == 0) run_layers(m, r->ids ? m->step.ids : r->drawn_before);
         if (n > 0) run_head(m, r, first, n);
         if ((st = d->ops->end(d, err))) return st;
         if (n > 0 && (st = read_results(m, r, first, n, err))) return st;
@@ -65,7 +75,7 @@ static we_status run_locked(we_decoder *m, const we_step_request *r, we_error *e
 
 we_status we_decoder_step(we_decoder *m, const we_step_request *r, we_error *err)
 {
-    assert(r->n_rows >= 1 && r->n_rows <= WE_STEP_ROWS);
+    assert(r->n_rows >= 1 && r->n_rows <= m->info.step_rows);
     pthread_mutex_lock(&m->lock);
     const we_status st = run_locked(m, r, err);
     pthread_mutex_unlock(&m->lock);

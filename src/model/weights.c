@@ -175,13 +175,13 @@ static we_status make_tensor(binder *b, const we_matrix *m, we_tensor **out)
     if (d->options.bind_only) return WE_OK;
     if (d->n_tensors == d->tensors_capacity) {
         const size_t more = WE_MAX(64, d->tensors_capacity * 2);
-        we_tensor **grown = we_realloc_array(d->tensors, more, sizeof *grown);
+        we_handle *grown = we_realloc_array(d->tensors, more, sizeof *grown);
         if (!grown) return we_fail(b->err, WE_E_NOMEM, "%s: no memory for the list of tensors", b->dir);
         d->tensors = grown;
         d->tensors_capacity = more;
     }
     we_status st = d->device->ops->weight_new(d->device, m, out, b->err);
-    if (!st) d->tensors[d->n_tensors++] = *out;
+    if (!st) d->tensors[d->n_tensors++] = (we_handle){ *out, *m };
     return st;
 }
 

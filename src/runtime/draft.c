@@ -42,7 +42,7 @@ static we_status ask_model(we_seq *draft, const int32_t *tokens, size_t n, size_
     for (size_t i = at; i < n; i++)
         if (tokens[i] >= draft->info->vocab_size) return st; /* vocabularies may be padded differently */
     for (size_t piece; !st && at < n; at += piece) {
-        piece = WE_MIN(n - at, WE_STEP_ROWS);
+        piece = WE_MIN(n - at, (size_t)draft->info->step_rows);
         st = we_seq_feed(draft, tokens + at, piece, &greedy, 0, at + piece == n, out, NULL, NULL, err);
     }
     for (*n_out = 1; !st && *n_out < most; ++*n_out)

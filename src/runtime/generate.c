@@ -66,7 +66,7 @@ static we_status prefill(we_seq *s, const we_generation *r, we_result *result, i
     while (at < r->n_tokens) {
         if (cancelled(s) || (r->on_prefill && !r->on_prefill(r->user, at, r->n_tokens))) *go_on = false;
         if (!*go_on) return WE_OK;
-        size_t piece = WE_MIN(r->n_tokens - at, WE_STEP_ROWS);
+        size_t piece = WE_MIN(r->n_tokens - at, (size_t)s->info->step_rows);
         if (at < r->mark && r->mark < at + piece) piece = r->mark - at; /* a snapshot is taken between pieces */
         const bool last = at + piece == r->n_tokens;
         if ((st = we_seq_feed(s, r->tokens + at, piece, &r->sampling, 0, last ? 1 : 0, token, NULL, NULL, err)))
@@ -85,6 +85,13 @@ typedef struct known {
     size_t guesses; /* worth making next: more after right ones, one after none was right */
 } known;
 
+/* Whether a step can be begun before the token that it reads is known. */
+static bool goes_ahead(const we_seq *s, const we_generation *r)
+{
+    const float penalty = r->sampling.repetition_penalty;
+    return s->device->runs_behind && !r->prompt_lookup && !r->draft && (penalty == 0 || penalty == 1);
+}
+
 /* One step of the model: the last known token, and guesses behind it that the model's own draws confirm or end. */
 static we_status step(we_seq *s, const we_generation *r, we_result *result, size_t n_generated, known *k, we_error *err)
 {
@@ -93,6 +100,12 @@ static we_status step(we_seq *s, const we_generation *r, we_result *result, size
     size_t n = 0, most = WE_MIN(k->guesses, context - before - 1), right = 0;
     if (r->max_tokens > 0) most = WE_MIN(most, (size_t)r->max_tokens - n_generated - 1);
     we_status st;
+    if (goes_ahead(s, r)) {
+        const bool more = before + 2 < context && (r->max_tokens <= 0 || n_generated + 1 < (size_t)r->max_tokens);
+        k->n = 1;
+        k->at = 0;
+        return we_seq_next(s, ids[0], &r->sampling, n_generated, more, k->tokens, err);
+    }
     if ((r->prompt_lookup || r->draft) && most > 0) {
         if ((st = we_ids_push(&s->tokens, ids[0], err))) return st; /* guesses follow all that is known */
         st = we_draft(s, r, most, ids + 1, &n, err);

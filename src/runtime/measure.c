@@ -5,7 +5,8 @@
 typedef struct bench {
     we_decoder *decoder;
     const we_bench_options *options;
-    we_seq **seqs; /* [batch] */
+    we_seq **seqs;       /* [batch] */
+    we_tensor *drawn[2]; /* [batch] tokens of a step and the one before it, in turn */
     uint64_t random;
 } bench;
 
@@ -18,10 +19,10 @@ static int32_t random_token(bench *b)
 /* n random tokens; with `sampling` the one that follows is drawn, as a prompt's end does. */
 static we_status fill(bench *b, we_seq *s, size_t n, const we_sampling *sampling, we_error *err)
 {
-    int32_t ids[WE_STEP_ROWS], sampled;
+    int32_t ids[WE_STEP_ROWS_MOST], sampled;
     we_status st = WE_OK;
     while (n && !st) {
-        const size_t piece = WE_MIN(n, WE_STEP_ROWS);
+        const size_t piece = WE_MIN(n, (size_t)s->info->step_rows);
         for (size_t i = 0; i < piece; i++) ids[i] = random_token(b);
         n -= piece;
         st = we_seq_feed(s, ids, piece, sampling, 0, n || !sampling ? 0 : 1, &sampled, NULL, NULL, err);
@@ -40,9 +41,11 @@ static we_status to_depth(bench *b, we_error *err)
     return st;
 }
 
-/* One token of every sequence in one step. */
-static we_status step_all(bench *b, int32_t *ids, we_error *err)
+/* One token of every sequence in one step; number `step` of the test. It reads what the one before drew, on the device; nobody
+ * looks at the tokens themselves, but the test waits for them, one step behind, as an answer does. */
+static we_status step_all(bench *b, int step, we_error *err)
 {
+    int32_t first[WE_LOGIT_ROWS];
     we_span spans[WE_LOGIT_ROWS];
     we_sample_spec specs[WE_LOGIT_ROWS] = { 0 };
     int32_t rows[WE_LOGIT_ROWS];
@@ -54,17 +57,22 @@ static we_status step_all(bench *b, int32_t *ids, we_error *err)
         spans[i] = (we_span){ s->kv, i, 1, (int32_t)at };
         rows[i] = i;
         st = s->device->ops->kv_reserve(s->device, s->kv, at, at + 1, err);
-        if (!st) st = we_ids_push(&s->tokens, ids[i], err);
+        first[i] = random_token(b);
+        if (!st) st = we_ids_push(&s->tokens, first[i], err);
     }
     const we_step_request request = { .spans = spans,
                                       .n_spans = n,
                                       .n_rows = n,
-                                      .ids = ids,
+                                      .ids = step ? NULL : first,
+                                      .drawn_before = b->drawn[(step + 1) % 2],
                                       .out_rows = rows,
                                       .n_out = n,
                                       .specs = specs,
-                                      .sampled = ids };
-    return st ? st : we_decoder_step(b->decoder, &request, err);
+                                      .drawn = b->drawn[step % 2] };
+    if (!st) st = we_decoder_step(b->decoder, &request, err);
+    we_device *d = we_decoder_device(b->decoder);
+    if (!st && step && !d->ops->read(d, b->drawn[(step + 1) % 2], err)) st = WE_E_DEVICE;
+    return st;
 }
 
 static void count_caches(const bench *b)
@@ -93,17 +101,17 @@ static we_status prompt_test(bench *b, we_bench_sample *sample, we_error *err)
 
 static we_status generation_test(bench *b, we_bench_sample *sample, we_error *err)
 {
-    int32_t ids[WE_LOGIT_ROWS];
-    for (int i = 0; i < b->options->batch; i++) ids[i] = random_token(b);
     we_monitor_request monitor;
     we_status st = to_depth(b, err);
     we_monitor_begin(&monitor);
     we_monitor_first_token(&monitor, 0, 0);
     const double start = we_now_s();
     for (int i = 0; i < b->options->generated_tokens && !st; i++) {
-        st = step_all(b, ids, err);
+        st = step_all(b, i, err);
         we_monitor_tokens(&monitor, (size_t)b->options->batch);
     }
+    we_device *d = we_decoder_device(b->decoder);
+    if (!st && !d->ops->read(d, b->drawn[(b->options->generated_tokens + 1) % 2], err)) st = WE_E_DEVICE;
     sample->generation_tokens_per_second =
         (double)b->options->generated_tokens * b->options->batch / (we_now_s() - start);
     count_caches(b);
@@ -148,9 +156,12 @@ we_status we_decoder_bench(we_decoder *decoder, const we_bench_options *options,
     if (st) return st;
     bench b = { .decoder = decoder, .options = options, .seqs = we_calloc((size_t)options->batch, sizeof(we_seq *)) };
     if (!b.seqs) return we_fail(err, WE_E_NOMEM, "no memory for %d sessions", options->batch);
+    we_device *d = we_decoder_device(decoder);
+    for (int i = 0; i < 2 && !st; i++) st = d->ops->ids_new(d, options->batch, &b.drawn[i], err);
     for (int i = 0; i < options->batch && !st; i++) st = we_seq_open(&b.seqs[i], decoder, err);
     if (!st) st = run_bench(&b, samples, err);
     for (int i = 0; i < options->batch; i++) we_seq_close(b.seqs[i]);
+    for (int i = 0; i < 2; i++) d->ops->tensor_free(d, b.drawn[i]);
     we_free(b.seqs);
     return st;
 }

@@ -12,9 +12,11 @@ we_status we_seq_open(we_seq **out, we_decoder *decoder, we_error *err)
     s->device = we_decoder_device(decoder);
     s->info = we_decoder_get_info(decoder);
     atomic_init(&s->cancelled, false);
-    const we_status st = we_decoder_kv_new(decoder, &s->kv, err);
+    we_status st = we_decoder_kv_new(decoder, &s->kv, err);
+    for (int i = 0; i < 2 && !st && s->device->runs_behind; i++)
+        st = s->device->ops->ids_new(s->device, 1, &s->drawn[i], err);
     if (st) {
-        we_free(s);
+        we_seq_close(s);
         return st;
     }
     *out = s;
@@ -34,6 +36,7 @@ void we_seq_close(we_seq *s)
     we_monitor_kv(&s->kv_counted, 0);
     drop_snapshot(s);
     s->device->ops->kv_free(s->device, s->kv);
+    for (int i = 0; i < 2; i++) s->device->ops->tensor_free(s->device, s->drawn[i]);
     we_ids_deinit(&s->tokens);
     we_ids_deinit(&s->snapshot_tokens);
     we_free(s);
@@ -46,11 +49,13 @@ void we_seq_reset(we_seq *s)
     assert(emptied); /* nothing before position 0 can be missing */
     (void)emptied;
     s->tokens.n = 0;
+    s->ahead = false;
     we_monitor_kv(&s->kv_counted, we_seq_kv_bytes(s));
 }
 
 void we_seq_restart(we_seq *s)
 {
+    s->ahead = false;
     if (s->info->rewinds && !s->snapshot)
         s->tokens.n = 0; /* a token sees no position behind its own: what lies there is written before it is read */
     else
@@ -72,15 +77,16 @@ atomic_bool *we_seq_cancel_flag(we_seq *s) { return &s->cancelled; }
 we_status we_seq_feed(we_seq *s, const int32_t *ids, size_t n, const we_sampling *sampling, uint64_t n_generated,
                       size_t n_draws, int32_t *sampled, we_logits_fn on_logits, void *user, we_error *err)
 {
-    assert(n >= 1 && n <= WE_STEP_ROWS && n_draws <= n && n_draws <= WE_DRAFT_MOST + 1);
+    assert(n >= 1 && n <= (size_t)s->info->step_rows && n_draws <= n && n_draws <= WE_DRAFT_MOST + 1);
     const size_t before = s->tokens.n;
+    s->ahead = false; /* what it wrote is written again */
     we_status st = s->device->ops->kv_reserve(s->device, s->kv, (int64_t)before, (int64_t)(before + n), err);
     for (size_t i = 0; i < n && !st; i++) st = we_ids_push(&s->tokens, ids[i], err);
     if (st) {
         s->tokens.n = before;
         return st;
     }
-    int32_t rows[WE_STEP_ROWS];
+    int32_t rows[WE_STEP_ROWS_MOST];
     const size_t n_out = on_logits ? n : n_draws;
     for (size_t i = 0; i < n_out; i++) rows[i] = (int32_t)(n - n_out + i);
     we_sample_spec specs[WE_DRAFT_MOST + 1];
@@ -104,11 +110,57 @@ we_status we_seq_feed(we_seq *s, const int32_t *ids, size_t n, const we_sampling
     return st;
 }
 
+/* Begin the step of the token at position tokens.n - 1 + behind: `token`, or the one in drawn[newest]. */
+static we_status begin_next(we_seq *s, const int32_t *token, const we_sampling *sampling, uint64_t n_generated,
+                            we_error *err)
+{
+    const int64_t at = (int64_t)s->tokens.n;
+    const int into = token ? s->newest : 1 - s->newest;
+    we_status st = s->device->ops->kv_reserve(s->device, s->kv, at, at + 1, err);
+    if (st) return st;
+    const we_span span = { s->kv, 0, 1, (int32_t)at };
+    const int32_t row = 0;
+    const we_sample_spec spec = we_sampling_spec(sampling, n_generated, s->tokens.ids, s->tokens.n);
+    const we_step_request request = {
+        .spans = &span,
+        .n_spans = 1,
+        .n_rows = 1,
+        .ids = token,
+        .drawn_before = s->drawn[s->newest],
+        .out_rows = &row,
+        .n_out = 1,
+        .specs = &spec,
+        .drawn = s->drawn[into],
+    };
+    st = we_decoder_step(s->decoder, &request, err);
+    if (!st) s->newest = into;
+    return st;
+}
+
+we_status we_seq_next(we_seq *s, int32_t token, const we_sampling *sampling, uint64_t n_generated, bool more,
+                      int32_t *next, we_error *err)
+{
+    we_status st = s->ahead ? WE_OK : begin_next(s, &token, sampling, n_generated, err);
+    s->ahead = false;
+    if (!st) st = we_ids_push(&s->tokens, token, err);
+    if (st) return st;
+    const int drawn = s->newest;
+    if (more) {
+        if ((st = begin_next(s, NULL, sampling, n_generated + 1, err))) return st;
+        s->ahead = true;
+    }
+    const int32_t *value = s->device->ops->read(s->device, s->drawn[drawn], err);
+    if (!value) return err ? err->status : WE_E_DEVICE;
+    *next = *value;
+    return WE_OK;
+}
+
 /* ---- Going back ---- */
 
 we_status we_seq_trim(we_seq *s, size_t n, we_error *err)
 {
     if (n >= s->tokens.n) return WE_OK;
+    s->ahead = false;
     if (!s->device->ops->kv_trim(s->device, s->kv, (int64_t)n))
         return we_fail(err, WE_E_INTERNAL, "the KV cache cannot go back from %zu to %zu tokens", s->tokens.n, n);
     s->tokens.n = n;
@@ -126,6 +178,7 @@ we_status we_seq_rewind(we_seq *s, const int32_t *tokens, size_t n, size_t *reus
 {
     const we_device_ops *ops = s->device->ops;
     const size_t common = common_prefix(&s->tokens, tokens, n - 1);
+    s->ahead = false;
     if (common == s->tokens.n || ops->kv_trim(s->device, s->kv, (int64_t)common)) {
         s->tokens.n = common;
     } else if (s->snapshot && common_prefix(&s->snapshot_tokens, tokens, n - 1) == s->snapshot_tokens.n) {
@@ -152,6 +205,7 @@ we_status we_seq_rewind(we_seq *s, const int32_t *tokens, size_t n, size_t *reus
 we_status we_seq_keep(we_seq *s, we_error *err)
 {
     if (s->info->rewinds) return WE_OK;
+    s->ahead = false;
     drop_snapshot(s);
     we_status st = WE_OK;
     for (size_t i = 0; i < s->tokens.n && !st; i++) st = we_ids_push(&s->snapshot_tokens, s->tokens.ids[i], err);
@@ -195,7 +249,7 @@ we_status we_seq_eval(we_seq *s, const int32_t *tokens, size_t n, we_logits_fn f
     offset_rows rows = { fn, user, 0 };
     while (rows.first < n && !st) {
         if (atomic_load(&s->cancelled)) return we_fail(err, WE_E_CANCELLED, "stopped");
-        const size_t piece = WE_MIN(n - rows.first, WE_STEP_ROWS);
+        const size_t piece = WE_MIN(n - rows.first, (size_t)s->info->step_rows);
         st = we_seq_feed(s, tokens + rows.first, piece, NULL, 0, 0, NULL, pass_rows, &rows, err);
         rows.first += piece;
     }

@@ -14,14 +14,23 @@ struct we_seq {
     we_kv *snapshot;
     we_ids snapshot_tokens; /* what the snapshot holds */
     uint64_t kv_counted;    /* by the monitor */
+    we_tensor *drawn[2];    /* of a device that runs behind: the tokens of the newest two steps, in turn */
+    int newest;
+    bool ahead; /* the step of the token drawn[newest], which nobody has read, has begun behind `tokens` */
     atomic_bool cancelled;
 };
 
-/** Run the next n tokens (n <= WE_STEP_ROWS) through the decoder; they are in `tokens` afterwards, or not on failure.
+/** Run the next n tokens (n <= info.step_rows) through the decoder; they are in `tokens` afterwards, or not on failure.
  * n_draws: 0, or draw what follows each of the last n_draws tokens (WE_DRAFT_MOST + 1 at most) into sampled[]; the first of
  * them is number n_generated of the answer. on_logits: NULL, or gets the logits of all n rows. */
 we_status we_seq_feed(we_seq *seq, const int32_t *ids, size_t n, const we_sampling *sampling, uint64_t n_generated,
                       size_t n_draws, int32_t *sampled, we_logits_fn on_logits, void *user, we_error *err);
+
+/** The same for one token and what follows it, on a device that runs behind: the step after it is begun before the token is read,
+ * so that the device never waits for us. more: that step will be wanted, as far as is known. Only without a penalty, which has to
+ * know the token first. */
+we_status we_seq_next(we_seq *seq, int32_t token, const we_sampling *sampling, uint64_t n_generated, bool more,
+                      int32_t *next, we_error *err);
 
 /** Forget all but the first n tokens, none of which lies before the last feed's first: that is always possible. */
 we_status we_seq_trim(we_seq *seq, size_t n, we_error *err);

@@ -33,7 +33,8 @@ static const void *aligned(expected *e, const we_weight *w)
     return copy;
 }
 
-static void read_expected(expected *e, const char *name)
+/* native: as mlx-lm computes in the model's own type, rather than in the one that `match` names. */
+static void read_expected(expected *e, const char *name, bool native)
 {
     char path[256];
     we_error err;
@@ -45,6 +46,7 @@ static void read_expected(expected *e, const char *name)
     CHECK_OK(we_json_parse(&e->arena, test_read_fixture(path), &json, &err), &err);
     assert_true(we_json_f64(we_json_get(json, "logit_std"), &e->logit_std));
     assert_true(we_json_str(we_json_get(json, "match"), &match));
+    if (native) match = WE_STR("logits");
     snprintf(path, sizeof path, "logits/%s/expected.npz", name);
     CHECK_OK(we_npz_parse(&e->arena, test_read_fixture(path), path, 1 << 26, &all, &n, &unpacked, &err), &err);
     const we_weight *tokens = member(all, n, WE_STR("tokens")), *greedy = member(all, n, WE_STR("greedy")),
@@ -77,7 +79,7 @@ static bool compare_rows(void *user, size_t first, size_t n, const float *rows)
     return true;
 }
 
-static void run_case(const char *name, const char *kernels, bool precise)
+static void run_case(const char *name, const we_device_options *options, bool precise)
 {
     char path[256];
     we_error err;
@@ -85,9 +87,10 @@ static void run_case(const char *name, const char *kernels, bool precise)
     we_device *device;
     we_decoder *decoder;
     we_seq *seq;
-    read_expected(&want, name);
+    const bool native = !precise && strcmp(options->device, "mlx") == 0;
+    read_expected(&want, name, native);
     snprintf(path, sizeof path, "logits/%s", name);
-    CHECK_OK(we_device_open(&device, &(we_device_options){ .kernels = kernels, .threads = 2 }, &err), &err);
+    CHECK_OK(we_device_open(&device, options, &err), &err);
     CHECK_OK(we_decoder_open(&decoder, device, test_fixture(path), &(we_decoder_options){ .precise = precise }, &err),
              &err);
     CHECK_OK(we_seq_open(&seq, decoder, &err), &err);
@@ -106,6 +109,8 @@ static void run_case(const char *name, const char *kernels, bool precise)
            precise ? "precise" : "fast", c.largest, rms);
     if (precise)
         assert_true(c.largest <= 5e-4);
+    else if (native)
+        assert_true(rms <= 0.02);
     else
         assert_true(rms <= 0.05);
     assert_int_equal(result.n_tokens, GREEDY_TOKENS);
@@ -133,15 +138,29 @@ static bool add_case(void *user, const char *name)
     return c->n < WE_COUNT(c->names);
 }
 
-static void run_all(const char *kernels, bool precise)
+static void run_all(const we_device_options *options, bool precise)
 {
     case_names cases = { .n = 0 };
     we_error err;
     CHECK_OK(we_dir_each(test_fixture("logits"), add_case, &cases, &err), &err);
     assert_true(cases.n >= 29);
-    for (size_t i = 0; i < cases.n; i++) run_case(cases.names[i], kernels, precise);
+    for (size_t i = 0; i < cases.n; i++) run_case(cases.names[i], options, precise);
 }
 
-TEST(logits_agree_in_float32) { run_all(NULL, true); }
-TEST(logits_agree_in_float32_on_reference_kernels) { run_all("reference", true); }
-TEST(logits_are_near_on_the_fast_path) { run_all(NULL, false); }
+static const we_device_options cpu = { .device = "cpu", .threads = 2 };
+static const we_device_options reference = { .device = "cpu", .kernels = "reference", .threads = 2 };
+TEST(logits_agree_in_float32) { run_all(&cpu, true); }
+TEST(logits_agree_in_float32_on_reference_kernels) { run_all(&reference, true); }
+TEST(logits_are_near_on_the_fast_path) { run_all(&cpu, false); }
+
+static const we_device_options mlx = { .device = "mlx" };
+TEST(logits_agree_in_float32_on_mlx)
+{
+    if (!WE_HAS_MLX) skip();
+    run_all(&mlx, true);
+}
+TEST(logits_are_near_on_the_fast_path_of_mlx)
+{
+    if (!WE_HAS_MLX) skip();
+    run_all(&mlx, false);
+}

@@ -276,7 +276,7 @@ class Measure(EndToEnd):
         done = self.run_we("bench", "-m", self.scripted(), "-p", "16", "-n", "4", "-r", "2", "-d", "8", "-t", "1", "--json")
         b = done.json()
         self.assertEqual(set(b), {
-            "model", "device", "kernels", "threads", "depth", "batch", "prompt_tokens", "generated_tokens",
+            "model", "device", "device_detail", "kernels", "threads", "depth", "batch", "prompt_tokens", "generated_tokens",
             "prompt_tokens_per_second", "generation_tokens_per_second", "time_to_first_token_s", "load_s",
             "peak_resident_bytes", "weights_bytes", "weight_bytes_read_per_token", "memory_bytes_per_second",
             "multiply_adds_per_second", "prompt_share_of_multiply_adds", "generation_share_of_memory"}, str(done))

@@ -15,7 +15,7 @@ static we_device *open_device(const char *kernels, int threads)
 {
     we_device *d;
     we_error err;
-    const we_device_options options = { .kernels = kernels, .threads = threads };
+    const we_device_options options = { .device = "cpu", .kernels = kernels, .threads = threads };
     CHECK_OK(we_device_open(&d, &options, &err), &err);
     return d;
 }
@@ -88,19 +88,26 @@ static void check_end(we_device *d)
 
 static void check_values(we_device *d, const we_tensor *t, const double *want, int64_t n, double tolerance)
 {
-    const float *got = d->ops->read(d, t);
+    const float *got = d->ops->read(d, t, NULL);
     for (int64_t i = 0; i < n; i++)
         if (!(fabs((double)got[i] - want[i]) <= tolerance))
             fail_msg("%s, element %lld: %g, expected %g", d->kernels, (long long)i, (double)got[i], want[i]);
 }
 
-/* Every table, the fast ones with three threads. */
-static const char *const all_kernels[] = { "reference", "avx2", "avx512", "avx512bf16", "neon" };
+/* Every table, the fast ones with three threads, and MLX where this build has it. */
+static const char *const all_kernels[] = { "reference", "avx2", "avx512", "avx512bf16", "neon", "mlx" };
 static we_device *variant(size_t index)
 {
     we_device *d;
-    const we_device_options options = { .kernels = all_kernels[index], .threads = index ? 3 : 1 };
-    return we_device_open(&d, &options, NULL) == WE_OK ? d : NULL;
+    const bool mlx = strcmp(all_kernels[index], "mlx") == 0;
+    const we_device_options options = { .device = mlx ? "mlx" : "cpu",
+                                        .kernels = mlx ? NULL : all_kernels[index],
+                                        .threads = index ? 3 : 1 };
+    if (mlx && !WE_HAS_MLX) return NULL;
+    we_error err;
+    const we_status st = we_device_open(&d, &options, &err);
+    if (mlx) CHECK_OK(st, &err);
+    return st == WE_OK ? d : NULL;
 }
 #define EACH_DEVICE(d)                                                \
     for (size_t index_ = 0; index_ < WE_COUNT(all_kernels); index_++) \
@@ -112,7 +119,9 @@ TEST(device_opens_by_name_and_says_what_there_is)
 {
     we_device *d;
     we_error err;
-    CHECK_OK(we_device_open(&d, NULL, &err), &err);
+    CHECK_OK(we_device_open(&d, NULL, &err), &err); /* "mlx" where that has a GPU */
+    we_device_close(d);
+    CHECK_OK(we_device_open(&d, &(we_device_options){ .device = "cpu" }, &err), &err);
     assert_string_equal(d->ops->name, "cpu");
     assert_true(d->n_threads >= 1);
     we_device_close(d);

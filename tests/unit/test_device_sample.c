@@ -91,11 +91,14 @@ typedef struct sampler {
     int n;
 } sampler;
 
+/* kernels: a name of the CPU's, NULL for its best, or "mlx" */
 static sampler sampler_open(const char *kernels, int n, int rows)
 {
     sampler s = { .n = n };
     we_error err;
-    CHECK_OK(we_device_open(&s.d, &(we_device_options){ .kernels = kernels, .threads = 2 }, &err), &err);
+    const bool mlx = kernels && strcmp(kernels, "mlx") == 0;
+    const we_device_options options = { .device = mlx ? "mlx" : "cpu", .kernels = mlx ? NULL : kernels, .threads = 2 };
+    CHECK_OK(we_device_open(&s.d, &options, &err), &err);
     CHECK_OK(s.d->ops->tensor_new(s.d, rows, n, &s.logits, &err), &err);
     CHECK_OK(s.d->ops->ids_new(s.d, rows, &s.ids, &err), &err);
     CHECK_OK(s.d->ops->ids_new(s.d, rows, &s.row_ids, &err), &err);
@@ -125,10 +128,13 @@ static const int32_t *draw(sampler *s, const float *logits, int rows, const we_s
     s->d->ops->sample(s->d, s->ids, s->logits, specs);
     CHECK_OK(s->d->ops->end(s->d, &err), &err);
     s->d->ops->tensor_free(s->d, table);
-    return s->d->ops->read(s->d, s->ids);
+    return s->d->ops->read(s->d, s->ids, NULL);
 }
 
 /* ---- Tests ---- */
+
+static const char *const kernels[] = { "reference", NULL, "mlx" };
+#define EACH_DEVICE(k) for (size_t k = 0; k < WE_COUNT(kernels) - !WE_HAS_MLX; k++)
 
 TEST(sample_agrees_with_the_plain_version)
 {
@@ -147,42 +153,40 @@ TEST(sample_agrees_with_the_plain_version)
         { .temperature = 0, .repetition_penalty = 1.5f, .recent = recent, .n_recent = 5 },
         { .temperature = 1, .top_p = 0.9f, .repetition_penalty = 3, .recent = recent, .n_recent = 5 },
     };
-    static const char *const kernels[] = { "reference", NULL };
     static const int sizes[] = { 8, 100, 3001 };
-    for (size_t k = 0; k < WE_COUNT(kernels); k++)
-        for (size_t z = 0; z < WE_COUNT(sizes); z++) {
-            const int n = sizes[z];
-            sampler s = sampler_open(kernels[k], n, 4);
-            float *logits = we_malloc((size_t)(4 * n) * sizeof(float));
-            bool *kept = we_malloc((size_t)n);
-            int differ = 0, draws = 0;
-            for (size_t i = 0; i < WE_COUNT(settings) * (n > 1000 ? 3 : 15); i++) {
-                we_sample_spec specs[4];
-                for (int j = 0; j < 4 * n; j++)
-                    logits[j] = i % 4 == 3 ? (float)(int)(random_float() * 4) : random_float() * 8; /* ties */
-                for (int r = 0; r < 4; r++) {
-                    specs[r] = settings[(i + (size_t)r) % WE_COUNT(settings)];
-                    specs[r].seed = 11;
-                    specs[r].counter = i * 4 + (size_t)r;
-                }
-                const int32_t *got = draw(&s, logits, 4, specs);
-                for (int r = 0; r < 4; r++, draws++) {
-                    const int32_t want = sample_plainly(logits + r * n, n, &specs[r], kept);
-                    assert_true(got[r] >= 0 && got[r] < n && kept[got[r]]); /* never what was filtered out */
-                    differ += got[r] != want;
-                }
+    EACH_DEVICE(k)
+    for (size_t z = 0; z < WE_COUNT(sizes); z++) {
+        const int n = sizes[z];
+        sampler s = sampler_open(kernels[k], n, 4);
+        float *logits = we_malloc((size_t)(4 * n) * sizeof(float));
+        bool *kept = we_malloc((size_t)n);
+        int differ = 0, draws = 0;
+        for (size_t i = 0; i < WE_COUNT(settings) * (n > 1000 ? 3 : 15); i++) {
+            we_sample_spec specs[4];
+            for (int j = 0; j < 4 * n; j++)
+                logits[j] = i % 4 == 3 ? (float)(int)(random_float() * 4) : random_float() * 8; /* ties */
+            for (int r = 0; r < 4; r++) {
+                specs[r] = settings[(i + (size_t)r) % WE_COUNT(settings)];
+                specs[r].seed = 11;
+                specs[r].counter = i * 4 + (size_t)r;
             }
-            if (differ * 200 > draws)
-                fail_msg("%d of %d draws differ", differ, draws); /* rounding at a border, seldom */
-            we_free(logits);
-            we_free(kept);
-            sampler_close(&s);
+            const int32_t *got = draw(&s, logits, 4, specs);
+            for (int r = 0; r < 4; r++, draws++) {
+                const int32_t want = sample_plainly(logits + r * n, n, &specs[r], kept);
+                assert_true(got[r] >= 0 && got[r] < n && kept[got[r]]); /* never what was filtered out */
+                differ += got[r] != want;
+            }
         }
+        if (differ * 200 > draws) fail_msg("%d of %d draws differ", differ, draws); /* rounding at a border, seldom */
+        we_free(logits);
+        we_free(kept);
+        sampler_close(&s);
+    }
 }
 
-TEST(sample_greedy_takes_the_lowest_id_among_equals)
+static void check_greedy(const char *name)
 {
-    sampler s = sampler_open(NULL, 40, 1);
+    sampler s = sampler_open(name, 40, 1);
     float logits[40];
     for (int i = 0; i < 40; i++) logits[i] = i == 33 || i == 12 || i == 39 ? 5.0f : 1.0f;
     assert_int_equal(*draw(&s, logits, 1, &(we_sample_spec){ .temperature = 0 }), 12);
@@ -192,11 +196,12 @@ TEST(sample_greedy_takes_the_lowest_id_among_equals)
     assert_int_equal(*draw(&s, logits, 1, &(we_sample_spec){ .temperature = 1, .top_p = 0.5f, .top_k = 3 }), 9);
     sampler_close(&s);
 }
+TEST(sample_greedy_takes_the_lowest_id_among_equals) { EACH_DEVICE(k) check_greedy(kernels[k]); }
 
-TEST(sample_survives_logits_that_are_no_numbers)
+static void check_odd(const char *name)
 {
     static const float odd[] = { NAN, INFINITY, -INFINITY };
-    sampler s = sampler_open(NULL, 40, 1);
+    sampler s = sampler_open(name, 40, 1);
     for (int kind = 0; kind < 9; kind++) {
         float logits[40];
         for (int i = 0; i < 40; i++)
@@ -207,6 +212,7 @@ TEST(sample_survives_logits_that_are_no_numbers)
     }
     sampler_close(&s);
 }
+TEST(sample_survives_logits_that_are_no_numbers) { EACH_DEVICE(k) check_odd(kernels[k]); }
 
 TEST(sample_draws_with_the_right_frequencies)
 {

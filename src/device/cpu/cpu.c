@@ -11,6 +11,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* More rows would read the weights less often per prompt, but a step is also what an answer's cancelling waits for. */
+#define STEP_ROWS 128
+
 /* ---- Kernels ---- */
 
 bool we_cpu_kernels_choose(const char *name, we_cpu_kernels *out)
@@ -189,9 +192,9 @@ static void write_ids(we_device *d, we_tensor *ids, const int32_t *values, int64
     ids->rows = n;
 }
 
-static const void *read_rows(we_device *d, const we_tensor *t)
+static const void *read_rows(we_device *d, const we_tensor *t, we_error *err)
 {
-    (void)d;
+    (void)d, (void)err;
     return t->kind == WE_TENSOR_IDS ? (const void *)t->ids : t->f;
 }
 
@@ -609,7 +612,9 @@ we_status we_cpu_open(we_device **out, const we_device_options *options, we_erro
     pthread_mutex_init(&d->step_lock, NULL);
     pthread_mutex_init(&d->ropes_lock, NULL);
     d->k = kernels;
-    d->base = (we_device){ .ops = &cpu_ops, .kernels = d->k.name, .n_threads = we_pool_threads(d->pool) };
+    d->base = (we_device){
+        .ops = &cpu_ops, .kernels = d->k.name, .n_threads = we_pool_threads(d->pool), .step_rows = STEP_ROWS
+    };
     d->base.budget.limit = options->memory_limit_bytes;
     *out = &d->base;
     return WE_OK;
