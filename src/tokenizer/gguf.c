@@ -46,13 +46,13 @@ static const struct {
     const char *name;
     const pre_kind *kind;
 } pre_kinds[] = {
-    { "llama-bpe", &llama3 }, { "llama3", &llama3 },    { "llama-v3", &llama3 },   { "falcon3", &llama3 },
-    { "smaug-bpe", &cl100k }, { "dbrx", &cl100k },      { "olmo", &gpt2 },         { "gpt-2", &gpt2 },
-    { "phi-2", &gpt2 },       { "mpt", &gpt2 },         { "qwen2", &qwen2 },       { "deepseek-r1-qwen", &qwen2 },
-    { "qwen35", &qwen35 },    { "glm4", &cl100k },      { "chatglm-bpe", &cl100k },
-    { "megrez", &qwen2 },     { "tekken", &tekken },    { "gpt-4o", &o200k },      { "llama4", &o200k },
-    { "smollm", &digits },    { "command-r", &digits }, { "refact", &digits },     { "starcoder", &digits },
-    { "codeshell", &digits }, { "exaone", &digits },    { "minerva-7b", &digits },
+    { "llama-bpe", &llama3 }, { "llama3", &llama3 },     { "llama-v3", &llama3 },    { "falcon3", &llama3 },
+    { "smaug-bpe", &cl100k }, { "dbrx", &cl100k },       { "olmo", &gpt2 },          { "gpt-2", &gpt2 },
+    { "phi-2", &gpt2 },       { "mpt", &gpt2 },          { "qwen2", &qwen2 },        { "deepseek-r1-qwen", &qwen2 },
+    { "qwen35", &qwen35 },    { "glm4", &cl100k },       { "chatglm-bpe", &cl100k }, { "megrez", &qwen2 },
+    { "tekken", &tekken },    { "gpt-4o", &o200k },      { "llama4", &o200k },       { "smollm", &digits },
+    { "command-r", &digits }, { "refact", &digits },     { "starcoder", &digits },   { "codeshell", &digits },
+    { "exaone", &digits },    { "minerva-7b", &digits },
 };
 
 static const pre_kind *find_pre(const we_gguf *g)

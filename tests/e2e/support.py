@@ -22,7 +22,7 @@ import time
 import unittest
 
 SOURCE_DIR = os.environ.get("WE_SOURCE_DIR") or os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
-BUILD_DIR = os.environ.get("WE_BUILD_DIR") or os.path.join(SOURCE_DIR, "build")
+BUILD_DIR = os.environ.get("WE_BUILD_DIR") or os.path.join(SOURCE_DIR, "build", "release")
 PROGRAM = os.environ.get("WHISPERENGINE") or os.path.join(BUILD_DIR, "whisperengine")
 DEFAULT_MODEL = os.path.join(SOURCE_DIR, "models", "default")
 TIMEOUT_S = int(os.environ.get("WE_E2E_TIMEOUT_S", "120"))  # a sanitizer build on a busy machine; nothing waits for its end

@@ -3,16 +3,12 @@
 import json
 import os
 import subprocess
-import unittest
 
-try:
-    from pyservers import Packages
-except ImportError:  # a version without servers in Python
-    Packages = None
+from pyservers import Packages
 from standins import LMStudio, Ollama, OpenAI
 from support import PROGRAM, EndToEnd, main
 
-CHAIN = ("mlx", "lmstudio", "ollama") + (("llamacpp", "transformers") if Packages else ())
+CHAIN = ("mlx", "lmstudio", "ollama", "llamacpp", "transformers")
 NAMES = {"mlx": "MLX", "lmstudio": "LM Studio", "ollama": "Ollama", "llamacpp": "llama-cpp-python", "transformers": "Transformers",
          "openai": "OpenAI-style server"}
 SERVERS = {"lmstudio": LMStudio, "ollama": Ollama, "openai": OpenAI}
@@ -27,9 +23,9 @@ class Pairs(EndToEnd):
         urls = {"mlx": "mlx://cut"}
         fallback = {"mlx": "whole"}
         kinds = [k for k in (first, following) if k in CHILDREN]
-        packages = Packages and Packages(self.dir, packages=[CHILDREN[k] for k in kinds], pieces=ANSWER,
-                                         how={"die_at": 3, "once": True} if first in CHILDREN else {})
-        env.update(packages.env if packages else {})
+        packages = Packages(self.dir, packages=[CHILDREN[k] for k in kinds], pieces=ANSWER,
+                            how={"die_at": 3, "once": True} if first in CHILDREN else {})
+        env.update(packages.env)
         for k in kinds:
             urls[k] = packages.url(k)
             fallback[k] = urls[k].split("://")[1]
@@ -48,8 +44,7 @@ class Pairs(EndToEnd):
         if first == "mlx":
             return self.cut_short(env)
         done = self.run_we("run", "--json", "--max-tokens", "40", "why?", env=env, status=None)
-        if packages:
-            self.assertEqual(packages.wait_gone(), [])
+        self.assertEqual(packages.wait_gone(), [])
         return done.status, done.text, done.notes
 
     def cut_short(self, env):
@@ -85,7 +80,6 @@ class Pairs(EndToEnd):
                     else:
                         self.assertEqual(got["text"], "".join(ANSWER))
 
-    @unittest.skipUnless(Packages, "a version without servers in Python")
     def test_a_backend_that_is_not_installed(self):
         packages = Packages(self.dir, packages=())
         with Ollama(models=["m"]) as s:

@@ -110,11 +110,10 @@ INLINE void put_16(__m256 d, __m128i signed_bytes, __m256 *out)
 INLINE __m128i q3_k_scales(const uint8_t *s)
 {
     const __m128i low = _mm_loadl_epi64((const __m128i *)(const void *)s), nibble = _mm_set1_epi8(15);
-    const __m128i lows =
-        _mm_unpacklo_epi64(_mm_and_si128(low, nibble), _mm_and_si128(_mm_srli_epi16(low, 4), nibble));
+    const __m128i lows = _mm_unpacklo_epi64(_mm_and_si128(low, nibble), _mm_and_si128(_mm_srli_epi16(low, 4), nibble));
     const uint32_t h = word_at(s + 8);
-    const __m128i highs = _mm_and_si128(_mm_setr_epi32((int)h, (int)(h >> 2), (int)(h >> 4), (int)(h >> 6)),
-                                        _mm_set1_epi8(3));
+    const __m128i highs =
+        _mm_and_si128(_mm_setr_epi32((int)h, (int)(h >> 2), (int)(h >> 4), (int)(h >> 6)), _mm_set1_epi8(3));
     return _mm_sub_epi8(_mm_or_si128(lows, _mm_slli_epi16(highs, 4)), _mm_set1_epi8(32));
 }
 
@@ -123,9 +122,8 @@ INLINE __m256 iq4_xs_scales(const uint8_t *p)
     const __m256i by = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const __m256i low = _mm256_srlv_epi32(_mm256_set1_epi32((int)word_at(p + 4)), _mm256_slli_epi32(by, 2));
     const __m256i high = _mm256_srlv_epi32(_mm256_set1_epi32(p[2] | p[3] << 8), _mm256_slli_epi32(by, 1));
-    const __m256i scale =
-        _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)),
-                        _mm256_slli_epi32(_mm256_and_si256(high, _mm256_set1_epi32(3)), 4));
+    const __m256i scale = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)),
+                                          _mm256_slli_epi32(_mm256_and_si256(high, _mm256_set1_epi32(3)), 4));
     return _mm256_mul_ps(half_at(p), _mm256_cvtepi32_ps(_mm256_sub_epi32(scale, _mm256_set1_epi32(32))));
 }
 
@@ -266,8 +264,8 @@ INLINE void step_few(const few *f, we_dtype dtype, const uint8_t *p, int64_t c, 
     {
         const __m256i codes = codes_of(dtype, p, size, k);
         const int at = 2 * (k % 4);
-        const __m256i by = sixteen ? _mm256_setr_epi32(at, at, at, at, at + 1, at + 1, at + 1, at + 1)
-                                   : _mm256_set1_epi32(k);
+        const __m256i by =
+            sixteen ? _mm256_setr_epi32(at, at, at, at, at + 1, at + 1, at + 1, at + 1) : _mm256_set1_epi32(k);
         UNROLL for (int t = 0; t < n; t++)
         {
             const __m256i x = _mm256_load_si256((const __m256i *)(const void *)(f->x[t] + c + 32 * k));
@@ -302,10 +300,10 @@ INLINE void row_few(const few *f, we_dtype dtype, int64_t row, int64_t out, int 
 
 /* A function for each type and number of tokens. */
 typedef void (*rows_fn)(const few *f, int64_t first, int64_t n_rows);
-#define ROWS_FEW(type, n)                                                                           \
-    static void rows_##type##_##n(const few *f, int64_t first, int64_t n_rows)                      \
-    {                                                                                               \
-        for (int64_t r = 0; r < n_rows; r++) row_few(f, WE_GGML_##type, first + r, r, n);           \
+#define ROWS_FEW(type, n)                                                                 \
+    static void rows_##type##_##n(const few *f, int64_t first, int64_t n_rows)            \
+    {                                                                                     \
+        for (int64_t r = 0; r < n_rows; r++) row_few(f, WE_GGML_##type, first + r, r, n); \
     }
 #define ROWS_OF(type) ROWS_FEW(type, 1) ROWS_FEW(type, 2) ROWS_FEW(type, 4)
 #define TYPES(X) \
@@ -314,9 +312,13 @@ TYPES(ROWS_OF)
 
 static rows_fn rows_of(we_dtype dtype, int n)
 {
-#define NAMES(type) [WE_GGML_##type] = { rows_##type##_1, rows_##type##_2, rows_##type##_4 },
-    static const rows_fn all[WE_DTYPE_COUNT][3] = { TYPES(NAMES) };
-    return all[dtype][n / 2];
+#define CASE(type) \
+    case WE_GGML_##type: return n == 1 ? rows_##type##_1 : n == 2 ? rows_##type##_2 : rows_##type##_4;
+    switch (dtype) {
+        TYPES(CASE)
+    default: return NULL;
+    }
+#undef CASE
 }
 
 /* scale * sum of the codes, for each 16 columns. */
