@@ -120,12 +120,16 @@ class Loading(helpers.PackageTest):
             self.fail("the CPU is always there")
         self.assertIn("nonsense", log.output[0])
 
-    @unittest.skipIf(sys.platform == "darwin", "the framework may be there")
+    @unittest.skipIf(sys.platform == "darwin", "the framework is found by its own path there")
     def test_the_framework_itself_is_not(self):
-        with self.assertLogs(LOG, "ERROR") as log:
-            self.assertFalse(MLXBackend.is_available(device="mlx"))
-        self.assertEqual(log.records[0].getMessage(),
-                         "Error: MLX not available. This backend requires Apple Silicon and mlx-lm package.")
+        open("libmlx.so", "wb").close()  # found first, and no library: also where MLX is installed
+        done = subprocess.run([sys.executable, "-c", "import logging; logging.basicConfig(format='%(levelname)s %(message)s')\n"
+                               "from whisperengine.llm.mlx_backend import MLXBackend\n"
+                               "print(MLXBackend.is_available(device='mlx'))"],
+                              env={**os.environ, "LD_LIBRARY_PATH": os.getcwd()}, capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stdout), (0, "False\n"), done.stderr)
+        self.assertEqual(done.stderr,
+                         "ERROR Error: MLX not available. This backend requires Apple Silicon and mlx-lm package.\n")
 
     def test_available_models(self):
         self.scripted("one")

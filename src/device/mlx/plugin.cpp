@@ -1253,7 +1253,7 @@ we_status open_device(we_device **out, const we_device_options *options, const w
     *out = nullptr;
     return guarded(host, err, "MLX not available", [&] {
         const bool gpu = mx::is_available(mx::Device(mx::Device::gpu));
-        if (!gpu && gpu_only) throw failure{ WE_E_UNSUPPORTED, "MLX not available: it finds no GPU on this machine" };
+        if (!gpu && gpu_only) throw failure{ WE_E_UNSUPPORTED, "MLX not available. It finds no GPU on this machine" };
         const mx::Device which(gpu ? mx::Device::gpu : mx::Device::cpu);
         static const mx::Stream stream = mx::new_thread_unsafe_stream(which);
         mx::set_default_device(which);
