@@ -6,18 +6,22 @@
 #include "device/cpu/kernels.h"
 
 bool we_x86_has_avx2(void);        /* with FMA and F16C: Haswell, Zen and later */
+bool we_x86_has_avx_vnni(void);    /* and AVX2: Alder Lake, Zen 5 and later */
 bool we_x86_has_avx512(void);      /* F, BW, VL, DQ, VNNI and VBMI: Ice Lake, Zen 4 and later */
 bool we_x86_has_avx512_bf16(void); /* Cooper Lake, Sapphire Rapids, Zen 4 and later */
 
 extern const we_cpu_kernels we_cpu_kernels_avx2;        /* avx2.c */
+extern const we_cpu_kernels we_cpu_kernels_avx_vnni;    /* avxvnni_q8.c */
 extern const we_cpu_kernels we_cpu_kernels_avx512;      /* avx512.c */
 extern const we_cpu_kernels we_cpu_kernels_avx512_bf16; /* avx512_bf16.c */
 
 void we_avx512_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                          int64_t y_stride, bool add, void *scratch); /* avx512_q8.c */
-void we_avx512_q8_tile(const we_q8 *x, int64_t first, int64_t n);
 void we_avx2_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                        int64_t y_stride, bool add, void *scratch); /* avx2_q8.c */
+void we_avx2_q8_tile(const we_q8 *x, int64_t first, int64_t n);    /* for all x86 tables */
+void we_avx2_few(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
+                 int64_t y_stride, bool add, void *scratch); /* avx2_few.c: the same row by row */
 void we_avx512_linear_ggml(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                            int64_t y_stride, bool add, void *scratch); /* avx512_ggml.c */
 void we_avx2_linear_ggml(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * build: -mavx2 -mfma -mf16c
- * avx2.c - the table for AVX2 with FMA: float32 products, attention's products, vectors. Integer products: avx2_q8.c. */
+ * avx2.c - the table for AVX2 with FMA: float32 products, attention's products, vectors. Integer products: avx2_q8.c,
+ * avx2_few.c. */
 #include "device/cpu/avx2.h"
 #include "device/cpu/rows.h"
 
@@ -365,6 +366,7 @@ const we_cpu_kernels we_cpu_kernels_avx2 = {
     .linear_q8 = we_avx2_linear_q8,
     .linear_ggml = we_avx2_linear_ggml,
     .q8_quantize = q8_quantize,
+    .q8_tile = we_avx2_q8_tile,
     .mul_f32 = mul_f32,
     .mul_f16 = mul_f16,
     .to_f16 = to_f16,

@@ -14,6 +14,12 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* Bytes of a scale. */
+INLINE int64_t scale_size(we_quant_mode mode, we_dtype dtype)
+{
+    return mode != WE_QUANT_AFFINE ? 1 : dtype == WE_F32 ? 4 : 2;
+}
+
 INLINE float sum8(__m256 v)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -36,6 +42,30 @@ INLINE __m256 floats8(we_dtype dtype, const uint8_t *p)
     if (dtype == WE_F32) return _mm256_loadu_ps((const float *)(const void *)p);
     const __m128i h = _mm_loadu_si128((const __m128i *)(const void *)p);
     return dtype == WE_F16 ? _mm256_cvtph_ps(h) : bf16_floats8(h);
+}
+
+/* 8 vectors of 8 words: word j of vector i becomes word i of vector j. */
+INLINE void transpose8(__m256i v[8])
+{
+    __m256i u[8];
+    UNROLL for (int i = 0; i < 8; i += 2)
+    {
+        u[i] = _mm256_unpacklo_epi32(v[i], v[i + 1]);
+        u[i + 1] = _mm256_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    UNROLL for (int i = 0; i < 8; i += 4)
+    {
+        v[i] = _mm256_unpacklo_epi64(u[i], u[i + 2]);
+        v[i + 1] = _mm256_unpackhi_epi64(u[i], u[i + 2]);
+        v[i + 2] = _mm256_unpacklo_epi64(u[i + 1], u[i + 3]);
+        v[i + 3] = _mm256_unpackhi_epi64(u[i + 1], u[i + 3]);
+    }
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        u[i] = _mm256_permute2x128_si256(v[i], v[4 + i], 0x20);
+        u[4 + i] = _mm256_permute2x128_si256(v[i], v[4 + i], 0x31);
+    }
+    UNROLL for (int i = 0; i < 8; i++) v[i] = u[i];
 }
 
 #endif

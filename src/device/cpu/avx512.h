@@ -4,16 +4,7 @@
 #ifndef WE_CPU_AVX512_H
 #define WE_CPU_AVX512_H
 
-#include "device/cpu/avx.h"
-
-#include <immintrin.h>
-
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "device/cpu/avx2.h"
 
 #define WE_FEW 8 /* most tokens of one pass over rows as they lie in memory */
 /* Products of rows with a few tokens: avx512_few.c. */
@@ -87,11 +78,6 @@ INLINE __m512 floats16(we_dtype dtype, const uint8_t *p, __mmask16 m)
     case WE_F16: return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, p));
     default: return bf16_floats(_mm256_maskz_loadu_epi16(m, p));
     }
-}
-
-INLINE int64_t scale_size(we_quant_mode mode, we_dtype dtype)
-{
-    return mode != WE_QUANT_AFFINE ? 1 : dtype == WE_F32 ? 4 : 2;
 }
 
 /* Scales, or biases, of a packing where `m` is set, 0 elsewhere. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * kernels.h - the table of functions that an instruction set fills: ref.c (plain C, what each one means), avx2.c, avx512.c,
- * avx512_bf16.c, neon.c. A NULL entry falls back to the next simpler table. Chosen once, in cpu.c; no other file asks which instruction
+ * kernels.h - the table of functions that an instruction set fills: ref.c (plain C, what each one means), avx2.c, avxvnni_q8.c,
+ * avx512.c, avx512_bf16.c, neon.c. A NULL entry falls back to the next simpler table. Chosen once, in cpu.c; no other file asks which instruction
  * set it runs on. Kernels are leaves: one thread, no allocation, no knowledge of tensors, threads or caches. Pointers may
  * be unaligned; a weight's bytes are never read beyond its end, since a file's map may end there. */
 #ifndef WE_CPU_KERNELS_H

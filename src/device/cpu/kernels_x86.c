@@ -25,6 +25,12 @@ bool we_x86_has_avx2(void)
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
 }
 
+bool we_x86_has_avx_vnni(void)
+{
+    unsigned a, b, c, d;
+    return we_x86_has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVXVNNI);
+}
+
 bool we_x86_has_avx512(void)
 {
     unsigned a, b, c, d;
@@ -41,4 +47,5 @@ bool we_x86_has_avx512_bf16(void)
 }
 
 const we_cpu_kernels *const we_cpu_kernel_tables[] = { &we_cpu_kernels_avx512_bf16, &we_cpu_kernels_avx512,
-                                                       &we_cpu_kernels_avx2, &we_cpu_kernels_reference, NULL };
+                                                       &we_cpu_kernels_avx_vnni,    &we_cpu_kernels_avx2,
+                                                       &we_cpu_kernels_reference,   NULL };
