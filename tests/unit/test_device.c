@@ -204,32 +204,33 @@ TEST(device_linear_adds_biases_and_residuals_of_several_weights_at_once)
 }
 
 /* Fast steps round activations, precise ones do not; both are near the truth. */
-TEST(device_linear_takes_packed_weights)
+static void check_packed(size_t cols, we_quant quant)
 {
-    enum { ROWS = 3, COLS = 256, OUT = 40 };
-    float *values = random_floats(OUT * COLS), *x = random_floats(ROWS * COLS);
-    we_matrix m = { .rows = OUT, .cols = COLS, .quant = { WE_QUANT_AFFINE, 8, 32 }, .dtype = WE_F32 };
+    enum { ROWS = 3, MAX_COLS = 256, OUT = 40 };
+    float *values = random_floats(OUT * cols), *x = random_floats(ROWS * cols);
+    we_matrix m = { .rows = OUT, .cols = (int64_t)cols, .quant = quant, .dtype = WE_F32 };
     const size_t row = we_matrix_row_bytes(&m), scale_row = we_matrix_row_scale_bytes(&m);
     uint8_t *data = we_malloc(OUT * row), *scales = we_malloc(OUT * scale_row), *biases = we_malloc(OUT * scale_row);
     for (size_t r = 0; r < OUT; r++)
-        we_quant_row(m.quant, m.dtype, values + r * COLS, COLS, data + r * row, scales + r * scale_row,
+        we_quant_row(m.quant, m.dtype, values + r * cols, cols, data + r * row, scales + r * scale_row,
                      biases + r * scale_row);
     m.data = data, m.scales = scales, m.biases = biases;
     double want[ROWS * OUT] = { 0 };
-    float unpacked[COLS];
+    float unpacked[MAX_COLS];
     for (int r = 0; r < OUT; r++) {
         we_matrix_row_f32(&m, r, unpacked);
         for (int t = 0; t < ROWS; t++)
-            for (int c = 0; c < COLS; c++) want[t * OUT + r] += (double)x[t * COLS + c] * (double)unpacked[c];
+            for (size_t c = 0; c < cols; c++)
+                want[t * OUT + r] += (double)x[(size_t)t * cols + c] * (double)unpacked[c];
     }
     EACH_DEVICE(d)
     for (int precise = 0; precise < 2; precise++) {
-        we_tensor *w, *in = tensor(d, ROWS, COLS), *out = tensor(d, ROWS, OUT);
+        we_tensor *w, *in = tensor(d, ROWS, (int64_t)cols), *out = tensor(d, ROWS, OUT);
         we_error err;
         CHECK_OK(d->ops->weight_new(d, &m, &w, &err), &err);
         const we_batch batch = plain_batch(ROWS, precise);
         d->ops->begin(d, &batch);
-        fill(d, in, x, ROWS, COLS);
+        fill(d, in, x, ROWS, (int64_t)cols);
         d->ops->linear(d, &(we_linear){ .out = out, .weight = w }, 1, in);
         check_end(d);
         check_values(d, out, want, ROWS * OUT, precise ? 2e-5 : 0.1);
@@ -238,6 +239,11 @@ TEST(device_linear_takes_packed_weights)
         d->ops->tensor_free(d, out);
     }
     we_free(values), we_free(x), we_free(data), we_free(scales), we_free(biases);
+}
+TEST(device_linear_takes_packed_weights)
+{
+    check_packed(256, (we_quant){ WE_QUANT_AFFINE, 8, 32 });
+    check_packed(64, (we_quant){ WE_QUANT_AFFINE, 4, 64 }); /* a whole row in one group */
 }
 
 TEST(device_norm_rope_glu_add_and_take_rows_are_their_formulas)

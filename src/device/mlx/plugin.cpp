@@ -119,6 +119,7 @@ struct device {
     const we_mlx_host *host;
     mx::Stream stream; /* made once for the process */
     bool gpu;
+    bool hopper = false;       /* a CUDA device whose own quantized product is not to be used (product()) */
     std::recursive_mutex lock; /* held from begin to end, and by whatever touches arrays */
     const we_batch *batch = nullptr;
     we_error error = {};
@@ -756,9 +757,22 @@ void embed(we_device *base, we_tensor *out, const we_tensor *table, const we_ten
     });
 }
 
+/* Where one group is a whole row (64 or 128 codes of 4 or 8 bits), MLX's CUDA build takes a kernel of its own for Hopper
+ * (qmm_sm90), which in MLX 0.32.4 writes zeros for two rows and more, and fails to compile where CUDA's headers are those of
+ * nvidia-cuda-runtime: docs/performance.md. Such a weight is small: it is unpacked for each product instead. */
+bool has_wrong_kernel(const device &d, const we_tensor *w)
+{
+    return d.hopper && w->biases && (w->bits == 4 || w->bits == 8) && w->cols % 64 == 0 && w->group_size >= w->cols;
+}
+
 array product(device &d, const array &x, const we_tensor *w, const array &a, const std::optional<array> &scales,
               const std::optional<array> &biases)
 {
+    if (w->mode && has_wrong_kernel(d, w)) {
+        const array plain = mx::dequantize(a, as(d, *scales, x.dtype()), as(d, *biases, x.dtype()), w->group_size,
+                                           w->bits, w->mode, std::nullopt, std::nullopt, d.stream);
+        return mx::matmul(x, mx::transpose(plain, d.stream), d.stream);
+    }
     /* MLX computes in the promoted type: float32 activations make float32 of bfloat16 scales. */
     if (w->mode) return mx::quantized_matmul(x, a, *scales, biases, true, w->group_size, w->bits, w->mode, d.stream);
     return mx::matmul(x, mx::transpose(as(d, a, x.dtype()), d.stream), d.stream);
@@ -1258,6 +1272,7 @@ we_status open_device(we_device **out, const we_device_options *options, const w
         static const mx::Stream stream = mx::new_thread_unsafe_stream(which);
         mx::set_default_device(which);
         device *d = new device(host, stream, gpu);
+        d->hopper = figure(which, "compute_capability_major") == 9;
         const std::string name = name_of(which);
         d->kernels = mx::metal::is_available() ? "metal" : gpu ? "cuda" : "mlx-cpu";
         d->detail = std::string("MLX ") + mx::version() + (name.empty() ? "" : " on " + name);
