@@ -205,7 +205,7 @@ def main():
             if status:
                 sys.exit(notes)
         kinds = [Kind("llamacpp", "llama-cpp-python", "llama_cpp_python", gguf, "Write a long story about a fox and a river."),
-                 Kind("transformers", "Transformers", "transformers", plain, "Hello")]
+                 Kind("transformers", "Transformers", "transformers", plain, "How do I install it?")]
         llama, hf = kinds
         detection(kinds)
         for k in kinds:
