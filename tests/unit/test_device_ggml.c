@@ -138,7 +138,9 @@ static void check(we_device *d, we_dtype dtype, int rows, int tokens)
             most = fmax(most, fabs((double)want[i]));
             worst = fmax(worst, fabs((double)got[i] - (double)want[i]));
         }
-        if (!(worst <= 2e-5 * most))
+        /* Without a kernel of its own Q2_K is the sum of three products whose parts cancel: float32 keeps a digit less. */
+        const double limit = dtype == WE_GGML_Q2_K ? 6e-5 : 2e-5;
+        if (!(worst <= limit * most))
             fail_msg("%s, %s, %d rows, %d tokens%s: off by %g of %g", d->kernels, we_dtype_name(dtype), rows, tokens,
                      precise ? ", precise" : "", worst, most);
     }
