@@ -264,15 +264,38 @@ static int open_log(const we_backend *b, char **path, we_error *err)
     return fd;
 }
 
+typedef struct near_names {
+    const we_pyserver_kind *kind;
+    we_nearest nearest;
+} near_names;
+
+static bool add_near(void *user, const we_hub_entry *entry)
+{
+    near_names *n = user;
+    if (n->kind->runs(entry->path)) we_nearest_add(&n->nearest, we_str_from(entry->name));
+    return true;
+}
+
+static we_status no_model(const we_backend *b, const char *name, we_error *err)
+{
+    const pyserver *s = b->own;
+    near_names n = { s->kind, { .wanted = we_str_from(name) } };
+    we_buf near = { 0 };
+    we_hub_each(add_near, &n, NULL);
+    const bool any = we_nearest_write(&n.nearest, &near) && near.ptr;
+    we_fail(err, WE_E_NOT_FOUND,
+            "%s: there is no %s \"%s\"%s%s; `whisperengine list --all` shows the models on this machine", b->row->name,
+            s->kind->models, name, any ? "; did you mean " : "", any ? near.ptr : "");
+    we_buf_deinit(&near);
+    return WE_E_NOT_FOUND;
+}
+
 /* The model: a path, or the name of one that is listed. */
 static we_status find_model(const we_backend *b, const char *name, char **path, we_error *err)
 {
     const pyserver *s = b->own;
     we_status st = we_hub_find(name, path, err);
-    if (st == WE_E_NOT_FOUND)
-        return we_fail(err, st,
-                       "%s: there is no %s \"%s\"; `whisperengine list --all` shows the models on this machine",
-                       b->row->name, s->kind->models, name);
+    if (st == WE_E_NOT_FOUND) return no_model(b, name, err);
     if (!st && !s->kind->runs(*path)) {
         we_error why;
         st = s->kind->check(*path, &why);

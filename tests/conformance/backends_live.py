@@ -177,7 +177,7 @@ def killed_in_mid_answer(k, other):
     notes = notes.decode()
     check(f"{k.name} killed in the middle of its answer, {name} takes over",
           p.returncode == 0 and f"answered by {name}" in notes and "in the middle of its answer (signal 9)" in notes,
-          f"{(out + more).decode()[:60]!r} {notes.strip()[:200]!r}")
+          f"{(out + more).decode()[:60]!r} {notes.strip()[-400:]!r}")
     check(f"{k.name}: nothing is left of it", wait_for_none(k.model))
 
 

@@ -3,6 +3,7 @@
 never left behind. The packages are stand-ins (pyservers.py); Python, the look at the packages and the supervisor are real."""
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -225,7 +226,13 @@ class Servers(EndToEnd):
 
     def test_wrong_models(self):
         packages = self.packages()
-        for url, says in ((f"llamacpp://{packages.model}", "is no GGUF file"), ("llamacpp://nothing", 'there is no GGUF file "nothing"'),
+        studio = os.path.join(self.home, ".lmstudio", "models", "tales", "fox")
+        os.makedirs(studio)
+        shutil.copy(packages.gguf, os.path.join(studio, "little.gguf"))
+        self.scripted("little-river")
+        for url, says in ((f"llamacpp://{packages.model}", "is no GGUF file"), ("llamacpp://nothing", 'there is no GGUF file "nothing"; `'),
+                          ("llamacpp://tales/fox/litle.gguf", 'did you mean "tales/fox/little.gguf"; `'),
+                          ("transformers://litle-river", 'did you mean "little-river"; `'),
                           (f"transformers://{packages.gguf}", "no folder with a config.json"),
                           ("transformers://default", ["is quantized for MLX", "convert --dequantize"]),
                           ("transformers://org/none", 'there is no model folder "org/none"')):
