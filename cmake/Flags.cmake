@@ -1,5 +1,12 @@
 # The compiler flags that hold for every file. A kernel's own flags stand at its head (cmake/Rooms.cmake).
 
+# The oldest compilers that know every kernel's instructions (AVX-VNNI is the newest of them).
+if((CMAKE_C_COMPILER_ID STREQUAL "GNU" AND CMAKE_C_COMPILER_VERSION VERSION_LESS 11) OR
+   (CMAKE_C_COMPILER_ID STREQUAL "Clang" AND CMAKE_C_COMPILER_VERSION VERSION_LESS 12))
+    message(FATAL_ERROR "${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION} is too old: GCC 11 or clang 12 is needed. "
+                        "Another one is taken by: CC=gcc-12 cmake --preset release")
+endif()
+
 set(CMAKE_C_STANDARD 17)
 set(CMAKE_C_STANDARD_REQUIRED ON)
 set(CMAKE_C_EXTENSIONS OFF)
