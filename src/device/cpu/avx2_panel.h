@@ -114,20 +114,7 @@ static void pack_scales(panel *out, const we_matrix *w, int64_t first, int64_t n
 static void pack(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols)
 {
 #define PACK(mode, bits) pack_codes(out, w, first, n_rows, c, cols, mode, bits)
-    if (w->quant.mode != WE_QUANT_AFFINE)
-        PACK(WE_QUANT_MXFP4, 4);
-    else if (w->quant.bits == 2)
-        PACK(WE_QUANT_AFFINE, 2);
-    else if (w->quant.bits == 3)
-        PACK(WE_QUANT_AFFINE, 3);
-    else if (w->quant.bits == 4)
-        PACK(WE_QUANT_AFFINE, 4);
-    else if (w->quant.bits == 5)
-        PACK(WE_QUANT_AFFINE, 5);
-    else if (w->quant.bits == 6)
-        PACK(WE_QUANT_AFFINE, 6);
-    else
-        PACK(WE_QUANT_AFFINE, 8);
+    FOR_PACKING(w->quant, PACK);
 #undef PACK
     pack_scales(out, w, first, n_rows, c, cols);
 }

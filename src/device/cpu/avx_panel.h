@@ -27,6 +27,23 @@ typedef struct tile {
     float (*y)[ROWS];    /* [token] */
 } tile;
 
+/* F(mode, bits) of a packing that has a panel, both constants, so that each gets code of its own. nvfp4's codes are mxfp4's. */
+#define FOR_PACKING(quant, F)                  \
+    do {                                       \
+        if ((quant).mode != WE_QUANT_AFFINE) { \
+            F(WE_QUANT_MXFP4, 4);              \
+            break;                             \
+        }                                      \
+        switch ((quant).bits) {                \
+        case 2: F(WE_QUANT_AFFINE, 2); break;  \
+        case 3: F(WE_QUANT_AFFINE, 3); break;  \
+        case 4: F(WE_QUANT_AFFINE, 4); break;  \
+        case 5: F(WE_QUANT_AFFINE, 5); break;  \
+        case 6: F(WE_QUANT_AFFINE, 6); break;  \
+        default: F(WE_QUANT_AFFINE, 8); break; \
+        }                                      \
+    } while (0)
+
 /* ---- What the including file defines ---- */
 
 /* Unpacks rows [first, first + n_rows), n_rows at most ROWS, and columns [c, c + cols), cols at most BLOCK. */

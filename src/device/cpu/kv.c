@@ -51,19 +51,6 @@ static size_t block_bytes_of(int bits, int head_dim) /* padded so that every blo
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-static bool spec_valid(const we_kv_spec *spec)
-{
-    const int bits = spec->bits;
-    if (spec->n_layers < 0 || spec->n_layers > 65536) return false;
-    if (bits != 32 && bits != 16 && bits != 8 && bits != 4) return false;
-    for (int i = 0; i < spec->n_layers; i++) {
-        const we_kv_layer *l = &spec->layers[i];
-        if (l->n_kv_heads < 1 || l->n_kv_heads > 65536 || l->head_dim < 1 || l->head_dim > 65536 || l->window < 0)
-            return false;
-    }
-    return true;
-}
-
 static size_t page_bytes_of(const we_kv_layer *l, int bits) /* at most 2^60: no overflow */
 {
     return sizeof(we_kv_page) + 2 * (size_t)l->n_kv_heads * BLOCKS * block_bytes_of(bits, l->head_dim);
@@ -108,7 +95,7 @@ static void pages_free(we_kv_page *list)
 we_status we_cpu_kv_new(we_device *device, const we_kv_spec *spec, we_kv **out, we_error *err)
 {
     *out = NULL;
-    if (!spec_valid(spec))
+    if (!we_kv_spec_valid(spec))
         return we_fail(err, WE_E_ARG, "a KV cache of %d bits and %d layers can't be laid out", spec->bits,
                        spec->n_layers);
     we_kv *kv = we_calloc(1, sizeof(*kv) + (size_t)spec->n_layers * sizeof(we_kv_store));
@@ -288,7 +275,7 @@ uint64_t we_cpu_kv_bytes(we_device *d, const we_kv *kv)
 uint64_t we_cpu_kv_bytes_needed(we_device *d, const we_kv_spec *spec, int64_t n_positions)
 {
     (void)d;
-    if (!spec_valid(spec) || n_positions < 0 || n_positions > INT32_MAX) return UINT64_MAX;
+    if (!we_kv_spec_valid(spec) || n_positions < 0 || n_positions > INT32_MAX) return UINT64_MAX;
     const int64_t step = 512; /* what a long prompt's steps write before a window drops what it left behind */
     uint64_t bytes = 0;
     for (int i = 0; i < spec->n_layers; i++) {

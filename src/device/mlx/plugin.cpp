@@ -477,19 +477,6 @@ uint64_t position_bytes(const we_kv_layer &l, int bits)
     return 2 * static_cast<uint64_t>(l.n_kv_heads) * row;
 }
 
-bool spec_valid(const we_kv_spec *spec)
-{
-    const int bits = spec->bits;
-    if (spec->n_layers < 0 || spec->n_layers > 65536) return false;
-    if (bits != 32 && bits != 16 && bits != 8 && bits != 4) return false;
-    for (int i = 0; i < spec->n_layers; i++) {
-        const we_kv_layer *l = &spec->layers[i];
-        if (l->n_kv_heads < 1 || l->n_kv_heads > 65536 || l->head_dim < 1 || l->head_dim > 65536 || l->window < 0)
-            return false;
-    }
-    return true;
-}
-
 uint64_t held(const we_kv *kv)
 {
     uint64_t bytes = 0;
@@ -501,7 +488,7 @@ we_status kv_new(we_device *base, const we_kv_spec *spec, we_kv **out, we_error 
 {
     *out = nullptr;
     device &d = *of(base);
-    if (!spec_valid(spec))
+    if (!we_kv_spec_valid(spec))
         return d.host->fail(err, WE_E_ARG, "a KV cache of %d bits and %d layers can't be laid out", spec->bits,
                             spec->n_layers);
     return guarded(d.host, err, "a KV cache", [&] {
@@ -627,7 +614,7 @@ uint64_t kv_bytes(we_device *, const we_kv *kv) { return held(kv); }
 
 uint64_t kv_bytes_needed(we_device *, const we_kv_spec *spec, int64_t n_positions)
 {
-    if (!spec_valid(spec) || n_positions < 0 || n_positions > INT32_MAX) return UINT64_MAX;
+    if (!we_kv_spec_valid(spec) || n_positions < 0 || n_positions > INT32_MAX) return UINT64_MAX;
     uint64_t bytes = 0;
     for (int i = 0; i < spec->n_layers; i++) {
         const we_kv_layer &l = spec->layers[i];
