@@ -394,13 +394,28 @@ char *desk_app_light_text(const desk_app *app)
     return text;
 }
 
+const char *desk_model_name(const char *name) { return strcmp(name, "default") == 0 ? _("Built-in model") : name; }
+
 char *desk_model_label(const char *url)
 {
     const char *scheme = strstr(url, "://"), *name = scheme ? scheme + 3 : url;
-    if (strcmp(name, "default") == 0) return g_strdup(_("Built-in model"));
+    if (desk_model_name(name) != name) return g_strdup(desk_model_name(name));
     if (g_str_has_prefix(url, "http")) return g_strdup(strchr(name, '#') ? strchr(name, '#') + 1 : name);
     const char *base = strrchr(name, '/');
     return g_strdup(base && base[1] ? base + 1 : name);
+}
+
+/* ---- Lists ---- */
+
+void desk_row_heading(GtkListBoxRow *row, const char *above, const char *heading)
+{
+    if (above && strcmp(above, heading) == 0) return gtk_list_box_row_set_header(row, NULL);
+    GtkWidget *label = gtk_label_new(heading);
+    gtk_label_set_xalign(GTK_LABEL(label), 0);
+    gtk_widget_add_css_class(label, "period");
+    gtk_widget_add_css_class(label, "caption-heading");
+    gtk_widget_add_css_class(label, "dim-label");
+    gtk_list_box_row_set_header(row, label);
 }
 
 /* ---- Settings ---- */

@@ -73,8 +73,13 @@ void desk_app_settings_changed(desk_app *app); /* hands them to the engine and t
 desk_light desk_app_light(const desk_app *app);
 /** What the light means, in words; g_free. */
 char *desk_app_light_text(const desk_app *app);
+/** A model's name as lists show it: "default" is the built-in one; borrowed. */
+const char *desk_model_name(const char *name);
 /** A model's URL or name as people call it: "default" is the built-in one; g_free. */
 char *desk_model_label(const char *url);
+
+/** Puts `heading` above a list's row, unless the row before stands below the same one (`above`; NULL: it is the first). */
+void desk_row_heading(GtkListBoxRow *row, const char *above, const char *heading);
 
 /* ---- window.c ---- */
 

@@ -31,7 +31,7 @@ static bool add_entry(void *user, const we_model_entry *e)
     if (!e->runnable) return true;
     found *f = g_new0(found, 1);
     f->url = g_strdup_printf("mlx://%s", e->name);
-    f->label = strcmp(e->name, "default") == 0 ? g_strdup(_("Built-in model")) : g_strdup(e->name);
+    f->label = g_strdup(desk_model_name(e->name));
     f->caption = g_strdup_printf("%s · %s", we_format_bytes(bytes, e->bytes), e->quantization);
     f->section = g_strdup(_("On This Computer"));
     g_ptr_array_add(user, f);
@@ -159,14 +159,7 @@ static void row_header(GtkListBoxRow *row, GtkListBoxRow *before, gpointer user)
 {
     const char *section = g_object_get_data(G_OBJECT(row), "section");
     (void)user;
-    if (before && strcmp(g_object_get_data(G_OBJECT(before), "section"), section) == 0)
-        return gtk_list_box_row_set_header(row, NULL);
-    GtkWidget *label = gtk_label_new(section);
-    gtk_label_set_xalign(GTK_LABEL(label), 0);
-    gtk_widget_add_css_class(label, "period");
-    gtk_widget_add_css_class(label, "caption-heading");
-    gtk_widget_add_css_class(label, "dim-label");
-    gtk_list_box_row_set_header(row, label);
+    desk_row_heading(row, before ? g_object_get_data(G_OBJECT(before), "section") : NULL, section);
 }
 
 static gboolean row_matches(GtkListBoxRow *row, gpointer user)

@@ -382,7 +382,7 @@ static bool add_installed(void *user, const we_model_entry *e)
     char bytes[24];
     model *m = g_new0(model, 1);
     m->name = g_strdup(e->name);
-    m->label = strcmp(e->name, "default") == 0 ? g_strdup(_("Built-in model")) : g_strdup(e->name);
+    m->label = g_strdup(desk_model_name(e->name));
     m->subtitle = e->runnable
                       ? g_strdup_printf("%s · %s · %s", we_format_bytes(bytes, e->bytes), e->quantization, e->source)
                       : g_strdup_printf(_("%s · %s · cannot run here"), we_format_bytes(bytes, e->bytes), e->source);

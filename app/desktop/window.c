@@ -71,13 +71,7 @@ static void row_header(GtkListBoxRow *row, GtkListBoxRow *before, gpointer user)
     const DeskChat *above = before ? chat_at(w, gtk_list_box_row_get_index(before)) : NULL;
     if (!chat) return;
     const char *period = period_of(chat);
-    if (above && strcmp(period_of(above), period) == 0) return gtk_list_box_row_set_header(row, NULL);
-    GtkWidget *label = gtk_label_new(period);
-    gtk_label_set_xalign(GTK_LABEL(label), 0);
-    gtk_widget_add_css_class(label, "period");
-    gtk_widget_add_css_class(label, "caption-heading");
-    gtk_widget_add_css_class(label, "dim-label");
-    gtk_list_box_row_set_header(row, label);
+    desk_row_heading(row, above ? period_of(above) : NULL, period);
 }
 
 static void on_row_menu(GtkGesture *gesture, int n, double x, double y, gpointer user)

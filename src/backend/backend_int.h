@@ -221,5 +221,11 @@ we_status we_pyserver_load(we_backend *b, we_error *err);
 we_status we_pyserver_unload(we_backend *b, we_error *err);
 we_status we_pyserver_answer(we_backend *b, const we_backend_ask *ask, const we_generate_options *o,
                              we_backend_reply *reply, we_error *err);
+/* The kinds differ in what they open with: their we_pyserver_kind. */
+#define WE_PYSERVER_OPS(open_fn)                                                                                   \
+    {                                                                                                              \
+        open_fn, we_pyserver_close, we_pyserver_inspect, we_pyserver_load, we_pyserver_unload, we_pyserver_answer, \
+            false, "its server did not take the connection"                                                        \
+    }
 
 #endif

@@ -77,11 +77,4 @@ static const we_pyserver_kind kind = {
 
 static we_status open_llamacpp(we_backend *b, we_error *err) { return we_pyserver_open(b, &kind, err); }
 
-const we_backend_ops we_backend_llamacpp = { open_llamacpp,
-                                             we_pyserver_close,
-                                             we_pyserver_inspect,
-                                             we_pyserver_load,
-                                             we_pyserver_unload,
-                                             we_pyserver_answer,
-                                             false,
-                                             "its server did not take the connection" };
+const we_backend_ops we_backend_llamacpp = WE_PYSERVER_OPS(open_llamacpp);
