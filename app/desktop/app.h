@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * app.h - the program as a whole: what its parts share, and the conversation with the model (app.c). The parts:
- *   keeper.h  conversations on disk, on a thread        window.c  the window: sidebar, page, actions
- *   engine.h  the model, on a thread                    page.c    the messages and the entry
- *   settings.h  this program's own settings             models.c  the menu of models
- *   prefs.c   the settings dialog                       monitor.c the figures as plots
- *   tray.c    the tray's item
+ * app.h - the program as a whole: what its parts share. The parts:
+ *   main.c      from start to end                       window.c    the window and its actions
+ *   app.c       the conversation with the model         sidebar.c   the list of conversations, its search
+ *   keeper.h    conversations on disk, on a thread      page.c      the messages
+ *   engine.h    the model, on a thread                  composer.c  where a message is written
+ *   settings.h  this program's own settings             dialogs.c   questions about one conversation
+ *   tray.c      the tray's item                         models.c    the menu of models
+ *   widgets.h   small things that many make             monitor.c   the figures as plots
+ *                                                       prefs.c     the settings dialog
  * Everything here belongs to the main loop, which nothing may block. */
 #ifndef DESK_APP_H
 #define DESK_APP_H
@@ -13,12 +16,15 @@
 #include "engine.h"
 #include "keeper.h"
 #include "settings.h"
+#include "widgets.h"
 #include <adwaita.h>
 #include <glib/gi18n.h>
 
 #define DESK_APP_ID "org.whisperengine.WhisperEngine"
 
 typedef struct desk_page desk_page;
+typedef struct desk_composer desk_composer;
+typedef struct desk_sidebar desk_sidebar;
 typedef struct desk_models desk_models;
 typedef struct desk_window desk_window;
 typedef struct desk_tray desk_tray;
@@ -49,6 +55,9 @@ typedef struct desk_app {
 
 /* ---- app.c ---- */
 
+extern const desk_engine_events desk_app_events; /* what the engine tells goes there */
+/** Write what has grown since it was saved, now. */
+void desk_app_save_unsaved(desk_app *app);
 /** Send what was written. `attachments` of desk_attachment, may be NULL; it is copied. */
 void desk_app_send(desk_app *app, DeskChat *chat, const char *text, const GPtrArray *attachments);
 /** Take back messages from `id` on. */
@@ -78,9 +87,6 @@ const char *desk_model_name(const char *name);
 /** A model's URL or name as people call it: "default" is the built-in one; g_free. */
 char *desk_model_label(const char *url);
 
-/** Puts `heading` above a list's row, unless the row before stands below the same one (`above`; NULL: it is the first). */
-void desk_row_heading(GtkListBoxRow *row, const char *above, const char *heading);
-
 /* ---- window.c ---- */
 
 desk_window *desk_window_new(desk_app *app);
@@ -94,6 +100,7 @@ void desk_window_banner(desk_window *w, GtkMessageType type, const char *text);
 void desk_window_show_chat(desk_window *w, DeskChat *chat);
 void desk_window_status(desk_window *w);
 desk_page *desk_window_page(desk_window *w);
+desk_sidebar *desk_window_sidebar(desk_window *w);
 void desk_window_enable_stop(desk_window *w, gboolean enabled); /* else Escape is somebody else's */
 void desk_window_show_monitor(desk_window *w);
 /** Note size and draft, since the window goes or may go. */
@@ -106,13 +113,35 @@ GtkWidget *desk_page_widget(desk_page *p);
 void desk_page_show(desk_page *p, DeskChat *chat);
 void desk_page_changed(desk_page *p, DeskChat *chat, const desk_message *m); /* one message, known or new */
 void desk_page_rebuild(desk_page *p, DeskChat *chat);
-void desk_page_attach(desk_page *p);
-void desk_page_attach_file(desk_page *p, GFile *file);
-void desk_page_edit(desk_page *p, int64_t id);
-void desk_page_edit_last(desk_page *p);
-void desk_page_focus(desk_page *p);
-void desk_page_keep_draft(desk_page *p); /* now */
-void desk_page_update_buttons(desk_page *p);
+desk_composer *desk_page_composer(desk_page *p);
+
+/* ---- composer.c ---- */
+
+desk_composer *desk_composer_new(desk_app *app);
+GtkWidget *desk_composer_widget(desk_composer *c);
+void desk_composer_show(desk_composer *c, DeskChat *chat);
+void desk_composer_send(desk_composer *c, const char *text);
+void desk_composer_attach(desk_composer *c); /* asks which files */
+void desk_composer_attach_file(desk_composer *c, GFile *file);
+void desk_composer_edit(desk_composer *c, int64_t id);
+void desk_composer_edit_last(desk_composer *c);
+void desk_composer_focus(desk_composer *c);
+void desk_composer_keep_draft(desk_composer *c); /* now */
+void desk_composer_update_buttons(desk_composer *c);
+
+/* ---- sidebar.c ---- */
+
+desk_sidebar *desk_sidebar_new(desk_app *app, AdwLeaflet *leaflet);
+GtkWidget *desk_sidebar_widget(desk_sidebar *s);
+void desk_sidebar_select(desk_sidebar *s);       /* the current conversation */
+void desk_sidebar_search(desk_sidebar *s);       /* asks for words */
+void desk_sidebar_step(desk_sidebar *s, int by); /* to the next or the previous one */
+
+/* ---- dialogs.c ---- */
+
+void desk_dialog_rename(desk_app *app, DeskChat *chat);
+void desk_dialog_system(desk_app *app, DeskChat *chat);
+void desk_dialog_export(desk_app *app, DeskChat *chat);
 
 /* ---- models.c ---- */
 

@@ -2,6 +2,7 @@
  * message.c - see message.h. */
 #include "message.h"
 #include "markdown.h"
+#include "widgets.h"
 #include <adwaita.h>
 #include <glib/gi18n.h>
 
@@ -44,12 +45,10 @@ static void copy_text(GtkWidget *button, const char *text, desk_message_view *v)
     v->actions->copied(v->user);
 }
 
-static GtkWidget *icon_button(const char *icon, const char *name)
+static GtkWidget *flat_button(const char *icon, const char *name)
 {
-    GtkWidget *button = gtk_button_new_from_icon_name(icon);
+    GtkWidget *button = desk_icon_button(icon, name);
     gtk_widget_add_css_class(button, "flat");
-    gtk_widget_set_tooltip_text(button, name);
-    gtk_accessible_update_property(GTK_ACCESSIBLE(button), GTK_ACCESSIBLE_PROPERTY_LABEL, name, -1);
     return button;
 }
 
@@ -64,7 +63,7 @@ static void copy_code(GtkButton *button, gpointer p)
 static GtkWidget *code_widget(desk_message_view *v, const desk_block *b)
 {
     GtkWidget *box = gtk_box_new(GTK_ORIENTATION_VERTICAL, 0), *head = gtk_box_new(GTK_ORIENTATION_HORIZONTAL, 6);
-    GtkWidget *language = gtk_label_new(b->marker), *copy = icon_button("edit-copy-symbolic", _("Copy Code"));
+    GtkWidget *language = gtk_label_new(b->marker), *copy = flat_button("edit-copy-symbolic", _("Copy Code"));
     GtkWidget *scroller = gtk_scrolled_window_new(), *label = gtk_label_new(b->text);
     gtk_widget_add_css_class(box, "code-block");
     gtk_widget_add_css_class(head, "code-head");
@@ -252,7 +251,7 @@ static void go_on(GtkButton *button, gpointer p)
 
 static GtkWidget *add_button(desk_message_view *v, const char *icon, const char *name, GCallback fn)
 {
-    GtkWidget *button = icon_button(icon, name);
+    GtkWidget *button = flat_button(icon, name);
     g_signal_connect(button, "clicked", fn, v);
     gtk_box_append(GTK_BOX(v->bar), button);
     return button;
