@@ -11,6 +11,7 @@ no merges; --tokenizer copies a real one (its vocabulary must be the shape's).
 
 Layouts: https://huggingface.co/docs/safetensors, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md."""
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -58,6 +59,19 @@ def norms(shape):
 
 def bf16(value):
     return struct.pack("<f", value)[2:]
+
+
+@contextlib.contextmanager
+def whole_file(path):
+    """A file that is there when all of it is written, and not at all otherwise."""
+    try:
+        with open(path + ".part", "wb") as f:
+            yield f
+        os.rename(f.name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path + ".part")
+        raise
 
 
 def write_noise(f, n):
@@ -130,7 +144,7 @@ def write_mlx(shape, bits, folder, tokenizer=None):
         add(name + ".weight", "BF16", [n], 2 * n)
     header = json.dumps({"__metadata__": {"format": "mlx"}, **entries}).encode()
     header += b" " * (-len(header) % 8)
-    with open(os.path.join(folder, "model.safetensors.part"), "wb") as f:
+    with whole_file(os.path.join(folder, "model.safetensors")) as f:
         f.write(struct.pack("<Q", len(header)) + header)
         for name, entry in entries.items():
             n = entry["data_offsets"][1] - entry["data_offsets"][0]
@@ -140,7 +154,6 @@ def write_mlx(shape, bits, folder, tokenizer=None):
                 write_same(f, bf16(0.02 / 2 ** (bits - 1)), n)
             else:
                 write_same(f, bf16(-0.02 if name.endswith(".biases") else 1.0), n)
-    os.rename(f.name, f.name.removesuffix(".part"))
 
 
 # ---- GGUF ----
@@ -177,7 +190,7 @@ def write_gguf(shape, bits, path):
         offset += n_bytes + -n_bytes % 32
     scale, codes = struct.pack("<e", 0.02 / 2 ** (bits - 1)), block - 2  # a block begins with its scale
     blocks = b"".join(scale + NOISE[at:at + codes] for at in range(0, len(NOISE) - codes, codes))
-    with open(path + ".part", "wb") as f:
+    with whole_file(path) as f:
         f.write(head + bytes(-len(head) % 32))
         for _, _, dtype, n_bytes in tensors:
             if dtype:
@@ -185,7 +198,6 @@ def write_gguf(shape, bits, path):
             else:
                 write_same(f, struct.pack("<f", 1.0), n_bytes)
             f.write(bytes(-n_bytes % 32))
-    os.rename(f.name, path)
 
 
 def make(form, shape, bits, folder, tokenizer=None):
