@@ -146,6 +146,7 @@ typedef struct we_config_value {
     bool is_secret, is_settable, is_valid;
     char range[160];    /* "a whole number, 1 to 64" */
     char problem[1024]; /* where it is not valid */
+    bool is_on;         /* of one that takes true or false: what the value means */
 } we_config_value;
 
 /** Read ./.env and the user's file, and apply WE_LOG. A program calls it once, at its start; a later call reads them anew.
@@ -213,9 +214,9 @@ typedef struct we_engine we_engine; /* the device: worker threads and the kernel
 typedef struct we_engine_options {
     size_t size;         /* sizeof(we_engine_options) */
     const char *device;  /* "auto" (NULL): "mlx" where it has a GPU, else "cpu"; "mlx", "cpu" */
-    const char *kernels; /* NULL: the best for this CPU; else "reference", "avx2", "avxvnni", "avx512",
+    const char *kernels; /* NULL: MLX_KERNELS, else the best for this CPU; "reference", "avx2", "avxvnni", "avx512",
                             "avx512bf16", "neon"; never "mlx" then */
-    int threads;         /* 0: one for each core that this process may use */
+    int threads;         /* 0: MLX_THREADS, else one for each core that this process may use */
     uint64_t
         memory_limit_bytes; /* of weights, KV caches and scratch of all its models; 0: MLX_MEMORY_POOL_SIZE, else none */
 } we_engine_options;
@@ -235,7 +236,8 @@ typedef struct we_engine_info {
 /** Start the device.
  * out    : the engine, or NULL on failure; free with we_engine_close.
  * opt    : NULL for the defaults; read, not kept.
- * Errors : WE_E_UNSUPPORTED (device or kernels that this machine lacks), WE_E_ARG (also: MLX_MEMORY_POOL_SIZE), WE_E_NOMEM.
+ * Errors : WE_E_UNSUPPORTED (device or kernels that this machine lacks), WE_E_ARG (also: MLX_MEMORY_POOL_SIZE, MLX_THREADS,
+ *          MLX_KERNELS), WE_E_NOMEM.
  * Threads: any. Since: 0.1 */
 WE_API we_status we_engine_open(we_engine **out, const we_engine_options *opt, we_error *err);
 
@@ -520,8 +522,8 @@ typedef bool (*we_progress_fn)(void *user, uint64_t done, uint64_t total);
 
 typedef struct we_model_options {
     size_t size;             /* sizeof(we_model_options) */
-    int context;             /* most tokens of a session; 0: the model's, at most 8192 */
-    int kv_bits;             /* 16 (0 means 16), 8 or 4 bits for each cached key and value */
+    int context;             /* most tokens of a session; 0: the model's, at most MLX_CONTEXT_LENGTH, else 8192 */
+    int kv_bits;             /* 16, 8 or 4 bits for each cached key and value; 0: MLX_KV_BITS, else 16 */
     bool precise;            /* float32 throughout: slow, exact */
     bool allow_paging;       /* load weights that exceed the available memory */
     we_progress_fn progress; /* NULL: none */
@@ -562,7 +564,7 @@ typedef struct we_model_info {
  * engine : must outlive the model.
  * path   : the folder (a name goes through we_model_find first).
  * opt    : NULL for the defaults; read, not kept.
- * Errors : WE_E_NOT_FOUND, WE_E_FORMAT, WE_E_UNSUPPORTED, WE_E_RANGE (context), WE_E_CANCELLED (progress said so),
+ * Errors : WE_E_NOT_FOUND, WE_E_FORMAT, WE_E_UNSUPPORTED, WE_E_RANGE (context), WE_E_ARG (a variable's value), WE_E_CANCELLED (progress said so),
  *          WE_E_NOMEM ("Out of memory during model loading", with needed and available figures).
  * Threads: any. Since: 0.1 */
 WE_API we_status we_model_open(we_model **out, we_engine *engine, const char *path, const we_model_options *opt,
@@ -664,6 +666,11 @@ WE_API void we_result_deinit(we_result *result);
  * Errors : WE_E_NOMEM, WE_E_DEVICE.
  * Threads: any. Since: 0.1 */
 WE_API we_status we_session_open(we_session **out, we_model *model, we_error *err);
+
+/** Can `draft` guess tokens for `session`? What we_generate_options' `draft` asks for, beforehand.
+ * Errors : WE_E_ARG (their vocabularies differ; both are the same session).
+ * Threads: one at a time per session. Since: 0.1 */
+WE_API we_status we_session_check_draft(we_session *session, const we_session *draft, we_error *err);
 
 /** End a timeline and free its cache; NULL is allowed. A running task must have ended.
  * Threads: its own. Since: 0.1 */
@@ -813,7 +820,7 @@ WE_API we_status we_convert_model_to_mlx(const char *source_model_path, const ch
 
 /* ---- Backends --------------------------------------------------------------------------------------------------- */
 
-/* Who can answer a conversation, in the order in which they are tried. The last one, any server with an OpenAI-style
+/* Who can answer a conversation, in the order in which they are tried where FALLBACK_CHAIN says nothing else. The last one, any server with an OpenAI-style
  * interface, is reached only where a URL names it. */
 typedef enum we_backend_kind {
     WE_BACKEND_MLX,          /* this library's own engine */
@@ -861,7 +868,7 @@ typedef struct we_backends_options {
  * LMSTUDIO_HOST and OLLAMA_HOST say; one that is silent for too long counts as not available.
  * out    : the list, or NULL on failure; free with we_backends_close.
  * opt    : NULL for the defaults; read, not kept.
- * Errors : WE_E_NOMEM, WE_E_RANGE (timeout). A backend that is not there is no error.
+ * Errors : WE_E_NOMEM, WE_E_RANGE (timeout), WE_E_ARG (FALLBACK_CHAIN). A backend that is not there is no error.
  * Threads: any. Since: 0.1 */
 WE_API we_status we_backends_detect(we_backends **out, const we_backends_options *opt, we_error *err);
 
@@ -910,9 +917,12 @@ typedef struct we_client_options {
     const we_model_options *model;   /* likewise */
     we_note_fn on_note;              /* who failed and who answers in its place; NULL: none */
     void *user;                      /* handed to it */
+    const char
+        *draft_model; /* MLX: a smaller model of the same vocabulary guesses tokens. NULL: what MLX_DRAFT_MODEL says,
+                                        left out with a note where it does not fit; "": none */
 } we_client_options;
 /* clang-format off */
-#define WE_CLIENT_OPTIONS_INIT { sizeof(we_client_options), NULL, 0, 0, 0, false, 0, NULL, NULL, NULL, NULL }
+#define WE_CLIENT_OPTIONS_INIT { sizeof(we_client_options), NULL, 0, 0, 0, false, 0, NULL, NULL, NULL, NULL, NULL }
 /* clang-format on */
 
 typedef struct we_client_result {
@@ -955,8 +965,8 @@ WE_API void we_client_close(we_client *client);
 
 /** Answer a conversation, streaming to opt->on_piece. A backend that fails before its first piece is asked again where that
  * may help; then the next of the chain takes over, continuing what is there of the answer.
- * opt    : NULL: what MLX_MAX_TOKENS, MLX_TEMPERATURE and MLX_TOP_P say. So do max_tokens 0, temperature NAN and top_p 0; where
- *          they are not set either, and for top_k, min_p, repetition_penalty and seed at 0, the backend chooses.
+ * opt    : NULL: what MLX_MAX_TOKENS, MLX_TEMPERATURE, MLX_TOP_P and MLX_PROMPT_LOOKUP say. So do max_tokens 0, temperature NAN,
+ *          top_p 0 and prompt_lookup false; where they are not set either, and for top_k, min_p, repetition_penalty and seed at 0, the backend chooses.
  * result : out, may be NULL; `size` must be set; free its insides with we_client_result_deinit, after an error too (it then
  *          holds what came until there).
  * Errors : the first backend's, with what kept the others from answering; WE_E_ARG (a variable's value), WE_E_BUSY. Cancelling is

@@ -58,7 +58,7 @@ const char *cli_device_text(we_buf *out, const we_engine_info *info);
 /** Options of a tokenizer without weights. */
 int cli_tokenizer_open(we_tokenizer **out, const cli_options *options);
 
-/** Where a flag is missing, take MLX_MAX_TOKENS, MLX_TEMPERATURE and MLX_TOP_P. */
+/** Where a flag is missing, take MLX_MAX_TOKENS, MLX_TEMPERATURE, MLX_TOP_P, MLX_PROMPT_LOOKUP and MLX_DRAFT_MODEL. */
 int cli_environment_apply(cli_options *options);
 /** Lay the sampling flags, and what guesses tokens, over `out`, which holds the defaults. Without --seed the seed is random.
  * m : NULL where no model is open. */

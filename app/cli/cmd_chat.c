@@ -501,8 +501,8 @@ const cli_command cli_command_chat = {
     "[options]",
     "talk with a model",
     "At a terminal: /help lists what can be typed; Ctrl-C stops an answer, Ctrl-D leaves. From a pipe\n"
-    "each line is a message and only the answers are printed. MLX_MAX_TOKENS, MLX_TEMPERATURE and\n"
-    "MLX_TOP_P are the defaults of their options; the model's own recommendation comes after them.",
+    "each line is a message and only the answers are printed. Variables (MLX_TEMPERATURE, MLX_CONTEXT_LENGTH, ...)\n"
+    "stand for options that are left out: see 'whisperengine config -v'.",
     own,
     WE_COUNT(own),
     { &cli_group_model, &cli_group_sampling, &cli_group_template, &cli_group_engine, &cli_group_answerer },

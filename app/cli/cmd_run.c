@@ -158,8 +158,8 @@ const cli_command cli_command_run = {
     "answer one prompt",
     "Streams one answer to standard output. The prompt is the arguments joined by spaces, or\n"
     "standard input; where both are given, standard input follows after a blank line.\n"
-    "MLX_MAX_TOKENS, MLX_TEMPERATURE and MLX_TOP_P are the defaults of their options; the model's\n"
-    "own recommendation comes after them. Ctrl-C stops the answer; the exit status is then 130.",
+    "Variables (MLX_TEMPERATURE, MLX_CONTEXT_LENGTH, ...) stand for options that are left out: see\n"
+    "'whisperengine config -v'. Ctrl-C stops the answer; the exit status is then 130.",
     own,
     WE_COUNT(own),
     { &cli_group_model, &cli_group_sampling, &cli_group_template, &cli_group_engine, &cli_group_answerer },

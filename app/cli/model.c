@@ -74,10 +74,9 @@ static int engine_open(cli_model *m, const cli_options *options)
     return CLI_OK;
 }
 
-static int weights_open(we_model **out, we_engine *engine, const char *path, const cli_options *options, int context,
-                        bool precise)
+static we_status weights_open(we_model **out, we_engine *engine, const char *path, const cli_options *options,
+                              int context, bool precise, we_error *err)
 {
-    we_error err;
     cli_progress progress = cli_progress_begin("Loading", true);
     we_model_options model = WE_MODEL_OPTIONS_INIT;
     model.context = context || !options->context.set ? context : (int)options->context.value;
@@ -86,9 +85,9 @@ static int weights_open(we_model **out, we_engine *engine, const char *path, con
     model.allow_paging = options->allow_paging;
     model.progress = cli_progress_step;
     model.progress_user = &progress;
-    const we_status st = we_model_open(out, engine, path, &model, &err);
+    const we_status st = we_model_open(out, engine, path, &model, err);
     cli_progress_end();
-    return st ? cli_fail(&err) : CLI_OK;
+    return st;
 }
 
 const char *cli_device_text(we_buf *out, const we_engine_info *info)
@@ -116,17 +115,35 @@ static void note_model(const cli_model *m)
     we_buf_deinit(&device);
 }
 
-/* The model of --draft-model, if any. Its cache needs no more room than the other's context. */
+static void draft_close(cli_model *m)
+{
+    we_session_close(m->draft);
+    we_model_close(m->draft_model);
+    m->draft = NULL;
+    m->draft_model = NULL;
+}
+
+/* The model that guesses tokens, if any. Its cache needs no more room than the other's context. */
 static int draft_open(cli_model *m, const cli_options *options)
 {
     char *path = NULL;
     we_error err;
     if (!options->draft_model) return CLI_OK;
-    if (we_model_find(options->draft_model, &path, &err)) return cli_fail(&err);
-    int status = weights_open(&m->draft_model, m->engine, path, options, 0, options->precise);
+    we_status st = we_model_find(options->draft_model, &path, &err);
+    if (!st && options->draft_is_wish && strcmp(path, m->path) == 0) { /* the small model itself answers */
+        we_free(path);
+        return CLI_OK;
+    }
+    if (!st) st = weights_open(&m->draft_model, m->engine, path, options, 0, options->precise, &err);
+    if (!st) st = we_session_open(&m->draft, m->draft_model, &err);
+    if (!st) st = we_session_check_draft(m->session, m->draft, &err);
     we_free(path);
-    if (!status && we_session_open(&m->draft, m->draft_model, &err)) status = cli_fail(&err);
-    return status;
+    if (st && !options->draft_is_wish) return cli_fail(&err);
+    if (st) {
+        cli_note("MLX_DRAFT_MODEL is left out: %s", err.message);
+        draft_close(m);
+    }
+    return CLI_OK;
 }
 
 int cli_model_open(cli_model *m, const cli_options *options, int context, bool with_session)
@@ -135,8 +152,11 @@ int cli_model_open(cli_model *m, const cli_options *options, int context, bool w
     we_error err;
     *m = (cli_model){ .name = cli_model_name(options, &origin) };
     int status;
-    if ((status = cli_model_path(options, &m->path)) || (status = engine_open(m, options)) ||
-        (status = weights_open(&m->model, m->engine, m->path, options, context, options->precise))) {
+    status = cli_model_path(options, &m->path);
+    if (!status) status = engine_open(m, options);
+    if (!status && weights_open(&m->model, m->engine, m->path, options, context, options->precise, &err))
+        status = cli_fail(&err);
+    if (status) {
         cli_model_close(m);
         return status;
     }
@@ -189,6 +209,7 @@ static int client_open(we_client **client, const cli_options *options, bool load
     o.model = &client_model;
     o.context = options->context.set ? (int)options->context.value : 0;
     o.no_failover = options->no_failover;
+    o.draft_model = options->draft_is_wish ? NULL : options->draft_model;
     o.on_note = on_note;
     if (we_client_open(client, options->model, &o, &err)) return cli_fail(&err);
     if (loads) we_client_load(*client, NULL);
@@ -205,8 +226,9 @@ int cli_answerer_open(cli_model *m, we_client **client, const cli_options *optio
     if (status) return status;
     const bool is_mlx = !strstr(name, "://") || is_scheme(name, "mlx://");
     const bool may_fail_over = origin && strcmp(origin, "LLM_CHAT_API_URL") == 0 && !options->no_failover;
-    /* A draft model guesses for one that this command holds itself. */
-    if (is_mlx && (!may_fail_over || options->draft_model)) return cli_model_open(m, options, 0, true);
+    if (is_mlx && !may_fail_over) return cli_model_open(m, options, 0, true);
+    if (!is_mlx && options->draft_model && !options->draft_is_wish)
+        cli_note("--draft-model is left alone: it guesses for models that MLX runs");
     return client_open(client, options, is_mlx);
 }
 
@@ -217,15 +239,14 @@ int cli_model_open_precise(we_model **out, const cli_model *m, const cli_options
     we_error err;
     *out = NULL;
     if (we_model_find(name, &path, &err)) return cli_fail(&err);
-    const int status = weights_open(out, m->engine, path, options, context, true);
+    const we_status st = weights_open(out, m->engine, path, options, context, true, &err);
     we_free(path);
-    return status;
+    return st ? cli_fail(&err) : CLI_OK;
 }
 
 void cli_model_close(cli_model *m)
 {
-    we_session_close(m->draft);
-    we_model_close(m->draft_model);
+    draft_close(m);
     we_session_close(m->session);
     we_model_close(m->model);
     we_engine_close(m->engine);
@@ -234,6 +255,14 @@ void cli_model_close(cli_model *m)
 }
 
 /* ---- Sampling ---- */
+
+/* A variable's value in *v; *value NULL where it is not set. */
+static int variable(const cli_options *o, const char *name, const char **value, we_config_value *v)
+{
+    *v = (we_config_value){ .size = sizeof *v };
+    *value = we_config_get(name, v, NULL) ? NULL : v->value;
+    return *value && !v->is_valid ? cli_usage_error(o->command, "%s", v->problem) : CLI_OK;
+}
 
 int cli_environment_apply(cli_options *o)
 {
@@ -246,17 +275,25 @@ int cli_environment_apply(cli_options *o)
         { "MLX_TEMPERATURE", NULL, &o->temperature },
         { "MLX_TOP_P", NULL, &o->top_p },
     };
+    we_config_value v;
+    const char *value;
+    int status;
     for (size_t k = 0; k < WE_COUNT(rows); k++) {
-        we_config_value v = { .size = sizeof v };
         if (rows[k].i ? rows[k].i->set : rows[k].r->set) continue;
-        if (we_config_get(rows[k].name, &v, NULL) || !v.value) continue;
-        if (!v.is_valid) return cli_usage_error(o->command, "%s", v.problem);
+        if ((status = variable(o, rows[k].name, &value, &v)) || !value) {
+            if (status) return status;
+            continue;
+        }
         if (rows[k].i)
-            rows[k].i->set = we_parse_i64(we_str_from(v.value), &rows[k].i->value);
+            rows[k].i->set = we_parse_i64(we_str_from(value), &rows[k].i->value);
         else
-            rows[k].r->set = we_parse_f64(we_str_from(v.value), &rows[k].r->value);
+            rows[k].r->set = we_parse_f64(we_str_from(value), &rows[k].r->value);
     }
-    return CLI_OK;
+    if (!o->draft_model && (o->draft_model = cli_config("MLX_DRAFT_MODEL")) != NULL) o->draft_is_wish = true;
+    if (o->prompt_lookup) return CLI_OK;
+    status = variable(o, "MLX_PROMPT_LOOKUP", &value, &v);
+    o->prompt_lookup = value && v.is_on;
+    return status;
 }
 
 /* 53 bits, so that every reader of the JSON answer keeps the number exactly. */
@@ -288,7 +325,6 @@ void cli_client_sampling(const cli_options *o, we_generate_options *out)
 {
     out->temperature = NAN;
     cli_sampling_apply(o, NULL, out);
-    if (o->draft_model) cli_note("--draft-model is left alone: it drafts for a model that this command loads itself");
 }
 
 /* ---- Template variables ---- */

@@ -52,6 +52,7 @@ typedef struct cli_options {
     cli_int context, kv_bits, threads;
     bool allow_paging, precise, prompt_lookup;
     const char *draft_model;
+    bool draft_is_wish; /* it is the configuration's, and left out where it does not fit */
     /* sampling */
     cli_int max_tokens, top_k, repetition_context;
     cli_real temperature, top_p, min_p, repetition_penalty;

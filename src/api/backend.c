@@ -15,9 +15,12 @@ we_status we_backends_detect(we_backends **out, const we_backends_options *opt, 
     WE_TAKE_OPTIONS(o, opt);
     if (o.timeout_ms < 0 || o.timeout_ms > 600000)
         return we_fail(err, WE_E_RANGE, "timeout_ms is %d, expected 1 to 600000, or 0 for 300", o.timeout_ms);
+    we_backend_kind chain[WE_BACKEND_CHAIN];
+    we_status st = we_config_chain(chain, err);
+    if (st) return st;
     we_backends *list = we_calloc(1, sizeof *list);
     if (!list) return we_fail(err, WE_E_NOMEM, "no memory to look for backends");
-    const we_status st = we_backend_detect(list->found, o.timeout_ms ? o.timeout_ms : 300, err);
+    st = we_backend_detect(list->found, chain, o.timeout_ms ? o.timeout_ms : 300, err);
     if (st) {
         we_free(list);
         return st;
@@ -56,7 +59,7 @@ we_status we_backends_get(const we_backends *list, size_t index, we_backend_info
         .models = f->report.models,
         .n_models = f->report.n_models,
         .kind = f->kind,
-        .priority = row->priority,
+        .priority = (int)index + 1,
         .available = f->available,
         .latency_ms = f->report.latency_ms,
     };
@@ -110,9 +113,11 @@ we_status we_setup_recommendations(we_note_fn fn, void *user, we_error *err)
 {
     we_backend_found found[WE_BACKEND_CHAIN];
     we_machine m;
+    we_backend_kind chain[WE_BACKEND_CHAIN];
     we_buf gpus = { 0 };
-    we_status st = we_machine_look(&m, &gpus, false, err);
-    if (!st && !(st = we_backend_detect(found, 300, err))) {
+    we_status st = we_config_chain(chain, err);
+    if (!st) st = we_machine_look(&m, &gpus, false, err);
+    if (!st && !(st = we_backend_detect(found, chain, 300, err))) {
         st = we_setup_texts(&m, found, fn, user, err);
         for (size_t i = 0; i < WE_BACKEND_CHAIN; i++) we_backend_found_deinit(&found[i]);
     }

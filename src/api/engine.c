@@ -15,16 +15,20 @@ we_status we_engine_open(we_engine **out, const we_engine_options *opt, we_error
     we_engine_options o = WE_ENGINE_OPTIONS_INIT;
     WE_REFUSE_UNSIZED(opt, "WE_ENGINE_OPTIONS_INIT");
     WE_TAKE_OPTIONS(o, opt);
-    int64_t limit_mb = 0;
+    int64_t limit_mb = 0, threads = o.threads;
+    const bool own_kernels = o.kernels != NULL;
     we_status st = o.memory_limit_bytes ? WE_OK : we_config_i64("MLX_MEMORY_POOL_SIZE", &limit_mb, err);
+    if (!st && !threads) st = we_config_i64("MLX_THREADS", &threads, err);
+    if (!st && !own_kernels) st = we_config_str("MLX_KERNELS", &o.kernels, err);
     if (st) return st;
+    o.threads = (int)threads;
     if (limit_mb) o.memory_limit_bytes = (uint64_t)limit_mb << 20;
     we_engine *e = we_calloc(1, sizeof *e);
     if (!e) return we_fail(err, WE_E_NOMEM, "no memory for the engine");
     st = we_device_open(&e->device, &(we_device_options){ o.device, o.kernels, o.threads, o.memory_limit_bytes }, err);
     if (st) {
         we_free(e);
-        return st;
+        return st == WE_E_UNSUPPORTED && o.kernels && !own_kernels ? we_fail_in(err, st, "MLX_KERNELS: ") : st;
     }
     *out = e;
     return WE_OK;

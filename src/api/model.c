@@ -98,6 +98,18 @@ static we_status check_options(const we_model_options *o, we_error *err)
     return WE_OK;
 }
 
+/* What the caller leaves open is what the configuration says; its context is a wish, for models of any length. */
+static we_status fill_options(we_model_options *o, int *usual_context, we_error *err)
+{
+    int64_t context = 0, kv_bits = o->kv_bits;
+    we_status st = o->context ? WE_OK : we_config_i64("MLX_CONTEXT_LENGTH", &context, err);
+    if (!st && !kv_bits) st = we_config_i64("MLX_KV_BITS", &kv_bits, err);
+    if (st) return st;
+    *usual_context = (int)context;
+    o->kv_bits = (int)kv_bits;
+    return check_options(o, err);
+}
+
 /* ---- MLX_QUANTIZATION ---- */
 
 /* Floating-point weights in an MLX folder, which quantizing makes smaller. */
@@ -175,19 +187,21 @@ static we_status quantize(we_model *m, const we_model_options *o, we_error *err)
     return WE_OK;
 }
 
-static we_status open_parts(we_model *m, const we_model_options *o, we_error *err)
+static we_status open_parts(we_model *m, we_model_options *o, we_error *err)
 {
+    int usual_context;
+    we_status st = check_folder(m->path, err);
+    if (st || (st = fill_options(o, &usual_context, err))) return st;
     const we_decoder_options decoder_options = {
         .context = o->context,
+        .usual_context = usual_context,
         .kv_bits = o->kv_bits,
         .precise = o->precise,
         .allow_paging = o->allow_paging,
         .progress = o->progress,
         .progress_user = o->progress_user,
     };
-    we_status st;
-    if ((st = check_folder(m->path, err)) || (st = check_options(o, err)) || (st = quantize(m, o, err)) ||
-        (st = we_tokenizer_open_optional(&m->tokenizer, m->path, err)) ||
+    if ((st = quantize(m, o, err)) || (st = we_tokenizer_open_optional(&m->tokenizer, m->path, err)) ||
         (st = we_decoder_open(&m->decoder, m->engine->device, m->path, &decoder_options, err)) ||
         (m->tokenizer && (st = check_fit(m, err))))
         return st;
@@ -286,16 +300,17 @@ void we_model_get_info(const we_model *m, we_model_info *info)
 }
 
 /* The decoder of a folder with names and shapes only. A device is needed for the cache's layout; one thread of it. */
-static we_status inspect(const char *path, const we_model_options *o, we_device **device, we_decoder **decoder,
-                         we_error *err)
+static we_status inspect(const char *path, we_model_options *o, we_device **device, we_decoder **decoder, we_error *err)
 {
-    const we_decoder_options options = {
-        .context = o->context, .kv_bits = o->kv_bits, .precise = o->precise, .bind_only = true
-    };
-    we_status st;
-    if ((st = check_folder(path, err)) || (st = check_options(o, err)) ||
-        (st = we_device_open(device, &(we_device_options){ .device = "cpu", .threads = 1 }, err)))
-        return st;
+    int usual_context;
+    we_status st = check_folder(path, err);
+    if (st || (st = fill_options(o, &usual_context, err))) return st;
+    const we_decoder_options options = { .context = o->context,
+                                         .usual_context = usual_context,
+                                         .kv_bits = o->kv_bits,
+                                         .precise = o->precise,
+                                         .bind_only = true };
+    if ((st = we_device_open(device, &(we_device_options){ .device = "cpu", .threads = 1 }, err))) return st;
     return we_decoder_open(decoder, *device, path, &options, err);
 }
 

@@ -71,7 +71,7 @@ void we_result_deinit(we_result *r)
 /* ---- Generate ---- */
 
 /* Ids of a draft model are the model's own only where every one stands for the same token. */
-static we_status check_draft(we_session *s, const we_session *draft, we_error *err)
+we_status we_session_check_draft(we_session *s, const we_session *draft, we_error *err)
 {
     const we_model *m = s->model, *d = draft->model;
     if (draft == s) return we_fail(err, WE_E_ARG, "a session cannot draft for itself");
@@ -130,7 +130,7 @@ we_status we_session_do_generate(we_session *s, const int32_t *tokens, size_t n,
         g.n_eos = s->model->tokenizer->eos.n;
     }
     we_status st;
-    if (o.draft && ((st = check_draft(s, o.draft, err)) || (st = we_session_begin(o.draft, err)))) return st;
+    if (o.draft && ((st = we_session_check_draft(s, o.draft, err)) || (st = we_session_begin(o.draft, err)))) return st;
     we_str *stop = we_calloc(o.n_stop, sizeof *stop);
     if (!stop) {
         if (o.draft) we_session_end(o.draft);

@@ -11,19 +11,37 @@ static const struct {
     we_backend_row row;
     const we_backend_ops *ops;
 } table[] = {
-    [WE_BACKEND_MLX] = { { "mlx", "MLX", "WhisperEngine's own engine for MLX models - highest priority", 1 },
-                         &we_backend_mlx },
-    [WE_BACKEND_LMSTUDIO] = { { "lmstudio", "LM Studio", "User-friendly local server", 2 }, &we_backend_lmstudio },
-    [WE_BACKEND_OLLAMA] = { { "ollama", "Ollama", "Production-ready server", 3 }, &we_backend_ollama },
-    [WE_BACKEND_LLAMACPP] = { { "llamacpp", "llama-cpp-python", "Direct Python integration", 4 },
-                              &we_backend_llamacpp },
-    [WE_BACKEND_TRANSFORMERS] = { { "transformers", "Transformers", "HuggingFace models", 5 },
-                                  &we_backend_transformers },
-    [WE_BACKEND_OPENAI] = { { "openai", "OpenAI-style server", "Any server with an OpenAI-style interface", 0 },
+    [WE_BACKEND_MLX] = { { "mlx", "MLX", "WhisperEngine's own engine for MLX models" }, &we_backend_mlx },
+    [WE_BACKEND_LMSTUDIO] = { { "lmstudio", "LM Studio", "User-friendly local server" }, &we_backend_lmstudio },
+    [WE_BACKEND_OLLAMA] = { { "ollama", "Ollama", "Production-ready server" }, &we_backend_ollama },
+    [WE_BACKEND_LLAMACPP] = { { "llamacpp", "llama-cpp-python", "Direct Python integration" }, &we_backend_llamacpp },
+    [WE_BACKEND_TRANSFORMERS] = { { "transformers", "Transformers", "HuggingFace models" }, &we_backend_transformers },
+    [WE_BACKEND_OPENAI] = { { "openai", "OpenAI-style server", "Any server with an OpenAI-style interface" },
                             &we_backend_openai },
 };
 
 const we_backend_row *we_backend_row_of(we_backend_kind kind) { return &table[kind].row; }
+
+we_status we_backend_chain_parse(const char *text, we_backend_kind out[WE_BACKEND_CHAIN], we_error *err)
+{
+    bool named[WE_BACKEND_CHAIN] = { false };
+    size_t n = 0;
+    for (const char *p = text; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
+        we_str name = { p, strcspn(p, ",") };
+        while (name.len && *name.ptr == ' ') name.ptr++, name.len--;
+        while (name.len && name.ptr[name.len - 1] == ' ') name.len--;
+        int k = 0;
+        while (k < WE_BACKEND_CHAIN && !we_str_is(name, table[k].row.id)) k++;
+        if (k == WE_BACKEND_CHAIN || named[k])
+            return we_fail(err, WE_E_ARG, "'%.*s' %s", (int)WE_MIN(name.len, (size_t)40), name.ptr,
+                           k == WE_BACKEND_CHAIN ? "is no backend of the chain" : "stands there twice");
+        named[k] = true;
+        out[n++] = (we_backend_kind)k;
+    }
+    for (int k = 0; k < WE_BACKEND_CHAIN; k++)
+        if (!named[k]) out[n++] = (we_backend_kind)k;
+    return WE_OK;
+}
 
 /* ---- Opening ---- */
 
@@ -39,12 +57,13 @@ static we_status check_value(const char *value, const char *what, we_error *err)
 static we_status copy_options(we_backend *b, const we_backend_options *opt, we_error *err)
 {
     if (opt) b->options = *opt;
-    const char *key = b->options.api_key, *keep_alive = b->options.keep_alive;
+    const char *key = b->options.api_key, *keep_alive = b->options.keep_alive, *draft = b->options.draft_model;
     if (!key && b->target.kind == WE_BACKEND_LMSTUDIO && b->target.local) key = we_env("LM_API_TOKEN");
     if (key && !key[0]) key = NULL;
     b->options.api_key = key ? we_strdup(key) : NULL;
     b->options.keep_alive = keep_alive ? we_strdup(keep_alive) : NULL;
-    if ((key && !b->options.api_key) || (keep_alive && !b->options.keep_alive))
+    b->options.draft_model = draft ? we_strdup(draft) : NULL;
+    if ((key && !b->options.api_key) || (keep_alive && !b->options.keep_alive) || (draft && !b->options.draft_model))
         return we_fail(err, WE_E_NOMEM, "no memory for a backend");
     we_status st = check_value(b->options.api_key, "API key", err);
     return st ? st : check_value(b->options.keep_alive, "keep-alive time", err);
@@ -82,6 +101,7 @@ void we_backend_close(we_backend *b)
     we_free(b->chosen);
     we_free((char *)b->options.api_key);
     we_free((char *)b->options.keep_alive);
+    we_free((char *)b->options.draft_model);
     we_free(b);
 }
 

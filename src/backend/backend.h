@@ -37,9 +37,13 @@ bool we_backend_is_url(const char *name);
 
 typedef struct we_backend_row { /* what is said of a kind; the table is in backend.c */
     const char *id, *name, *description;
-    int priority; /* 0: not in the chain */
 } we_backend_row;
 const we_backend_row *we_backend_row_of(we_backend_kind kind);
+
+#define WE_BACKEND_CHAIN 5 /* kinds that are tried one after the other: all but WE_BACKEND_OPENAI */
+/** The order in which they are tried: those that `text` names ("ollama,mlx"), then the others as they stand in the table. NULL: none
+ * named. Errors: WE_E_ARG (a name that is none, or stands there twice). */
+we_status we_backend_chain_parse(const char *text, we_backend_kind out[WE_BACKEND_CHAIN], we_error *err);
 
 /* ---- What a backend says of itself ---- */
 
@@ -68,6 +72,9 @@ typedef struct we_backend_options { /* zeroed: the defaults */
     const char *keep_alive;          /* Ollama: how long the model stays in memory: "5m", "-1"; NULL: its own choice */
     const we_engine_options *engine; /* MLX; NULL: the defaults */
     const we_model_options *model;   /* MLX; NULL: the defaults; its context is the one above */
+    const char *draft_model;         /* MLX: guesses tokens for the model; NULL: what MLX_DRAFT_MODEL says, "": none */
+    we_note_fn on_note;              /* told that the draft model of the configuration was left out; NULL: nobody */
+    void *user;                      /* handed to it */
 } we_backend_options;
 
 /** Make a handle. Nothing is asked or loaded yet. Target and options are copied (but for what the engine's point to).
@@ -135,10 +142,9 @@ typedef struct we_backend_found {
     we_backend_report report;
 } we_backend_found;
 
-#define WE_BACKEND_CHAIN 5 /* kinds with a priority */
-/** Inspect all kinds of the chain at once, in the order of priority. wait_ms: for all together.
+/** Inspect all kinds of the chain at once; what is found stands in its order. wait_ms: for all together.
  * found  : out, [WE_BACKEND_CHAIN]; free each with we_backend_found_deinit. Errors: WE_E_NOMEM (nothing to free then). */
-we_status we_backend_detect(we_backend_found *found, int wait_ms, we_error *err);
+we_status we_backend_detect(we_backend_found *found, const we_backend_kind *chain, int wait_ms, we_error *err);
 void we_backend_found_deinit(we_backend_found *found);
 
 /* ---- Recommendations (recommend.c) ---- */

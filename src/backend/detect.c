@@ -35,14 +35,12 @@ static void *run(void *arg)
     return NULL;
 }
 
-we_status we_backend_detect(we_backend_found *found, int wait_ms, we_error *err)
+we_status we_backend_detect(we_backend_found *found, const we_backend_kind *chain, int wait_ms, we_error *err)
 {
     look looks[WE_BACKEND_CHAIN];
-    for (int k = 0; k <= WE_BACKEND_OPENAI; k++) {
-        const int priority = we_backend_row_of((we_backend_kind)k)->priority;
-        if (priority == 0) continue;
-        found[priority - 1] = (we_backend_found){ .kind = (we_backend_kind)k };
-        looks[priority - 1] = (look){ .found = &found[priority - 1], .wait_ms = wait_ms };
+    for (size_t i = 0; i < WE_BACKEND_CHAIN; i++) {
+        found[i] = (we_backend_found){ .kind = chain[i] };
+        looks[i] = (look){ .found = &found[i], .wait_ms = wait_ms };
     }
     for (size_t i = 0; i < WE_BACKEND_CHAIN; i++)
         looks[i].started = pthread_create(&looks[i].thread, NULL, run, &looks[i]) == 0;

@@ -8,6 +8,8 @@ typedef struct mlx {
     we_engine *engine;
     we_model *model;
     we_session *session;
+    we_model *draft_model; /* guesses tokens for the other; NULL: none */
+    we_session *draft;
     double load_s;
 } mlx;
 
@@ -19,6 +21,8 @@ static we_status open_mlx(we_backend *b, we_error *err)
 
 static void forget(mlx *m)
 {
+    we_session_close(m->draft);
+    we_model_close(m->draft_model);
     we_session_close(m->session);
     we_model_close(m->model);
     we_engine_close(m->engine);
@@ -97,6 +101,43 @@ static bool on_progress(void *user, uint64_t done, uint64_t total)
     return !atomic_load(&p->b->cancel) && (!p->fn || p->fn(p->user, done, total));
 }
 
+static void close_draft(mlx *m)
+{
+    we_session_close(m->draft);
+    we_model_close(m->draft_model);
+    m->draft = NULL;
+    m->draft_model = NULL;
+}
+
+static we_status open_draft(mlx *m, const char *path, const we_model_options *o, we_error *err)
+{
+    we_status st = we_model_open(&m->draft_model, m->engine, path, o, err);
+    if (!st) st = we_session_open(&m->draft, m->draft_model, err);
+    if (!st) st = we_session_check_draft(m->session, m->draft, err);
+    if (st) close_draft(m);
+    return st;
+}
+
+/* What the caller asked for has to be; the configuration's is a wish, since it was not made for this model alone. */
+static we_status load_draft(we_backend *b, const char *model_path, const we_model_options *o, we_error *err)
+{
+    const char *asked = b->options.draft_model, *name = asked ? asked : we_env("MLX_DRAFT_MODEL");
+    char *path, text[sizeof err->message + 32];
+    we_error why;
+    if (!name || !name[0]) return WE_OK;
+    we_status st = we_model_find(name, &path, &why);
+    const bool is_itself = !st && !asked && strcmp(path, model_path) == 0; /* the small model answers by itself */
+    if (!st && !is_itself) st = open_draft(b->own, path, o, &why);
+    we_free(path);
+    if (!st) return WE_OK;
+    if (asked || st == WE_E_CANCELLED) return we_fail(err, st, "%s", why.message);
+    if (!b->options.on_note) return WE_OK;
+    const size_t n = (size_t)snprintf(text, sizeof text, "MLX_DRAFT_MODEL is left out: ");
+    we_str_clean(text + n, sizeof text - n, we_str_from(why.message));
+    b->options.on_note(b->options.user, text);
+    return WE_OK;
+}
+
 static we_status load(we_backend *b, we_error *err)
 {
     mlx *m = b->own;
@@ -112,7 +153,8 @@ static we_status load(we_backend *b, we_error *err)
     we_status st = we_model_find(b->target.model, &path, err);
     if (st) return st;
     if ((st = we_engine_open(&m->engine, b->options.engine, err)) ||
-        (st = we_model_open(&m->model, m->engine, path, &o, err)) || (st = we_session_open(&m->session, m->model, err)))
+        (st = we_model_open(&m->model, m->engine, path, &o, err)) ||
+        (st = we_session_open(&m->session, m->model, err)) || (st = load_draft(b, path, &o, err)))
         forget(m);
     else
         m->load_s = we_now_s() - start_s;
@@ -185,6 +227,7 @@ static we_status answer(we_backend *b, const we_backend_ask *ask, const we_gener
     if (!(reply->model = we_strdup(b->target.model))) return we_fail(err, WE_E_NOMEM, "no memory for a model's name");
     relay r = { b, o };
     we_generate_options with = with_defaults(m->model, o);
+    with.draft = m->draft;
     with.on_piece = on_piece;
     with.on_prefill = on_prefill;
     with.user = &r;

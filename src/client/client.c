@@ -63,7 +63,10 @@ static we_status stand_on(we_client *c, const we_backend_target *target, const c
                                                                 .connect_timeout_s = o->connect_timeout_s,
                                                                 .idle_timeout_s = o->idle_timeout_s,
                                                                 .engine = o->engine,
-                                                                .model = o->model },
+                                                                .model = o->model,
+                                                                .draft_model = o->draft_model,
+                                                                .on_note = o->on_note,
+                                                                .user = o->user },
                                          err);
     if (st) {
         we_free(s);
@@ -122,9 +125,11 @@ we_status we_client_open(we_client **out, const char *url, const we_client_optio
     if (!c) return no_memory(err);
     c->options = (we_client_options)WE_CLIENT_OPTIONS_INIT;
     if (opt) memcpy(&c->options, opt, WE_MIN(opt->size, sizeof c->options));
-    const char *key = c->options.api_key;
+    const char *key = c->options.api_key, *draft = c->options.draft_model;
     c->options.api_key = key ? we_strdup(key) : NULL;
-    const we_status st = key && !c->options.api_key ? no_memory(err) : open_url(c, url, err);
+    c->options.draft_model = draft ? we_strdup(draft) : NULL;
+    const bool copied = (!key || c->options.api_key) && (!draft || c->options.draft_model);
+    const we_status st = copied ? open_url(c, url, err) : no_memory(err);
     if (st) {
         we_client_close(c);
         return st;
@@ -143,6 +148,7 @@ void we_client_close(we_client *c)
         we_free(s);
     }
     we_free((char *)c->options.api_key);
+    we_free((char *)c->options.draft_model);
     we_free(c->wanted);
     we_free(c);
 }
@@ -186,7 +192,8 @@ typedef struct asking {
     const we_conversation *conversation; /* NULL: raw */
     const char *prompt;
     we_generate_options options; /* defaults filled in */
-    we_buf answer;               /* what the caller has seen of it */
+    we_backend_kind chain[WE_BACKEND_CHAIN];
+    we_buf answer; /* what the caller has seen of it */
     int n_pieces;
     bool restarted;
     int n_failovers;
@@ -413,16 +420,15 @@ static we_status try_kind(we_client *c, we_backend_kind kind, we_error *err)
 /* Stand on the next of the chain. False where there is none; `reasons` says why each was passed over. */
 static bool next_backend(asking *a, bool tried[WE_BACKEND_OPENAI + 1], we_buf *reasons)
 {
-    for (int priority = 1; priority <= WE_BACKEND_CHAIN && !atomic_load(&a->c->cancelled); priority++) {
-        for (int k = 0; k < WE_BACKEND_OPENAI; k++) {
-            we_error why;
-            const we_backend_row *row = we_backend_row_of((we_backend_kind)k);
-            if (row->priority != priority || tried[k]) continue;
-            tried[k] = true;
-            if (!try_kind(a->c, (we_backend_kind)k, &why)) return true;
-            we_log(client, INFO, "%s is passed over: %s", row->name, why.message);
-            we_buf_printf(reasons, "%s%s: %s", reasons->len ? "; " : "", row->name, why.message);
-        }
+    for (size_t i = 0; i < WE_BACKEND_CHAIN && !atomic_load(&a->c->cancelled); i++) {
+        we_error why;
+        const we_backend_kind kind = a->chain[i];
+        const char *name = we_backend_row_of(kind)->name;
+        if (tried[kind]) continue;
+        tried[kind] = true;
+        if (!try_kind(a->c, kind, &why)) return true;
+        we_log(client, INFO, "%s is passed over: %s", name, why.message);
+        we_buf_printf(reasons, "%s%s: %s", reasons->len ? "; " : "", name, why.message);
     }
     return false;
 }
@@ -520,6 +526,7 @@ static we_status fill_options(we_generate_options *o, const we_generate_options 
     if (most == 0) st = we_config_i64("MLX_MAX_TOKENS", &most, err);
     if (!st && isnan(temperature)) st = we_config_f64("MLX_TEMPERATURE", &temperature, err);
     if (!st && top_p <= 0) st = we_config_f64("MLX_TOP_P", &top_p, err);
+    if (!st && !o->prompt_lookup) st = we_config_bool("MLX_PROMPT_LOOKUP", &o->prompt_lookup, err);
     o->max_tokens = (int)most;
     o->temperature = (float)temperature;
     o->top_p = (float)top_p;
@@ -577,6 +584,7 @@ static we_status answer(we_client *c, const we_conversation *conversation, const
     we_error own;
     if (!err) err = &own;
     we_status st = fill_options(&a.options, opt, err);
+    if (!st) st = we_config_chain(a.chain, err);
     if (!st) st = begin(c, err);
     if (st) return st;
     st = end(c, ask_chain(&a, err));

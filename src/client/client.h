@@ -16,6 +16,9 @@
 we_status we_config_i64(const char *name, int64_t *out, we_error *err);
 we_status we_config_f64(const char *name, double *out, we_error *err);
 we_status we_config_bool(const char *name, bool *out, we_error *err);
+we_status we_config_str(const char *name, const char **out, we_error *err); /* borrowed */
+/** The order in which backends are tried: FALLBACK_CHAIN. Errors: WE_E_ARG. */
+we_status we_config_chain(we_backend_kind out[WE_BACKEND_CHAIN], we_error *err);
 
 /* ---- Which model another backend runs (models.c) ---- */
 

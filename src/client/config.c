@@ -21,7 +21,7 @@
 
 /* ---- The table ---- */
 
-typedef enum type { TEXT, WHOLE, NUMBER, YES_NO, URL, HOST, FOLDER, LEVELS } type;
+typedef enum type { TEXT, WHOLE, NUMBER, YES_NO, BITS, KERNELS, URL, HOST, FOLDER, LEVELS, CHAIN } type;
 enum { SECRET = 1, TOLD_ONLY = 2, NOT_IN_DOTENV = 4 };
 
 typedef struct row {
@@ -42,11 +42,26 @@ static const row rows[] = {
     { "MLX_MAX_TOKENS", WHOLE, 0, 1, 2147483647, "to the context's end", "most tokens of an answer" },
     { "MLX_TEMPERATURE", NUMBER, 0, 0, 100, "the model's", "0 takes the likeliest token each time" },
     { "MLX_TOP_P", NUMBER, 0, 0, 1, "the model's", "sample from the likeliest tokens that sum to this" },
+    { "MLX_PROMPT_LOOKUP", YES_NO, 0, 0, 0, "false",
+      "guess tokens from earlier text: the same answer, sooner where it repeats its prompt" },
+    { "MLX_DRAFT_MODEL", TEXT, 0, 0, 0, "",
+      "a smaller model of the same vocabulary that guesses tokens likewise; left out where it does not fit" },
+    { "MLX_CONTEXT_LENGTH", WHOLE, 0, 1, 2147483647, "the model's, at most 8192",
+      "most tokens of a conversation, where the model takes so many" },
+    { "MLX_KV_BITS", BITS, 0, 0, 0, "16",
+      "bits of each cached key and value: fewer hold longer chats in the same memory" },
+    { "MLX_THREADS", WHOLE, 0, 1, 1024, "one for each core", "worker threads of the CPU" },
+    { "MLX_KERNELS", KERNELS, 0, 0, 0, "the best for this CPU",
+      "which instruction set computes; MLX's GPU is left alone then" },
+    { "MLX_UNLOAD_MINUTES", WHOLE, 0, 1, 100000, "never",
+      "the desktop program gives the model's memory back after so long without a question" },
     { "LOCAL_MODELS_DIR", FOLDER, 0, 0, 0, "./models, else the user's data directory", "models lie in mlx/ below it" },
     { "MLX_MEMORY_POOL_SIZE", WHOLE, 0, 1, 16777216, "no limit", "most MB for weights, KV cache and scratch together" },
     { "MLX_BATCH_SIZE", WHOLE, 0, 1, 16, "1", "sequences decoded together, where several are at hand (bench)" },
     { "MLX_QUANTIZATION", YES_NO, 0, 0, 0, "false",
       "quantize unquantized models to 4 bits when they load; kept in the cache" },
+    { "FALLBACK_CHAIN", CHAIN, 0, 0, 0, "mlx,lmstudio,ollama,llamacpp,transformers",
+      "who takes over where the one that answers fails, in this order; names left out come behind" },
     { "FALLBACK_MODEL_MLX", TEXT, 0, 0, 0, "", "the model MLX answers with in place of one that it does not have" },
     { "FALLBACK_MODEL_LMSTUDIO", TEXT, 0, 0, 0, "", "likewise LM Studio" },
     { "FALLBACK_MODEL_OLLAMA", TEXT, 0, 0, 0, "", "likewise Ollama" },
@@ -71,8 +86,21 @@ static const row rows[] = {
 static const char *const ranges[] = {
     [TEXT] = "a text", [WHOLE] = "a whole number", [NUMBER] = "a number", [YES_NO] = "true or false", [URL] = URLS,
     [HOST] = "HOST:PORT", [FOLDER] = "a folder", [LEVELS] = "error, warn, info, debug, trace or off",
+    [BITS] = "16, 8 or 4", [KERNELS] = "reference, avx2, avxvnni, avx512, avx512bf16 or neon",
+    [CHAIN] = "names out of mlx, lmstudio, ollama, llamacpp and transformers, comma-separated, each once",
 };
 /* clang-format on */
+
+static const char *const word_lists[] = {
+    [BITS] = "16|8|4", [KERNELS] = "reference|avx2|avxvnni|avx512|avx512bf16|neon"
+};
+
+static bool is_word(const char *list, we_str value)
+{
+    for (const char *p = list; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
+        if (we_str_eq(value, (we_str){ p, strcspn(p, "|") })) return true;
+    return false;
+}
 
 static size_t find_row(we_str name) /* N_ROWS: none */
 {
@@ -166,11 +194,15 @@ static we_status check(const row *r, const char *value, const char *source, we_e
     bool yes, local, ok = true;
     we_error why;
     we_backend_target target;
+    we_backend_kind chain[WE_BACKEND_CHAIN];
     switch (r->type) {
     case WHOLE: ok = we_parse_i64(v, &whole) && (double)whole >= r->min && (double)whole <= r->max; break;
     case NUMBER: ok = we_parse_f64(v, &number) && number >= r->min && number <= r->max; break;
     case YES_NO: ok = read_yes_no(v, &yes); break;
+    case BITS:
+    case KERNELS: ok = is_word(word_lists[r->type], v); break;
     case LEVELS: ok = are_levels(value); break;
+    case CHAIN: ok = !we_backend_chain_parse(value, chain, &why); break;
     case HOST:
         if (we_backend_host_check(r->name, value, &local, &why))
             return we_fail(err, WE_E_ARG, "%s (%s)", why.message, source);
@@ -220,6 +252,21 @@ we_status we_config_bool(const char *name, bool *out, we_error *err)
     const we_status st = checked(name, &value, err);
     if (!st && value) read_yes_no(we_str_from(value), out);
     return st;
+}
+
+we_status we_config_str(const char *name, const char **out, we_error *err)
+{
+    const char *value;
+    const we_status st = checked(name, &value, err);
+    if (!st && value) *out = value;
+    return st;
+}
+
+we_status we_config_chain(we_backend_kind out[WE_BACKEND_CHAIN], we_error *err)
+{
+    const char *value;
+    const we_status st = checked("FALLBACK_CHAIN", &value, err);
+    return st ? st : we_backend_chain_parse(value, out, err);
 }
 
 /* ---- Files ---- */
@@ -458,6 +505,7 @@ static void give(size_t i, we_config_value *out)
     v.value = value && v.is_secret ? masked : value;
     v.refused = from.source == WE_CONFIG_ENVIRONMENT ? NULL : from.refused;
     v.path = from.source == WE_CONFIG_USER || from.source == WE_CONFIG_DOTENV ? from.path : NULL;
+    if (r->type == YES_NO && value) read_yes_no(we_str_from(value), &v.is_on);
     range_text(r, v.range);
     const size_t room = out->size;
     memcpy(out, &v, WE_MIN(room, sizeof v));

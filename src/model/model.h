@@ -16,8 +16,9 @@
 typedef struct we_decoder we_decoder; /* immutable but for its scratch, which a lock guards */
 
 typedef struct we_decoder_options {
-    int context; /* 0: the model's, at most 8192 */
-    int kv_bits; /* 0 means 16; 32 whenever precise */
+    int context;       /* 0: the model's, at most usual_context */
+    int usual_context; /* 0: 8192 */
+    int kv_bits;       /* 0 means 16; 32 whenever precise */
     bool precise;
     bool allow_paging;
     bool bind_only;          /* look at names and shapes, read nothing, make no scratch: for we_model_inspect */

@@ -101,6 +101,57 @@ class Config(EndToEnd):
         self.assertNotIn("4-bit", self.run_we("run", "-v", "-m", "plain", "hi", env={"MLX_QUANTIZATION": "off"}).notes)
         self.fails("run", "-m", "plain", "hi", env={"MLX_QUANTIZATION": "perhaps"}, says=["MLX_QUANTIZATION", "true or false"])
 
+    def test_how_the_model_runs(self):
+        def notes(*args, **env):
+            return self.run_we("run", "-v", "--max-tokens", "2", *args, "hi", env=env).notes
+        self.assertIn("at a context of 300 tokens", notes(MLX_CONTEXT_LENGTH="300"))
+        self.assertIn("at a context of 200 tokens", notes("--context", "200", MLX_CONTEXT_LENGTH="300"))
+        self.assertIn("at a context of", notes(MLX_CONTEXT_LENGTH="2000000000"), "a wish: the model's own at most")
+        kv = [re.search(r"KV cache ([\d.]+ \w+)", notes(MLX_KV_BITS=bits)).group(1) for bits in ("16", "4")]
+        self.assertNotEqual(*kv)
+        self.assertIn("1 threads", notes(MLX_THREADS="1"))
+        self.assertIn("kernels reference", notes(MLX_KERNELS="reference"))
+        for name, value, says in (("MLX_CONTEXT_LENGTH", "0", "1 to 2147483647"), ("MLX_KV_BITS", "5", "16, 8 or 4"),
+                                  ("MLX_THREADS", "many", "1 to 1024"), ("MLX_KERNELS", "fast", "avx512bf16 or neon"),
+                                  ("MLX_PROMPT_LOOKUP", "perhaps", "true or false")):
+            done = self.run_we("run", "hi", env={name: value}, status=None)
+            self.assertNotEqual(done.status, 0, name)
+            for part in (f"{name} is '{value}' (environment): expected", says):
+                self.assertIn(part, done.notes)
+        self.fails("config", "set", "MLX_UNLOAD_MINUTES=0", says=["MLX_UNLOAD_MINUTES is '0' (the new value)", "1 to 100000"])
+
+    def test_what_guesses_tokens(self):
+        self.scripted("loop", loop=True, pieces=["ab", "cd"])
+        copy = self.scripted("copy", loop=True, pieces=["ab", "cd"])
+        ask = ("run", "--json", "--max-tokens", "24", "--temperature", "0", "hi")
+        for url in ({"MLX_MODEL_NAME": "loop"}, {"LLM_CHAT_API_URL": "mlx://loop"}):   # a session of the command's own, and a client's
+            self.assertEqual(self.run_we(*ask, env=url).json()["drafted_tokens"], 0)
+            self.assertGreater(self.run_we(*ask, env={**url, "MLX_PROMPT_LOOKUP": "yes"}).json()["drafted_tokens"], 0)
+            self.assertGreater(self.run_we(*ask, env={**url, "MLX_DRAFT_MODEL": copy}).json()["drafted_tokens"], 0)
+            self.assertEqual(self.run_we(*ask, env={**url, "MLX_DRAFT_MODEL": "loop"}).json()["drafted_tokens"], 0)
+            done = self.run_we(*ask, env={**url, "MLX_DRAFT_MODEL": "default"})
+            self.assertIn("MLX_DRAFT_MODEL is left out: ", done.notes)
+            self.assertIn("vocabularies differ", done.notes)
+            self.assertIn("MLX_DRAFT_MODEL is left out: Model path", self.run_we(*ask, env={**url, "MLX_DRAFT_MODEL": "no"}).notes)
+
+    def test_the_chain(self):
+        nobody = {"OLLAMA_HOST": "127.0.0.1:1", "LMSTUDIO_HOST": "127.0.0.1:1"}
+        ids = [b["id"] for b in self.run_we("backends", "--json", env={**nobody, "FALLBACK_CHAIN": "transformers, mlx"}).json()]
+        self.assertEqual(ids, ["transformers", "mlx", "lmstudio", "ollama", "llamacpp"])
+        for value, says in (("ollama,ollama", "each once"), ("mlx,gpt", "names out of mlx, lmstudio")):
+            for command in (("backends",), ("run", "hi")):
+                env = {**nobody, "FALLBACK_CHAIN": value, "LLM_CHAT_API_URL": "mlx://default"}
+                done = self.run_we(*command, env=env, status=None)
+                self.assertNotEqual(done.status, 0)
+                self.assertIn(f"FALLBACK_CHAIN is '{value}' (environment): expected", done.notes)
+                self.assertIn(says, done.notes)
+        with Ollama(models=["shared"]) as first:
+            env = {"OLLAMA_HOST": first.host, "LMSTUDIO_HOST": "127.0.0.1:1", "LLM_CHAT_API_URL": "http://127.0.0.1:1/v1#shared",
+                   "FALLBACK_MODEL_MLX": "default"}
+            self.assertEqual(self.run_we("run", "--json", "hi", env=env).json()["backend"], "MLX")
+            env["FALLBACK_CHAIN"] = "ollama"
+            self.assertEqual(self.run_we("run", "--json", "hi", env=env).json()["backend"], "Ollama")
+
     def test_batch_size(self):
         self.scripted("small")
         args = ("bench", "-m", "small", "-p", "0", "-n", "4", "-r", "1", "--json")

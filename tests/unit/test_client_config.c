@@ -204,6 +204,37 @@ TEST(client_config_names_what_is_wrong_with_a_value)
     we_buf_deinit(&notes);
 }
 
+TEST(client_config_checks_lists_of_words)
+{
+    we_buf notes = { 0 };
+    we_error err;
+    we_backend_kind chain[WE_BACKEND_CHAIN];
+    const char *kernels = NULL;
+    int64_t bits = 0;
+    place(NULL, "MLX_KV_BITS=8\nMLX_KERNELS=reference\nFALLBACK_CHAIN=ollama, mlx\nMLX_PROMPT_LOOKUP=On\n");
+    load(&notes, NULL);
+    CHECK_OK(we_config_i64("MLX_KV_BITS", &bits, &err), &err);
+    CHECK_OK(we_config_str("MLX_KERNELS", &kernels, &err), &err);
+    CHECK_OK(we_config_chain(chain, &err), &err);
+    assert_int_equal(bits, 8);
+    assert_string_equal(kernels, "reference");
+    const we_backend_kind wanted[] = { WE_BACKEND_OLLAMA, WE_BACKEND_MLX, WE_BACKEND_LMSTUDIO, WE_BACKEND_LLAMACPP,
+                                       WE_BACKEND_TRANSFORMERS };
+    assert_memory_equal(chain, wanted, sizeof wanted);
+    assert_true(get("MLX_PROMPT_LOOKUP").is_on);
+    place(NULL, "MLX_KV_BITS=16|8\nMLX_KERNELS=avx\nFALLBACK_CHAIN=mlx,,ollama\nMLX_PROMPT_LOOKUP=off\n");
+    load(&notes, NULL);
+    CHECK_STATUS(we_config_i64("MLX_KV_BITS", &bits, &err), WE_E_ARG, &err);
+    EXPECT_MESSAGE(&err, "expected 16, 8 or 4");
+    CHECK_STATUS(we_config_str("MLX_KERNELS", &kernels, &err), WE_E_ARG, &err);
+    CHECK_STATUS(we_config_chain(chain, &err), WE_E_ARG, &err);
+    EXPECT_MESSAGE(&err, "FALLBACK_CHAIN is 'mlx,,ollama'");
+    assert_false(get("MLX_PROMPT_LOOKUP").is_on);
+    place(NULL, NULL);
+    load(&notes, NULL);
+    we_buf_deinit(&notes);
+}
+
 TEST(client_config_sets_and_masks)
 {
     we_buf notes = { 0 };
