@@ -405,13 +405,13 @@ TEST(kernels_page_products_agree_with_the_reference)
             const bool add = kind % 2, use_half = kind / 2;
             memcpy(want, c, (size_t)(m * ldc) * sizeof(float));
             if (use_half)
-                reference->mul_f16(a, lda, half, ldb, want, ldc, m, n, k, add);
+                reference->mul_f16(a, lda, half, ldb, want, ldc, m, n, k, add, NULL);
             else
                 reference->mul_f32(a, lda, b, ldb, want, ldc, m, n, k, add);
             EACH_CPU_VARIANT(v) {
                 memcpy(got, c, (size_t)(m * ldc) * sizeof(float));
                 if (use_half)
-                    v->mul_f16(a, lda, half, ldb, got, ldc, m, n, k, add);
+                    v->mul_f16(a, lda, half, ldb, got, ldc, m, n, k, add, i % 2 ? half : NULL);
                 else
                     v->mul_f32(a, lda, b, ldb, got, ldc, m, n, k, add);
                 check_near(use_half ? "mul_f16" : "mul_f32", v, got, want, m * ldc, 2e-6);

@@ -13,9 +13,11 @@
 
 #define BLOCK_QUERIES 64 /* query vectors of a unit, if a row has fewer */
 #define MAX_GROUP 256    /* query heads for one KV head */
-#define BF16_QUERIES 16  /* fewer are not worth converting the keys and values */
-#define SPLIT_ROWS 4     /* a span of more rows has units enough */
-#define SPLIT_MIN 256    /* positions of a part */
+#define BF16_QUERIES 48  /* fewer are not worth converting the keys and values */
+#define FLOAT_ROWS \
+    8 /* rows of a span that stay float32: guessed tokens are checked with the numbers that one alone gets */
+#define SPLIT_ROWS 4  /* a span of more rows has units enough */
+#define SPLIT_MIN 256 /* positions of a part */
 
 typedef struct work {
     we_cpu *d;
@@ -127,7 +129,8 @@ static void gather_queries(const work *w, const unit *u, desk *k)
         k->sum[i] = 0;
     }
     const int64_t m = u->n_rows * w->group;
-    k->bf16 = w->d->k.mul_bf16 && u->span->kv->bits == 16 && !w->d->batch->precise && m >= BF16_QUERIES;
+    k->bf16 = w->d->k.mul_bf16 && u->span->kv->bits == 16 && !w->d->batch->precise && u->span->n > FLOAT_ROWS &&
+              m >= BF16_QUERIES;
     if (k->bf16) w->d->k.to_bf16(k->q, dim, k->q_half, dim + dim % 2, m, dim);
 }
 
@@ -145,6 +148,13 @@ static void product_bf16(const we_cpu_kernels *kernels, const uint16_t *block, d
         kernels->mul_bf16(k->q_half, dim + dim % 2, pairs, WE_KV_BLOCK, k->scores + first, WE_KV_BLOCK, m, n,
                           (dim + 1) / 2, false);
     }
+}
+
+/* What is read behind a block of 16 bits: the values behind the keys, then the next block's keys; NULL: nothing. */
+static const uint16_t *block_after(const work *w, const unit *u, int64_t index, bool values)
+{
+    if (values && (index + 1) * WE_KV_BLOCK >= u->end) return NULL;
+    return we_kv_block(u->span->kv, w->a->layer, values ? index + 1 : index, u->head, !values);
 }
 
 /* C (+)= A B with B a block of keys [dim, positions] or values [positions, dim]; positions first .. first + n of it. */
@@ -167,7 +177,8 @@ static void product(const work *w, const unit *u, desk *k, int64_t index, int fi
     const int64_t at = values ? first * dim : first, width = values ? dim : n, depth = values ? n : dim;
     const int64_t lda = values ? WE_KV_BLOCK : dim, ldb = values ? dim : WE_KV_BLOCK;
     if (kv->bits == 16)
-        kernels->mul_f16(a, lda, (const uint16_t *)block + at, ldb, c, ldb, m, width, depth, values);
+        kernels->mul_f16(a, lda, (const uint16_t *)block + at, ldb, c, ldb, m, width, depth, values,
+                         block_after(w, u, index, values));
     else
         kernels->mul_f32(a, lda, (const float *)block + at, ldb, c, ldb, m, width, depth, values);
 }

@@ -281,13 +281,15 @@ INLINE __m512 b_floats(const void *b, int64_t at, bool half, __mmask16 m)
 }
 
 INLINE void mul_tile(const float *a, int64_t lda, const void *b, int64_t ldb, float *c, int64_t ldc, int64_t n,
-                     int64_t k, bool add, bool half, int rows, int vectors)
+                     int64_t k, bool add, bool half, const uint16_t *next, int rows, int vectors)
 {
     __m512 s[4][4];
     UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) s[i][j] =
         add ? load_tail(c + i * ldc + 16 * j, n - 16 * j) : _mm512_setzero_ps();
     for (int64_t l = 0; l < k; l++) {
         __m512 v[4];
+        if (next)
+            for (int j = 0; j < vectors; j += 2) _mm_prefetch((const char *)(next + l * ldb + 16 * j), _MM_HINT_T0);
         UNROLL for (int j = 0; j < vectors; j++) v[j] = b_floats(b, l * ldb + 16 * j, half, mask16(n - 16 * j));
         UNROLL for (int i = 0; i < rows; i++)
         {
@@ -300,37 +302,47 @@ INLINE void mul_tile(const float *a, int64_t lda, const void *b, int64_t ldb, fl
 }
 
 INLINE void mul(const float *a, int64_t lda, const void *b, int64_t ldb, float *c, int64_t ldc, int64_t m, int64_t n,
-                int64_t k, bool add, bool half)
+                int64_t k, bool add, bool half, const uint16_t *next)
 {
     for (int64_t j = 0; j < n; j += 64) {
         const void *bj = half ? (const void *)((const uint16_t *)b + j) : (const float *)b + j;
         const int64_t left = WE_MIN(n - j, 64);
+        const uint16_t *fetch = next ? next + j : NULL; /* by the first rows */
         int64_t i = 0;
-        for (; i + 4 <= m; i += 4) {
-            const float *ai = a + i * lda;
-            float *ci = c + i * ldc + j;
+#define TILE(columns, rows, vectors) \
+    mul_tile(a + i * lda, lda, bj, ldb, c + i * ldc + j, ldc, columns, k, add, half, fetch, rows, vectors)
+        for (; i + 4 <= m; i += 4, fetch = NULL) {
             if (left == 64)
-                mul_tile(ai, lda, bj, ldb, ci, ldc, 64, k, add, half, 4, 4);
+                TILE(64, 4, 4);
             else if (left <= 16)
-                mul_tile(ai, lda, bj, ldb, ci, ldc, left, k, add, half, 4, 1);
+                TILE(left, 4, 1);
             else
-                mul_tile(ai, lda, bj, ldb, ci, ldc, left, k, add, half, 4, 4);
+                TILE(left, 4, 4);
         }
-        for (; i + 2 <= m; i += 2) mul_tile(a + i * lda, lda, bj, ldb, c + i * ldc + j, ldc, left, k, add, half, 2, 4);
-        for (; i < m; i++) mul_tile(a + i * lda, lda, bj, ldb, c + i * ldc + j, ldc, left, k, add, half, 1, 4);
+        if (left == 64) {
+            if (m - i == 3)
+                TILE(64, 3, 4);
+            else if (m - i == 2)
+                TILE(64, 2, 4);
+            else if (m - i == 1)
+                TILE(64, 1, 4);
+            continue;
+        }
+        for (; i < m; i++, fetch = NULL) TILE(left, 1, 4);
+#undef TILE
     }
 }
 
 static void mul_f32(const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
                     int64_t n, int64_t k, bool add)
 {
-    mul(a, lda, b, ldb, c, ldc, m, n, k, add, false);
+    mul(a, lda, b, ldb, c, ldc, m, n, k, add, false, NULL);
 }
 
 static void mul_f16(const float *a, int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
-                    int64_t n, int64_t k, bool add)
+                    int64_t n, int64_t k, bool add, const uint16_t *next)
 {
-    mul(a, lda, b, ldb, c, ldc, m, n, k, add, true);
+    mul(a, lda, b, ldb, c, ldc, m, n, k, add, true, next);
 }
 
 /* ---- Vectors ---- */

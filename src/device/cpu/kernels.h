@@ -92,8 +92,9 @@ typedef struct we_cpu_kernels {
      * keys (which lie transposed), weights times a page of values. */
     void (*mul_f32)(const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
                     int64_t n, int64_t k, bool add);
+    /* B: IEEE half. `next`, NULL or what the next product reads as this one does B, is fetched from memory meanwhile. */
     void (*mul_f16)(const float *a, int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
-                    int64_t n, int64_t k, bool add); /* B: IEEE half */
+                    int64_t n, int64_t k, bool add, const uint16_t *next);
 
     /* The same in bfloat16, for many rows of A; NULL, all three: mul_f16 does it. Two neighbours along k share a word of 32 bits,
      * the first in its low half; beside an odd last one is 0. to_bf16: [m, n], to nearest even. pairs_f16: B [k, n] to

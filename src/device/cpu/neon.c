@@ -143,12 +143,13 @@ INLINE float32x4_t b_floats(const void *b, int64_t at, bool half)
 }
 
 INLINE void mul_tile(const float *a, int64_t lda, const void *b, int64_t ldb, float *c, int64_t ldc, int64_t k,
-                     bool add, bool half, int rows, int vectors)
+                     bool add, bool half, const uint16_t *next, int rows, int vectors)
 {
     float32x4_t s[4][4];
     UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) s[i][j] =
         add ? vld1q_f32(c + i * ldc + 4 * j) : vdupq_n_f32(0);
     for (int64_t l = 0; l < k; l++) {
+        if (next) __builtin_prefetch(next + l * ldb);
         float32x4_t v[4];
         UNROLL for (int j = 0; j < vectors; j++) v[j] = b_floats(b, l * ldb + 4 * j, half);
         UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) s[i][j] =
@@ -173,24 +174,25 @@ INLINE void mul_columns(const float *a, int64_t lda, const void *b, int64_t ldb,
 }
 
 INLINE void mul(const float *a, int64_t lda, const void *b, int64_t ldb, float *c, int64_t ldc, int64_t m, int64_t n,
-                int64_t k, bool add, bool half)
+                int64_t k, bool add, bool half, const uint16_t *next)
 {
     int64_t j = 0;
 #define AT(j) (half ? (const void *)((const uint16_t *)b + (j)) : (const void *)((const float *)b + (j)))
     for (; j + 4 <= n; j += n - j >= 16 ? 16 : 4) {
         const bool wide = n - j >= 16;
+        const uint16_t *fetch = next && j % 32 == 0 ? next + j : NULL; /* once each line, by the first rows */
         int64_t i = 0;
-        for (; i + 4 <= m; i += 4) {
+        for (; i + 4 <= m; i += 4, fetch = NULL) {
             if (wide)
-                mul_tile(a + i * lda, lda, AT(j), ldb, c + i * ldc + j, ldc, k, add, half, 4, 4);
+                mul_tile(a + i * lda, lda, AT(j), ldb, c + i * ldc + j, ldc, k, add, half, fetch, 4, 4);
             else
-                mul_tile(a + i * lda, lda, AT(j), ldb, c + i * ldc + j, ldc, k, add, half, 4, 1);
+                mul_tile(a + i * lda, lda, AT(j), ldb, c + i * ldc + j, ldc, k, add, half, fetch, 4, 1);
         }
-        for (; i < m; i++) {
+        for (; i < m; i++, fetch = NULL) {
             if (wide)
-                mul_tile(a + i * lda, lda, AT(j), ldb, c + i * ldc + j, ldc, k, add, half, 1, 4);
+                mul_tile(a + i * lda, lda, AT(j), ldb, c + i * ldc + j, ldc, k, add, half, fetch, 1, 4);
             else
-                mul_tile(a + i * lda, lda, AT(j), ldb, c + i * ldc + j, ldc, k, add, half, 1, 1);
+                mul_tile(a + i * lda, lda, AT(j), ldb, c + i * ldc + j, ldc, k, add, half, fetch, 1, 1);
         }
     }
     if (j < n) mul_columns(a, lda, AT(j), ldb, c + j, ldc, m, n - j, k, add, half);
@@ -200,13 +202,13 @@ INLINE void mul(const float *a, int64_t lda, const void *b, int64_t ldb, float *
 static void mul_f32(const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
                     int64_t n, int64_t k, bool add)
 {
-    mul(a, lda, b, ldb, c, ldc, m, n, k, add, false);
+    mul(a, lda, b, ldb, c, ldc, m, n, k, add, false, NULL);
 }
 
 static void mul_f16(const float *a, int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
-                    int64_t n, int64_t k, bool add)
+                    int64_t n, int64_t k, bool add, const uint16_t *next)
 {
-    mul(a, lda, b, ldb, c, ldc, m, n, k, add, true);
+    mul(a, lda, b, ldb, c, ldc, m, n, k, add, true, next);
 }
 
 /* ---- Vectors: whole ones, then one that is padded with zeros ---- */

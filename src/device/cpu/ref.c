@@ -111,8 +111,9 @@ static void mul_f32(const float *a, int64_t lda, const float *b, int64_t ldb, fl
 }
 
 static void mul_f16(const float *a, int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
-                    int64_t n, int64_t k, bool add)
+                    int64_t n, int64_t k, bool add, const uint16_t *next)
 {
+    (void)next;
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
             double sum = add ? (double)c[i * ldc + j] : 0.0;
