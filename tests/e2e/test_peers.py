@@ -66,9 +66,9 @@ class Peers(support.EndToEnd):
         self.assertEqual(len(self.rows()), 4)
         with open(self.page) as f:
             page = f.read()
-        self.assertRegex(page, r"(?s)^before\n<!-- .*\| tiny \| 4 \| prompt of 8 \| 1 \| .*% of multiply-adds \| 3\.0 \(2\.0 to 4\.0\) \|")
+        self.assertRegex(page, r"(?s)^before\n<!-- .*\| tiny \| 4 \| prompt of 8 \| 1 \| .*% of multiply-adds \| 3\.0 \(2\.0 to 4\.0\)(?: \*)? \|")
         self.assertRegex(page, r"\| tiny \| 4 \| generation after 0 \| 1 \| .*% of memory \| .*, goal 1\.0 (reached|missed) \|")
-        self.assertRegex(page, r"G int8 multiply-adds/s, .* GB/s read from memory\.\nOf 1 goals [01] are reached")
+        self.assertRegex(page, r"G int8 multiply-adds/s, .* GB/s read from memory\.\nOther processes took .*\nOf 1 goals [01] are reached")
         self.assertIn("(picture.svg)\n<!-- bench/peers --page writes up to here -->\nafter\n", page)
         self.assertIn(done.stdout, page)
         with open(picture) as f:
@@ -103,7 +103,7 @@ class Peers(support.EndToEnd):
         self.peers(tests="prompt-8")
         rows = self.rows()
         self.assertEqual([r["engine"] for r in rows], ["whisperengine"] * 3 + ["llama.cpp"])
-        self.assertIn(f"| {rows[2]['tokens_per_second'][0]:.1f} |", self.peers(rounds=0).stdout)
+        self.assertIn(f"| {rows[2]['tokens_per_second'][0]:.1f} ", self.peers(rounds=0).stdout)
 
     def test_wrong_inputs_are_told_before_anything_runs(self):
         nowhere = os.path.join(self.dir, "no", "folder")
