@@ -254,8 +254,9 @@ WE_API void we_engine_get_info(const we_engine *engine, we_engine_info *info);
 /* ---- Finding models --------------------------------------------------------------------------------------------- */
 
 /** Where a model's name leads: a path, a name below $LOCAL_MODELS_DIR/mlx (default ./models if it exists, else the user's
- * data directory), ORG/NAME or NAME in the Hugging Face cache, or "default" for the built-in model.
- * path   : out, the folder; free with we_free.
+ * data directory), a GGUF file's there or in $LOCAL_MODELS_DIR (".gguf" may be left out), ORG/NAME or NAME in the Hugging Face
+ * cache, or "default" for the built-in model.
+ * path   : out, the folder or file; free with we_free.
  * Errors : WE_E_NOT_FOUND ("Model path does not exist: ./models/mlx/NAME", and what to do next), WE_E_UNSUPPORTED (a URL of
  *          another backend), WE_E_NOMEM.
  * Threads: any. Since: 0.1 */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * find.c - names to folders. The places, in order: a path; the models folder ($LOCAL_MODELS_DIR, else ./models where it
- * exists, else the user's data directory) below mlx/; the Hugging Face cache (its layout is in hub_int.h), by ORG/NAME, by
- * short name or by NAME alone, with @REVISION or without.
+ * find.c - names to folders. The places, in order: a path; the models folder (local.c); the Hugging Face cache (its layout is
+ * in hub_int.h), by ORG/NAME, by short name or by NAME alone, with @REVISION or without.
  *
  * Then what LM Studio and Ollama have downloaded (foreign.c). The built-in model lies beside the program or the library (an
  * installation, a build tree, a Python package), else where the library was installed. */
@@ -161,15 +160,11 @@ static we_status find_here(const char *name, char **path, char **local, we_error
                        name);
     }
     if (name[0] == '/' || name[0] == '.') return WE_OK;
-    char *models = we_hub_models_dir();
-    *local = models ? we_hub_join(models, "mlx", name) : NULL;
-    we_free(models);
+    *local = we_local_place(name);
     if (!*local) return no_memory(err);
-    if (we_path_is_dir(*local)) {
-        *path = *local;
-        *local = NULL;
-        return WE_OK;
-    }
+    *path = we_local_find(name);
+    if (*path && we_path_exists(*path)) return WE_OK;
+    we_free(*path); /* a link that leads nowhere */
     *path = find_in_cache(name);
     if (!*path) *path = we_foreign_find(name);
     return WE_OK;
@@ -225,27 +220,23 @@ we_status we_hub_target(const char *name, char **path, we_error *err)
     const bool plain = is_plain_part(name, first) && strcmp(name, "default") != 0 && !strstr(name, "://") &&
                        (!slash || (!strchr(slash + 1, '/') && is_plain_part(slash + 1, strlen(slash + 1))));
     if (!plain) return we_fail(err, WE_E_ARG, "\"%s\" is no name for a new model: expected NAME or ORG/NAME", name);
-    char *models = we_hub_models_dir(), *mlx = models ? we_hub_join(models, "mlx", name) : NULL;
-    we_free(models);
-    return found(mlx, path, err);
+    return found(we_local_place(name), path, err);
 }
 
 /* ---- Listing ---- */
 
-typedef struct listing {
-    const char *dir, *source;
-    bool is_cache;
+typedef struct cache_listing {
+    const char *dir;
     we_hub_fn fn;
     void *user;
     bool stopped;
-} listing;
+} cache_listing;
 
-static bool list_one(void *user, const char *entry)
+static bool list_repo(void *user, const char *entry)
 {
-    listing *l = user;
-    char *name = l->is_cache ? we_hub_repo_of(entry) : we_strdup(entry);
-    char *path = l->is_cache ? we_hub_snapshot(l->dir, entry, "main") : we_path_join(l->dir, entry);
-    if (name && path && we_hub_has_config(path)) l->stopped = !l->fn(l->user, &(we_hub_entry){ name, path, l->source });
+    cache_listing *l = user;
+    char *name = we_hub_repo_of(entry), *path = name ? model_snapshot(l->dir, entry, "main") : NULL;
+    if (path) l->stopped = !l->fn(l->user, &(we_hub_entry){ name, path, "hugging face cache" });
     we_free(name);
     we_free(path);
     return !l->stopped;
@@ -253,24 +244,19 @@ static bool list_one(void *user, const char *entry)
 
 we_status we_hub_each(we_hub_fn fn, void *user, we_error *err)
 {
-    char *builtin = builtin_dir(), *models = we_hub_models_dir(), *mlx = models ? we_path_join(models, "mlx") : NULL,
-         *cache = we_hub_cache_dir();
-    we_free(models);
-    const bool failed = !builtin || !mlx;
+    char *builtin = builtin_dir(), *cache = we_hub_cache_dir();
+    we_error why;
     bool go_on =
-        !failed && (!we_hub_has_config(builtin) || fn(user, &(we_hub_entry){ "default", builtin, "built-in" }));
-    const listing places[] = { { mlx, "models", false, fn, user, false },
-                               { cache, "hugging face cache", true, fn, user, false } };
-    for (size_t i = 0; i < WE_COUNT(places) && go_on; i++) {
-        listing l = places[i];
-        we_error why;
-        if (!l.dir || !we_path_is_dir(l.dir)) continue;
-        if (we_dir_each(l.dir, list_one, &l, &why)) we_log(hub, WARN, "%s", why.message);
+        builtin && (!we_hub_has_config(builtin) || fn(user, &(we_hub_entry){ "default", builtin, "built-in" }));
+    we_status st = builtin ? WE_OK : no_memory(err);
+    if (!st && go_on) st = we_local_each(fn, user, &go_on, err);
+    if (!st && go_on && cache && we_path_is_dir(cache)) {
+        cache_listing l = { cache, fn, user, false };
+        if (we_dir_each(cache, list_repo, &l, &why)) we_log(hub, WARN, "%s", why.message);
         go_on = !l.stopped;
     }
-    if (go_on) we_foreign_each(fn, user);
+    if (!st && go_on) we_foreign_each(fn, user);
     we_free(builtin);
-    we_free(mlx);
     we_free(cache);
-    return failed ? no_memory(err) : WE_OK;
+    return st;
 }

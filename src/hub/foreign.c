@@ -55,8 +55,7 @@ static bool descend(visit *v, const char *entry, const char *front, we_dir_fn ea
 
 /* ---- LM Studio ---- */
 
-/* "m-00002-of-00003.gguf" */
-static bool is_later_part(we_str file)
+bool we_hub_is_gguf_part(we_str file)
 {
     static const char shape[] = "-#####-of-#####.gguf";
     const size_t n = sizeof shape - 1;
@@ -64,15 +63,22 @@ static bool is_later_part(we_str file)
     const char *tail = file.ptr + file.len - n;
     for (size_t i = 0; i < n; i++)
         if (shape[i] == '#' ? tail[i] < '0' || tail[i] > '9' : tail[i] != shape[i]) return false;
-    return memcmp(tail, "-00001", 6) != 0;
+    return true;
+}
+
+bool we_hub_is_gguf_name(we_str file)
+{
+    static const char first[] = "-00001-of-#####.gguf";
+    const bool is_later_part =
+        we_hub_is_gguf_part(file) && memcmp(file.ptr + file.len - (sizeof first - 1), first, strlen("-00001-")) != 0;
+    return we_str_ends_with(file, WE_STR(".gguf")) && !we_str_starts_with(file, WE_STR("mmproj")) && !is_later_part;
 }
 
 static bool lmstudio_file(void *user, const char *entry)
 {
     visit *v = user;
     const we_str file = we_str_from(entry);
-    const bool is_gguf =
-        we_str_ends_with(file, WE_STR(".gguf")) && !we_str_starts_with(file, WE_STR("mmproj")) && !is_later_part(file);
+    const bool is_gguf = we_hub_is_gguf_name(file);
     const bool is_config = we_str_is(file, "config.json");
     if (!is_gguf && !is_config) return true;
     we_buf name = { 0 };

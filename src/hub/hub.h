@@ -19,8 +19,8 @@ typedef struct we_hub_entry {
 } we_hub_entry;
 typedef bool (*we_hub_fn)(void *user, const we_hub_entry *entry); /* false stops */
 
-/** Every folder with a config.json, and LM Studio's and Ollama's GGUF files, in the places where we_hub_find looks, the
- * built-in model first. Errors: WE_E_NOMEM. */
+/** Every folder with a config.json and every GGUF file in the places where we_hub_find looks, the built-in model first.
+ * Errors: WE_E_NOMEM. */
 we_status we_hub_each(we_hub_fn fn, void *user, we_error *err);
 
 /* ---- Short names (short_names.c) ---- */

@@ -31,6 +31,15 @@ we_status we_hub_settings_read(we_hub_settings *s, const char *token, const char
 void we_hub_settings_deinit(we_hub_settings *s);
 char *we_hub_models_dir(void); /* the folder that holds mlx/; we_free */
 
+/* ---- local.c: the models folder ---- */
+
+/** Where a model of that name belongs: MODELS/mlx/NAME. we_free; NULL: no memory. */
+char *we_local_place(const char *name);
+/** What is called so in the models folder: a folder, a link (perhaps to nothing) or a GGUF file. we_free; NULL: nothing is. */
+char *we_local_find(const char *name);
+/** Every model there. *go_on: false: fn stopped it. Folders that cannot be read are logged. Errors: WE_E_NOMEM. */
+we_status we_local_each(we_hub_fn fn, void *user, bool *go_on, we_error *err);
+
 /* ---- names.c: what a user may call a model on the hub ---- */
 
 typedef struct we_hub_name {
@@ -44,6 +53,9 @@ typedef struct we_hub_name {
 we_status we_hub_name_parse(we_hub_name *out, const char *text, we_error *err);
 void we_hub_name_deinit(we_hub_name *name);
 
+/** Is a file of this name a model? Not "mmproj...", nor a later part of a split one. (foreign.c) */
+bool we_hub_is_gguf_name(we_str file);
+bool we_hub_is_gguf_part(we_str file); /* "m-00002-of-00003.gguf" */
 /** May this name from the hub become a file below a folder? Relative, no "." or ".." or empty part, no backslash, no control
  * characters, valid UTF-8, of a length that file systems take. */
 bool we_hub_path_is_safe(we_str path);

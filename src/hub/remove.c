@@ -166,17 +166,6 @@ static bool is_link(const char *path)
     return lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
 }
 
-/* MODELS/mlx/NAME, a folder or a link. */
-static char *local_entry(const char *name)
-{
-    char *models = we_hub_models_dir(), *path = models ? we_hub_join(models, "mlx", name) : NULL;
-    struct stat info;
-    we_free(models);
-    if (path && lstat(path, &info) == 0 && (S_ISDIR(info.st_mode) || S_ISLNK(info.st_mode))) return path;
-    we_free(path);
-    return NULL;
-}
-
 static we_status split_path(plan *p, const char *path, we_error *err)
 {
     const char *base = we_path_base(path);
@@ -185,14 +174,22 @@ static we_status split_path(plan *p, const char *path, we_error *err)
     return p->parent && p->name ? WE_OK : no_memory(err);
 }
 
-static we_status plan_folder(plan *p, we_removal *r, const char *name, we_error *err)
+static we_status plan_entry(plan *p, we_removal *r, const char *name, we_error *err)
 {
+    struct stat info;
     if (is_link(r->path)) {
         char target[4096];
         const ssize_t n = readlink(r->path, target, sizeof target);
         r->link_target = n >= 0 ? we_strndup(target, (size_t)n) : NULL;
         r->n_files = 1;
         return r->link_target ? split_path(p, r->path, err) : no_memory(err);
+    }
+    if (lstat(r->path, &info) == 0 && S_ISREG(info.st_mode)) { /* a GGUF file */
+        if (we_hub_is_gguf_part(we_str_from(r->path)))
+            return refuse(name, "is one of several files that make up a model: remove them yourself", err);
+        r->n_files = 1;
+        r->bytes = (uint64_t)info.st_size;
+        return split_path(p, r->path, err);
     }
     const int at = open(r->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (at < 0) return we_fail(err, WE_E_IO, "%s: cannot be read: %s", r->path, strerror(errno));
@@ -241,8 +238,8 @@ we_status we_hub_removal_plan(we_removal *r, const char *name, we_error *err)
     plan *p = we_calloc(1, sizeof *p);
     if (!p) return no_memory(err);
     r->plan = p;
-    r->path = local_entry(name);
-    we_status st = r->path ? plan_folder(p, r, name, err) : plan_cached(p, r, name, err);
+    r->path = we_local_find(name);
+    we_status st = r->path ? plan_entry(p, r, name, err) : plan_cached(p, r, name, err);
     struct stat info;
     if (!st && lstat(r->path, &info) == 0) {
         p->device = info.st_dev;

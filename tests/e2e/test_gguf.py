@@ -123,6 +123,32 @@ class InPlace(Ggufs):
         self.run_we("info", "--model", path)
 
 
+class InTheModelsFolder(Ggufs):
+    def test_names(self):
+        model = ggufs.random_model("Q4_K")
+        os.makedirs(os.path.join(self.models, "mlx", "org"))
+        places = {"top.gguf": "top.gguf", "below.gguf": "mlx/below.gguf", "org/deep.gguf": "mlx/org/deep.gguf",
+                  "parts-00001-of-00002.gguf": "parts-00001-of-00002.gguf"}
+        for place in [*places.values(), "parts-00002-of-00002.gguf", "mmproj-top.gguf", "mlx/.hidden.gguf"]:
+            model.save(os.path.join(self.models, place))
+        rows = {r["name"]: r for r in self.run_we("list", "--all", "--json").json() if r["source"] == "models"}
+        self.assertEqual({name: os.path.relpath(r["path"], self.models) for name, r in rows.items()}, places)
+        for name in ("top.gguf", "top", "below", "org/deep", "org/deep.gguf", "mlx://top"):
+            self.assertEqual(self.run_we("info", name, "--json").json()["quantization"], "Q4_K", name)
+        self.fails("info", "tops.gguf", says=["Model path does not exist", "top.gguf"])
+
+    def test_removing(self):
+        path = ggufs.random_model("Q4_K").save(os.path.join(self.models, "top.gguf"))
+        part = ggufs.random_model("Q4_K").save(os.path.join(self.models, "parts-00001-of-00002.gguf"))
+        self.write("models/mlx/notes", "mine")
+        self.fails("rm", "top", says=[path, "1 file", "--yes"])
+        self.run_we("rm", "top", "--yes")
+        self.assertFalse(os.path.exists(path))
+        self.fails("rm", "parts-00001-of-00002", "--yes", says=["one of several files", "nothing was removed"])
+        self.fails("rm", "notes", "--yes", says="does not exist")
+        self.assertTrue(os.path.exists(part))
+
+
 class Imported(Ggufs):
     def load(self, *args, gguf="m.gguf", **kw):
         """Import, and give the new folder."""

@@ -108,7 +108,10 @@ class InfoAndList(EndToEnd):
 
     def test_the_names_lead_to_their_models(self):
         self.scripted("mine")
-        for row in self.run_we("list", "--json").json():
+        self.scripted("org/mine")
+        rows = self.run_we("list", "--json").json()
+        self.assertIn("org/mine", [row["name"] for row in rows])
+        for row in rows:
             self.assertEqual(self.run_we("info", row["name"], "--json").json()["model_type"], row["model_type"])
 
 
