@@ -417,7 +417,7 @@ char *desk_model_label(const char *url)
 void desk_app_save_settings(desk_app *app)
 {
     char *problem = desk_settings_save(&app->settings);
-    if (problem && app->window) desk_window_banner(app->window, GTK_MESSAGE_WARNING, problem);
+    if (app->window) desk_window_banner(app->window, "settings", GTK_MESSAGE_WARNING, problem, NULL, NULL);
     g_free(problem);
 }
 

@@ -49,6 +49,7 @@ typedef struct desk_app {
     gboolean tray_is_shown; /* by some host */
     gboolean paused;        /* nothing new is asked */
     double tokens_per_second;
+    char *unkept;        /* why the store cannot write at present; NULL: it can */
     GHashTable *unsaved; /* ids of messages that have grown since they were saved */
     guint save_timer;
 } desk_app;
@@ -95,8 +96,11 @@ void desk_window_toast(desk_window *w, const char *text);
 /** A toast with a button; `fn` is called if it is pressed, and `user` is freed in the end. */
 void desk_window_toast_action(desk_window *w, const char *text, const char *button, void (*fn)(gpointer user),
                               gpointer user, GDestroyNotify user_free);
-/** A message above the page that stays until it is closed. */
-void desk_window_banner(desk_window *w, GtkMessageType type, const char *text);
+/** A message above the page that stays until it is closed or something else is said of the same `topic`.
+ * text   : NULL: nothing is to be said of it any more.
+ * button : with `action` to activate, or NULL. */
+void desk_window_banner(desk_window *w, const char *topic, GtkMessageType type, const char *text, const char *button,
+                        const char *action);
 void desk_window_show_chat(desk_window *w, DeskChat *chat);
 void desk_window_status(desk_window *w);
 desk_page *desk_window_page(desk_window *w);
@@ -139,6 +143,7 @@ void desk_sidebar_step(desk_sidebar *s, int by); /* to the next or the previous 
 
 /* ---- dialogs.c ---- */
 
+void desk_dialog_unkept(desk_app *app); /* quit all the same? */
 void desk_dialog_rename(desk_app *app, DeskChat *chat);
 void desk_dialog_system(desk_app *app, DeskChat *chat);
 void desk_dialog_export(desk_app *app, DeskChat *chat);

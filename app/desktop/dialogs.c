@@ -1,6 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0
- * dialogs.c - what is asked about one conversation: its name, its system prompt, where to export it. */
+ * dialogs.c - what is asked about one conversation: its name, its system prompt, where to export it; and whether to quit while
+ * something is not saved. */
 #include "app.h"
+
+static void on_unkept(AdwMessageDialog *dialog, const char *response, gpointer user)
+{
+    desk_app *app = user;
+    (void)dialog;
+    if (strcmp(response, "quit") == 0) g_application_quit(G_APPLICATION(app->gtk));
+}
+
+void desk_dialog_unkept(desk_app *app)
+{
+    g_application_activate(G_APPLICATION(app->gtk)); /* a dialog needs a window, which may be hidden */
+    GtkWidget *dialog =
+        adw_message_dialog_new(desk_window_gtk(app->window), _("Quit and Lose What Was Not Saved?"), app->unkept);
+    adw_message_dialog_add_responses(ADW_MESSAGE_DIALOG(dialog), "stay", _("_Stay"), "quit", _("_Quit"), NULL);
+    adw_message_dialog_set_response_appearance(ADW_MESSAGE_DIALOG(dialog), "quit", ADW_RESPONSE_DESTRUCTIVE);
+    adw_message_dialog_set_default_response(ADW_MESSAGE_DIALOG(dialog), "stay");
+    g_signal_connect(dialog, "response", G_CALLBACK(on_unkept), app);
+    gtk_window_present(GTK_WINDOW(dialog));
+}
 
 static void on_renamed(AdwMessageDialog *dialog, const char *response, gpointer user)
 {

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * keeper.c - see keeper.h. */
+ * keeper.c - see keeper.h. What cannot be written waits in its order and is tried again, with every further write and every
+ * RETRY_US; while the file does not even open, reads wait with it. */
 #include "keeper.h"
 #include <glib/gi18n.h>
+
+#define RETRY_US (3 * G_USEC_PER_SEC)
 
 typedef enum job_kind { PUT_CONVERSATION, PUT_MESSAGE, CUT, SET_DELETED, PUT, LIST, MESSAGES, GET, CLOSE } job_kind;
 
@@ -14,6 +17,7 @@ typedef struct job {
     desk_rows_fn rows_fn;
     desk_memo_fn memo_fn;
     gpointer user;
+    gboolean kept;   /* of a problem: see desk_problem_fn */
     GPtrArray *rows; /* the answer */
     struct desk_keeper *keeper;
 } job;
@@ -24,9 +28,13 @@ struct desk_keeper {
     GThread *thread;
     desk_problem_fn problem;
     gpointer user;
-    gboolean closed;     /* the main loop's: answers that come later are dropped */
-    gboolean complained; /* the thread's: a full disk is told once, until a write works again */
+    gboolean closed; /* the main loop's: answers that come later are dropped */
     int ref_count;
+
+    /* the thread's own */
+    desk_store *store; /* NULL: it does not open */
+    GQueue waiting;
+    char *told; /* why things wait, as it was told; NULL: all is written */
 };
 
 static void keeper_unref(desk_keeper *k)
@@ -60,7 +68,7 @@ static gboolean deliver(gpointer p)
     else if (j->memo_fn)
         j->memo_fn(j->user, j->value);
     else
-        j->keeper->problem(j->keeper->user, j->text);
+        j->keeper->problem(j->keeper->user, j->kept, j->text);
     return G_SOURCE_REMOVE;
 }
 
@@ -73,10 +81,12 @@ static void hand_back(desk_keeper *k, job *j)
 
 /* ---- On the thread ---- */
 
-static void complain(desk_keeper *k, const char *format, const char *what)
+/* Takes `text`. */
+static void tell(desk_keeper *k, gboolean kept, char *text)
 {
     job *j = g_new0(job, 1);
-    j->text = g_strdup_printf(format, what);
+    j->kept = kept;
+    j->text = text;
     hand_back(k, j);
 }
 
@@ -96,31 +106,86 @@ static we_status work(desk_store *s, job *j, we_error *err)
     return WE_OK;
 }
 
+static we_status have_store(desk_keeper *k, we_error *err)
+{
+    char *aside = NULL;
+    if (k->store) return WE_OK;
+    const we_status st = desk_store_open(&k->store, k->path, &aside, err);
+    if (aside)
+        tell(k, TRUE,
+             g_strdup_printf(_("The file of your conversations was damaged. A new one was begun; the old one is kept "
+                               "as %s"),
+                             aside));
+    g_free(aside);
+    return st;
+}
+
+static void finish(desk_keeper *k, job *j)
+{
+    if (j->rows_fn || j->memo_fn)
+        hand_back(k, j);
+    else
+        job_free(j);
+}
+
+/* Write what waits, until something fails. */
+static void try_again(desk_keeper *k)
+{
+    we_error err = { 0 };
+    we_status st = have_store(k, &err);
+    while (!st && k->waiting.length) {
+        st = work(k->store, k->waiting.head->data, &err);
+        if (st == WE_E_IO) break;
+        if (st) tell(k, TRUE, g_strdup_printf(_("A conversation could not be saved: %s"), err.message));
+        st = WE_OK; /* waiting would not mend that */
+        finish(k, g_queue_pop_head(&k->waiting));
+    }
+    if (g_strcmp0(st ? err.message : NULL, k->told) == 0) return;
+    g_free(k->told);
+    k->told = st ? g_strdup(err.message) : NULL;
+    tell(k, !st,
+         st ? g_strdup_printf(
+                  _("Chats are not being saved: %s. They go on in memory, and are saved as soon as that works."),
+                  err.message)
+            : NULL);
+}
+
+static gboolean reads(const job *j) { return j->rows_fn || j->memo_fn; }
+
+/* An answer that grows is written many times: the newest state counts. */
+static void wait_in_line(desk_keeper *k, job *j)
+{
+    const job *last = k->waiting.tail ? k->waiting.tail->data : NULL;
+    if (last && last->kind == PUT_MESSAGE && j->kind == PUT_MESSAGE && last->message->id == j->message->id)
+        job_free(g_queue_pop_tail(&k->waiting));
+    g_queue_push_tail(&k->waiting, j);
+}
+
 static gpointer live(gpointer p)
 {
     desk_keeper *k = p;
-    desk_store *store;
-    char *aside = NULL;
-    we_error err = { 0 };
-    if (desk_store_open(&store, k->path, &aside, &err))
-        complain(k, _("Conversations cannot be kept: %s"), err.message);
-    else if (aside)
-        complain(k, _("The file of your conversations was damaged. A new one was begun; the old one is kept as %s"),
-                 aside);
-    g_free(aside);
+    try_again(k);
     for (gboolean open = TRUE; open;) {
-        job *j = g_async_queue_pop(k->jobs);
-        open = j->kind != CLOSE;
-        const we_status st = store ? work(store, j, &err) : WE_OK;
-        if (st && !k->complained) complain(k, _("A conversation could not be saved: %s"), err.message);
-        k->complained = st != WE_OK;
-        if (!store && j->rows_fn) j->rows = g_ptr_array_new();
-        if (j->rows_fn || j->memo_fn)
-            hand_back(k, j);
-        else
+        we_error err = { 0 };
+        const gboolean waits = k->told != NULL;
+        job *j = waits ? g_async_queue_timeout_pop(k->jobs, RETRY_US) : g_async_queue_pop(k->jobs);
+        if (j && j->kind == CLOSE) {
+            open = FALSE;
             job_free(j);
+        } else if (j && reads(j) && k->store) {
+            if (work(k->store, j, &err))
+                tell(k, TRUE, g_strdup_printf(_("A conversation could not be read: %s"), err.message));
+            finish(k, j);
+            continue;
+        } else if (j) {
+            wait_in_line(k, j);
+        }
+        try_again(k);
     }
-    desk_store_close(store);
+    if (k->waiting.length) g_message("%u changes of conversations were not saved: %s", k->waiting.length, k->told);
+    g_queue_clear_full(&k->waiting, job_free);
+    g_free(k->told);
+    desk_store_close(k->store);
     keeper_unref(k);
     return NULL;
 }
@@ -130,7 +195,12 @@ static gpointer live(gpointer p)
 desk_keeper *desk_keeper_new(const char *path, desk_problem_fn problem, gpointer user)
 {
     desk_keeper *k = g_new0(desk_keeper, 1);
-    *k = (desk_keeper){ g_strdup(path), g_async_queue_new_full(job_free), NULL, problem, user, FALSE, FALSE, 2 };
+    k->path = g_strdup(path);
+    k->jobs = g_async_queue_new_full(job_free);
+    k->problem = problem;
+    k->user = user;
+    k->ref_count = 2;
+    g_queue_init(&k->waiting);
     k->thread = g_thread_new("store", live, k);
     return k;
 }

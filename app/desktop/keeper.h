@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * keeper.h - the thread that the store lives on. Writes are handed over and done in their order; what was read comes back in
- * the main loop. Arguments are copied. Closing waits until all is written. */
+ * the main loop. Arguments are copied. Writes that fail (a full disk) are kept and tried again. Closing waits until all is
+ * written, or has been tried once more. */
 #ifndef DESK_KEEPER_H
 #define DESK_KEEPER_H
 
@@ -8,8 +9,10 @@
 
 typedef struct desk_keeper desk_keeper;
 
-/* Something people must hear of: the file was moved aside, a write failed. Called in the main loop. */
-typedef void (*desk_problem_fn)(gpointer user, const char *text);
+/* Something people must hear of. Called in the main loop.
+ * kept   : all that was handed over is written, or will be; FALSE: some of it waits.
+ * text   : why; NULL: what waited is written now. */
+typedef void (*desk_problem_fn)(gpointer user, gboolean kept, const char *text);
 /* What was read: of desk_conversation or desk_message; the callee's to keep (g_ptr_array_ref). Called in the main loop. */
 typedef void (*desk_rows_fn)(gpointer user, GPtrArray *rows);
 /* A word that was remembered, or NULL. */

@@ -2,10 +2,15 @@
  * main.c - from start to end: the application's actions and keys, what is read when it begins, what is kept when it ends. */
 #include "app.h"
 
-static void on_problem(gpointer user, const char *text)
+static void on_problem(gpointer user, gboolean kept, const char *text)
 {
     desk_app *app = user;
-    if (app->window) desk_window_banner(app->window, GTK_MESSAGE_WARNING, text);
+    const char *topic = kept && text ? "news" : "keeping";
+    if (!kept || !text) {
+        g_free(app->unkept);
+        app->unkept = g_strdup(text);
+    }
+    if (app->window) desk_window_banner(app->window, topic, GTK_MESSAGE_WARNING, text, NULL, NULL);
 }
 
 static void on_chats(gpointer user, GPtrArray *rows)
@@ -52,7 +57,10 @@ static void quit(GSimpleAction *action, GVariant *value, gpointer user)
 {
     desk_app *app = user;
     (void)action, (void)value;
-    g_application_quit(G_APPLICATION(app->gtk));
+    if (app->unkept)
+        desk_dialog_unkept(app);
+    else
+        g_application_quit(G_APPLICATION(app->gtk));
 }
 
 static void preferences(GSimpleAction *action, GVariant *value, gpointer user)
@@ -221,5 +229,6 @@ int main(int argc, char **argv)
     g_free(app.status.model);
     g_free(app.status.backend);
     g_free(app.status.problem);
+    g_free(app.unkept);
     return status;
 }

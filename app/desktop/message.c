@@ -14,7 +14,7 @@ struct desk_message_view {
     const desk_message_actions *actions;
     gpointer user;
     char *text; /* as it is shown */
-    GtkWidget *root, *body, *bar, *caption, *again, *problem, *problem_label, *go_on, *dots;
+    GtkWidget *root, *body, *bar, *caption, *again, *problem, *problem_label, *details, *details_label, *go_on, *dots;
     GtkWidget *thoughts, *thoughts_label; /* NULL until there are some */
     desk_blocks blocks;                   /* what the children of `body` show, in order */
 };
@@ -307,14 +307,20 @@ static void make_answer(desk_message_view *v)
     gtk_widget_add_css_class(v->dots, "dots");
     gtk_accessible_update_property(GTK_ACCESSIBLE(v->dots), GTK_ACCESSIBLE_PROPERTY_LABEL, _("An answer is coming"),
                                    -1);
-    v->problem = gtk_box_new(GTK_ORIENTATION_HORIZONTAL, 12);
+    GtkWidget *row = gtk_box_new(GTK_ORIENTATION_HORIZONTAL, 12);
+    v->problem = gtk_box_new(GTK_ORIENTATION_VERTICAL, 6);
     v->problem_label = g_object_new(GTK_TYPE_LABEL, "wrap", TRUE, "wrap-mode", PANGO_WRAP_WORD_CHAR, "xalign", 0.0F,
                                     "hexpand", TRUE, "selectable", TRUE, NULL);
     v->go_on = gtk_button_new_with_label(_("Continue"));
     gtk_widget_set_valign(v->go_on, GTK_ALIGN_CENTER);
     g_signal_connect(v->go_on, "clicked", G_CALLBACK(go_on), v);
-    gtk_box_append(GTK_BOX(v->problem), v->problem_label);
-    gtk_box_append(GTK_BOX(v->problem), v->go_on);
+    gtk_box_append(GTK_BOX(row), v->problem_label);
+    gtk_box_append(GTK_BOX(row), v->go_on);
+    v->details = gtk_expander_new(_("Details"));
+    v->details_label = text_label(v);
+    gtk_expander_set_child(GTK_EXPANDER(v->details), v->details_label);
+    gtk_box_append(GTK_BOX(v->problem), row);
+    gtk_box_append(GTK_BOX(v->problem), v->details);
     gtk_widget_set_margin_top(v->problem, 6);
     gtk_box_append(GTK_BOX(v->root), v->body);
     gtk_box_append(GTK_BOX(v->root), v->dots);
@@ -373,6 +379,17 @@ static const char *state_text(const desk_message *m)
     return NULL;
 }
 
+/* What failed first comes first; a line behind it tells who else was asked. */
+static void show_problem(desk_message_view *v, const char *text)
+{
+    const char *end = strchr(text, '\n');
+    char *first = end ? g_strndup(text, (gsize)(end - text)) : g_strdup(text);
+    gtk_label_set_text(GTK_LABEL(v->problem_label), first);
+    gtk_label_set_text(GTK_LABEL(v->details_label), end ? end + 1 : "");
+    gtk_widget_set_visible(v->details, end != NULL);
+    g_free(first);
+}
+
 void desk_message_view_update(desk_message_view *v, const desk_message *m)
 {
     if (!v->text || strcmp(v->text, m->text) != 0) {
@@ -387,7 +404,7 @@ void desk_message_view_update(desk_message_view *v, const desk_message *m)
     gtk_widget_set_visible(v->dots, streaming && !v->blocks.n);
     gtk_widget_set_visible(v->bar, !streaming && *m->text);
     gtk_widget_set_visible(v->problem, state != NULL);
-    gtk_label_set_text(GTK_LABEL(v->problem_label), state ? state : "");
+    show_problem(v, state ? state : "");
     if (failed)
         gtk_widget_add_css_class(v->problem, "problem");
     else

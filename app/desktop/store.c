@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * store.c - see store.h. */
 #include "store.h"
+#include <errno.h>
+#include <glib/gi18n.h>
 #include <glib/gstdio.h>
 #include <sqlite3.h>
 
@@ -102,7 +104,16 @@ void desk_conversation_free(desk_conversation *c)
 
 static we_status fail(const desk_store *s, we_error *err)
 {
-    return we_fail(err, WE_E_IO, "%s: %s", s->path, s->db ? sqlite3_errmsg(s->db) : "no memory");
+    const int code = s->db ? sqlite3_errcode(s->db) & 0xff : SQLITE_NOMEM;
+    const bool io = code == SQLITE_IOERR || code == SQLITE_CANTOPEN;
+    const int reason = io ? sqlite3_system_errno(s->db) : 0;
+    if (code == SQLITE_CONSTRAINT || code == SQLITE_TOOBIG || code == SQLITE_MISUSE)
+        return we_fail(err, WE_E_ARG, "%s: %s", s->path, sqlite3_errmsg(s->db));
+    if (code == SQLITE_FULL || reason == ENOSPC || reason == EDQUOT)
+        return we_fail(err, WE_E_IO, _("%s: the disk is full; please free some space"), s->path);
+    if (code == SQLITE_READONLY) return we_fail(err, WE_E_IO, _("%s: this file may only be read"), s->path);
+    return we_fail(err, WE_E_IO, "%s: %s%s%s%s", s->path, s->db ? sqlite3_errmsg(s->db) : "no memory",
+                   reason ? " (" : "", reason ? g_strerror(reason) : "", reason ? ")" : "");
 }
 
 static we_status run(desk_store *s, const char *sql, we_error *err)

@@ -180,7 +180,7 @@ static void on_clicked(desk_app *app, int id)
         g_action_group_activate_action(G_ACTION_GROUP(app->gtk), is_loaded(app) ? "unload-model" : "load-model", NULL);
         break;
     case MENU_PAUSE: desk_app_set_paused(app, !app->paused); break;
-    case MENU_QUIT: g_application_quit(G_APPLICATION(app->gtk)); break;
+    case MENU_QUIT: g_action_group_activate_action(G_ACTION_GROUP(app->gtk), "quit", NULL); break;
     default: break;
     }
 }

@@ -169,6 +169,10 @@ static gboolean on_close(GtkWindow *window, gpointer user)
 {
     desk_window *w = user;
     desk_window_remember(w);
+    if (!w->app->settings.background && w->app->unkept) {
+        desk_dialog_unkept(w->app);
+        return TRUE;
+    }
     if (!w->app->settings.background) return FALSE;
     gtk_widget_set_visible(GTK_WIDGET(window), FALSE); /* the program stays, and its window with it */
     return TRUE;
@@ -309,22 +313,52 @@ void desk_window_toast_action(desk_window *w, const char *text, const char *butt
     adw_toast_overlay_add_toast(ADW_TOAST_OVERLAY(w->toasts), t);
 }
 
-static void on_banner(GtkInfoBar *bar, int response, gpointer user)
+static GtkWidget *banner_of(const desk_window *w, const char *topic)
 {
-    desk_window *w = user;
-    (void)response;
-    gtk_box_remove(GTK_BOX(w->banners), GTK_WIDGET(bar));
+    GtkWidget *bar = gtk_widget_get_first_child(w->banners);
+    while (bar && strcmp(g_object_get_data(G_OBJECT(bar), "topic"), topic) != 0) bar = gtk_widget_get_next_sibling(bar);
+    return bar;
 }
 
-void desk_window_banner(desk_window *w, GtkMessageType type, const char *text)
+static void on_banner(GtkInfoBar *bar, int response, gpointer user)
 {
+    (void)user;
+    if (response == GTK_RESPONSE_CLOSE) gtk_info_bar_set_revealed(bar, FALSE);
+}
+
+/* One that was closed is kept, hidden: the same words do not come again. */
+void desk_window_banner(desk_window *w, const char *topic, GtkMessageType type, const char *text, const char *button,
+                        const char *action)
+{
+    GtkWidget *before = banner_of(w, topic);
+    if (before && g_strcmp0(text, g_object_get_data(G_OBJECT(before), "text")) == 0) return;
+    if (before) gtk_box_remove(GTK_BOX(w->banners), before);
+    if (!text) return;
     GtkWidget *bar = gtk_info_bar_new(), *label = gtk_label_new(text);
     gtk_info_bar_set_message_type(GTK_INFO_BAR(bar), type);
     gtk_info_bar_set_show_close_button(GTK_INFO_BAR(bar), TRUE);
-    g_object_set(label, "wrap", TRUE, "xalign", 0.0F, "hexpand", TRUE, NULL);
+    g_object_set(label, "wrap", TRUE, "wrap-mode", PANGO_WRAP_WORD_CHAR, "xalign", 0.0F, "hexpand", TRUE, NULL);
     gtk_info_bar_add_child(GTK_INFO_BAR(bar), label);
+    if (button) {
+        GtkWidget *widget = gtk_button_new_with_label(button);
+        gtk_actionable_set_action_name(GTK_ACTIONABLE(widget), action);
+        gtk_info_bar_add_action_widget(GTK_INFO_BAR(bar), widget, 0);
+    }
+    g_object_set_data_full(G_OBJECT(bar), "topic", g_strdup(topic), g_free);
+    g_object_set_data_full(G_OBJECT(bar), "text", g_strdup(text), g_free);
     g_signal_connect(bar, "response", G_CALLBACK(on_banner), w);
     gtk_box_append(GTK_BOX(w->banners), bar);
+}
+
+/* Why the model of this conversation is not there, and who else could answer. */
+static void show_model_problem(desk_window *w)
+{
+    const desk_engine_status *s = &w->app->status;
+    const gboolean ours = w->app->current && strcmp(s->url, w->app->current->head->model) == 0;
+    const gboolean failed = ours && s->state == DESK_ENGINE_FAILED && *s->problem;
+    char *text = failed ? g_strdup_printf(_("The model could not be loaded: %s"), s->problem) : NULL;
+    desk_window_banner(w, "model", GTK_MESSAGE_WARNING, text, _("Choose Another…"), "win.model");
+    g_free(text);
 }
 
 void desk_window_show_chat(desk_window *w, DeskChat *chat)
@@ -366,5 +400,6 @@ void desk_window_status(desk_window *w)
     gtk_widget_set_visible(w->light, !w->app->tray_is_shown);
     g_free(text);
     desk_models_update(w->models);
+    show_model_problem(w);
     desk_composer_update_buttons(desk_page_composer(w->page));
 }
