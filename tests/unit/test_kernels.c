@@ -465,6 +465,81 @@ TEST(kernels_bfloat16_products_agree_with_the_reference)
     }
 }
 
+/* ---- Caches of 8 and 4 bits ---- */
+
+static we_kv_codes random_codes(int bits, int head_dim, bool values, bool extreme)
+{
+    const int n_groups = we_kv_groups(head_dim), n_scales = n_groups * WE_KV_BLOCK;
+    const size_t row = (size_t)(values ? n_groups * WE_KV_GROUP : WE_KV_BLOCK) * (size_t)bits / 8;
+    const size_t n = row * (size_t)(values ? WE_KV_BLOCK : head_dim);
+    we_kv_codes b = { .bits = bits, .head_dim = head_dim, .codes = odd_bytes(n) };
+    b.scales = we_malloc((size_t)n_scales * 4);
+    b.lows = b.scales + n_scales;
+    for (size_t i = 0; i < n; i++)
+        b.codes[i] = extreme ? (uint8_t)(bits == 4 ? 0xff : i % 3 ? 127 : -127) : (uint8_t)random_bits();
+    for (int i = 0; i < 2 * n_scales; i++)
+        b.scales[i] = we_f32_to_f16(i < n_scales ? fabsf(random_float(extreme ? 600 : 0.1f)) : random_float(1));
+    return b;
+}
+
+TEST(kernels_cache_codes_agree_with_the_reference)
+{
+    static const int dims[] = { 1, 16, 31, 32, 40, 64, 80, 128, 257 }, ms[] = { 1, 2, 3, 4, 7, 13 };
+    static const struct {
+        int first, n;
+    } ranges[] = { { 0, 64 }, { 0, 1 }, { 63, 1 }, { 7, 33 }, { 31, 2 }, { 40, 24 } };
+    for (size_t i = 0; i < WE_COUNT(dims) * WE_COUNT(ms) * WE_COUNT(ranges) * 4; i++) {
+        const int bits = i % 2 ? 8 : 4, dim = dims[i / 4 % 9], n_groups = we_kv_groups(dim);
+        const int64_t m = ms[i / 36 % 6];
+        const bool values = i / 2 % 2;
+        const int first = ranges[i / 216].first, n = ranges[i / 216].n;
+        we_kv_codes b = random_codes(bits, dim, values, i % 5 == 0);
+        float *q = random_floats(m * dim, 1), *sums = random_floats(m * n_groups, 1);
+        float *weights = random_floats(m * WE_KV_BLOCK, 1), *want = random_floats(m * WE_MAX(dim, WE_KV_BLOCK), 1);
+        for (int64_t r = 0; r < m; r++) {
+            for (int g = 0; g < n_groups; g++) {
+                sums[r * n_groups + g] = 0;
+                for (int d = 32 * g; d < WE_MIN(dim, 32 * g + 32); d++) sums[r * n_groups + g] += q[r * dim + d];
+            }
+            for (int l = 0; l < WE_KV_BLOCK; l++)
+                if (l < first || l >= first + n) weights[r * WE_KV_BLOCK + l] = 0;
+        }
+        const int64_t n_out = m * (values ? dim : WE_KV_BLOCK), n_halves = (int64_t)dim * WE_KV_BLOCK;
+        float *start = random_floats(n_out, 1), *got = random_floats(n_out + 1, 1);
+        uint16_t *halves = we_malloc((size_t)n_halves * 4), *want_halves = halves + n_halves;
+        memcpy(want, start, (size_t)n_out * sizeof(float));
+        if (values)
+            reference->kv->values(&b, weights, m, first, n, want);
+        else
+            reference->kv->keys(&b, q, sums, m, first, n, want);
+        reference->kv->halves(&b, values, want_halves);
+        EACH_CPU_VARIANT(k) {
+            memcpy(got, start, (size_t)n_out * sizeof(float));
+            got[n_out] = 12345;
+            if (values)
+                k->kv->values(&b, weights, m, first, n, got);
+            else
+                k->kv->keys(&b, q, sums, m, first, n, got);
+            for (int64_t r = 0; r < m && !values; r++)
+                check_near("scores of a cache's codes", k, got + r * WE_KV_BLOCK + first,
+                           want + r * WE_KV_BLOCK + first, n, 1e-4);
+            if (values) check_near("values of a cache's codes", k, got, want, n_out, 1e-5);
+            assert_true(got[n_out] == 12345);
+            k->kv->halves(&b, values, halves);
+            for (int64_t j = 0; j < n_halves; j++) {
+                const float a = we_f16_to_f32(halves[j]), w = we_f16_to_f32(want_halves[j]);
+                if (!(fabsf(a - w) <= 1e-3f * fabsf(w) + 1e-4f)) /* some round once, some twice */
+                    fail_msg("%s: half %lld is %g, expected %g", k->name, (long long)j, (double)a, (double)w);
+            }
+        }
+        we_free(halves);
+        free_odd(b.codes);
+        we_free(b.scales);
+        float *all[] = { q, sums, weights, want, start, got };
+        for (size_t j = 0; j < WE_COUNT(all); j++) free_floats(all[j]);
+    }
+}
+
 /* ---- Vectors ---- */
 
 static const int64_t lengths[] = { 0, 1, 2, 7, 8, 15, 16, 17, 31, 33, 64, 100, 1000 };
@@ -583,6 +658,7 @@ TEST(kernels_tables_end_with_the_reference_and_are_complete)
         assert_non_null(k->mul_f32);
         assert_non_null(k->mul_f16);
         assert_non_null(k->gelu_mul);
+        assert_non_null(k->kv);
     }
     we_cpu_kernels k;
     assert_false(we_cpu_kernels_choose("sse9", &k));

@@ -13,7 +13,7 @@
 
 #define BLOCK_QUERIES 64 /* query vectors of a unit, if a row has fewer */
 #define MAX_GROUP 256    /* query heads for one KV head */
-#define BF16_QUERIES 48  /* fewer are not worth converting the keys and values */
+#define MANY_QUERIES 48  /* fewer are not worth converting the keys and values for all of them */
 #define FLOAT_ROWS \
     8 /* rows of a span that stay float32: guessed tokens are checked with the numbers that one alone gets */
 #define SPLIT_ROWS 4  /* a span of more rows has units enough */
@@ -41,12 +41,15 @@ typedef struct unit {
 /* What a thread works with; pieces of its scratch. m = n_rows * group vectors. */
 typedef struct desk {
     float *q;                   /* [m, head_dim], scaled */
+    float *q_sums;              /* 8 and 4 bits: [m, groups] */
     uint16_t *q_half, *weights; /* bfloat16: the same, rows even; the scores of a block */
     float *acc;                 /* [m, head_dim] */
     float *scores;              /* [m, WE_KV_BLOCK] */
     float *most;                /* [m] largest score so far */
     float *sum;                 /* [m] of exp(score - most) */
-    float *page;                /* [WE_KV_BLOCK * head_dim], unpacked keys or values, or their pairs */
+    uint32_t *pairs;            /* bfloat16: keys or values of a block, converted */
+    uint16_t *halves;           /* 8 and 4 bits: the same, unpacked */
+    bool many;                  /* queries */
     bool bf16;                  /* this unit's products are */
 } desk;
 
@@ -60,8 +63,10 @@ size_t we_cpu_attend_scratch_bytes(const we_cpu *d)
     const int64_t vectors =
         WE_MAX(BLOCK_QUERIES * dim, cols + dim); /* m * head_dim: a row of query heads is a weight's input */
     const int64_t half = (vectors + MAX_GROUP + MAX_GROUP * WE_KV_BLOCK) / 2; /* words of bfloat16 */
-    return (size_t)(2 * vectors + half + MAX_GROUP * (WE_KV_BLOCK + 2) + WE_KV_BLOCK * (dim + 1)) * sizeof(float) +
-           8 * 64;
+    const int64_t sums = vectors / WE_KV_GROUP + MAX_GROUP;
+    return (size_t)(2 * vectors + sums + half + MAX_GROUP * (WE_KV_BLOCK + 2) + WE_KV_BLOCK * (dim + 1)) *
+               sizeof(float) +
+           10 * 64;
 }
 
 static float *take(float **at, int64_t n)
@@ -81,7 +86,9 @@ static desk desk_of(const work *w, int thread)
     k.scores = take(&at, m * WE_KV_BLOCK);
     k.most = take(&at, m);
     k.sum = take(&at, m);
-    k.page = take(&at, WE_KV_BLOCK * (dim + 1));
+    k.q_sums = take(&at, m * we_kv_groups(w->a->head_dim));
+    k.pairs = (uint32_t *)(void *)take(&at, WE_KV_BLOCK / 2 * (dim + 1));
+    k.halves = (uint16_t *)(void *)take(&at, WE_KV_BLOCK / 2 * dim);
     k.q_half = (uint16_t *)(void *)take(&at, m * (dim + 1) / 2);
     k.weights = (uint16_t *)(void *)take(&at, m * WE_KV_BLOCK / 2);
     assert((size_t)(at - (float *)we_cpu_scratch(w->d, thread)) * sizeof(float) <= w->d->thread_scratch_bytes);
@@ -117,6 +124,17 @@ static unit unit_at(const work *w, int64_t index)
 
 /* ---- One unit ---- */
 
+static void sum_queries(desk *k, int64_t m, int dim)
+{
+    const int n_groups = we_kv_groups(dim);
+    for (int64_t i = 0; i < m; i++)
+        for (int g = 0; g < n_groups; g++) {
+            float sum = 0;
+            for (int j = g * WE_KV_GROUP; j < WE_MIN((g + 1) * WE_KV_GROUP, dim); j++) sum += k->q[i * dim + j];
+            k->q_sums[i * n_groups + g] = sum;
+        }
+}
+
 static void gather_queries(const work *w, const unit *u, desk *k)
 {
     const int64_t dim = w->a->head_dim;
@@ -129,8 +147,9 @@ static void gather_queries(const work *w, const unit *u, desk *k)
         k->sum[i] = 0;
     }
     const int64_t m = u->n_rows * w->group;
-    k->bf16 = w->d->k.mul_bf16 && u->span->kv->bits == 16 && !w->d->batch->precise && u->span->n > FLOAT_ROWS &&
-              m >= BF16_QUERIES;
+    k->many = !w->d->batch->precise && u->span->n > FLOAT_ROWS && m >= MANY_QUERIES;
+    k->bf16 = w->d->k.mul_bf16 && u->span->kv->bits <= 16 && k->many;
+    if (u->span->kv->bits < 16) sum_queries(k, m, w->a->head_dim);
     if (k->bf16) w->d->k.to_bf16(k->q, dim, k->q_half, dim + dim % 2, m, dim);
 }
 
@@ -138,7 +157,7 @@ static void gather_queries(const work *w, const unit *u, desk *k)
 static void product_bf16(const we_cpu_kernels *kernels, const uint16_t *block, desk *k, int64_t m, int64_t dim,
                          int first, int n, bool values)
 {
-    uint32_t *pairs = (uint32_t *)(void *)k->page;
+    uint32_t *pairs = k->pairs;
     if (values) {
         kernels->to_bf16(k->scores + first, WE_KV_BLOCK, k->weights, WE_KV_BLOCK, m, n);
         kernels->pairs_f16(block + first * dim, dim, n, dim, pairs, dim);
@@ -157,6 +176,22 @@ static const uint16_t *block_after(const work *w, const unit *u, int64_t index, 
     return we_kv_block(u->span->kv, w->a->layer, values ? index + 1 : index, u->head, !values);
 }
 
+/* In codes of 8 or 4 bits, for few queries. */
+static void product_codes(const we_kv_kernels *kernels, const we_kv_codes *block, desk *k, int64_t m, int first, int n,
+                          bool values)
+{
+    if (!values) {
+        kernels->keys(block, k->q, k->q_sums, m, first, n, k->scores);
+        return;
+    }
+    for (int64_t i = 0; i < m; i++) {
+        float *s = k->scores + i * WE_KV_BLOCK;
+        for (int j = 0; j < first; j++) s[j] = 0;
+        for (int j = first + n; j < WE_KV_BLOCK; j++) s[j] = 0;
+    }
+    kernels->values(block, k->scores, m, first, n, k->acc);
+}
+
 /* C (+)= A B with B a block of keys [dim, positions] or values [positions, dim]; positions first .. first + n of it. */
 static void product(const work *w, const unit *u, desk *k, int64_t index, int first, int n, bool values)
 {
@@ -164,23 +199,28 @@ static void product(const work *w, const unit *u, desk *k, int64_t index, int fi
     const we_kv *kv = u->span->kv;
     const int64_t m = u->n_rows * w->group, dim = w->a->head_dim;
     const void *block = we_kv_block(kv, w->a->layer, index, u->head, values);
+    if (kv->bits < 16) {
+        const we_kv_codes codes = we_kv_codes_of(kv, w->a->layer, index, u->head, values);
+        if (!k->many) {
+            product_codes(kernels->kv, &codes, k, m, first, n, values);
+            return;
+        }
+        kernels->kv->halves(&codes, values, k->halves);
+        block = k->halves;
+    }
     if (k->bf16) {
         product_bf16(kernels, block, k, m, dim, first, n, values);
         return;
-    }
-    if (kv->bits < 16) {
-        we_kv_unpack(kv, w->a->layer, block, values, first, n, k->page);
-        block = k->page;
     }
     const float *a = values ? k->scores + first : k->q;
     float *c = values ? k->acc : k->scores + first;
     const int64_t at = values ? first * dim : first, width = values ? dim : n, depth = values ? n : dim;
     const int64_t lda = values ? WE_KV_BLOCK : dim, ldb = values ? dim : WE_KV_BLOCK;
-    if (kv->bits == 16)
-        kernels->mul_f16(a, lda, (const uint16_t *)block + at, ldb, c, ldb, m, width, depth, values,
-                         block_after(w, u, index, values));
-    else
+    if (kv->bits == 32)
         kernels->mul_f32(a, lda, (const float *)block + at, ldb, c, ldb, m, width, depth, values);
+    else
+        kernels->mul_f16(a, lda, (const uint16_t *)block + at, ldb, c, ldb, m, width, depth, values,
+                         kv->bits == 16 ? block_after(w, u, index, values) : NULL);
 }
 
 /* Scores of one block to weights: masked ones become 0, what was summed before is brought to the new maximum. */

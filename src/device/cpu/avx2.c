@@ -371,6 +371,7 @@ const we_cpu_kernels we_cpu_kernels_avx2 = {
     .q8_tile = we_avx2_q8_tile,
     .mul_f32 = mul_f32,
     .mul_f16 = mul_f16,
+    .kv = &we_avx2_kv,
     .to_f16 = to_f16,
     .max = max,
     .exp_sum = exp_sum,

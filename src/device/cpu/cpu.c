@@ -37,6 +37,7 @@ bool we_cpu_kernels_choose(const char *name, we_cpu_kernels *out)
         FILL(to_bf16);
         FILL(pairs_f16);
         FILL(mul_bf16);
+        FILL(kv);
         FILL(to_f16);
         FILL(max);
         FILL(exp_sum);

@@ -101,13 +101,11 @@ void we_cpu_ggml_linear(const we_cpu_kernels *k, const we_matrix *w, int64_t fir
                         int64_t n, float *y, int64_t y_stride, bool add, void *scratch, uint8_t *panel);
 
 /* ---- kv.c ---- */
-#define WE_KV_BLOCK 64 /* positions of one product */
 #define WE_KV_PAGE 256 /* positions that are allocated and shared together */
 
 typedef struct we_kv_page we_kv_page;
 typedef struct we_kv_store { /* one layer */
     we_kv_layer shape;
-    size_t row_bytes; /* of one position's keys or values in one head */
     size_t page_bytes;
     we_kv_page **pages; /* [capacity]; NULL: dropped, or not there yet */
     int64_t capacity;
@@ -130,11 +128,10 @@ uint64_t we_cpu_kv_bytes_needed(we_device *d, const we_kv_spec *spec, int64_t n_
 /* Whether positions [begin, end) of a layer have their pages. */
 bool we_kv_has(const we_kv *kv, int layer, int64_t begin, int64_t end);
 /* Keys or values of one head in one block. 32 and 16 bits: keys lie transposed, [head_dim, WE_KV_BLOCK], values as
- * [WE_KV_BLOCK, head_dim]: both are then the right-hand side of a product, and no sum runs across a vector. 8 and 4 bits:
- * WE_KV_BLOCK rows of codes and scales. */
+ * [WE_KV_BLOCK, head_dim]: both are then the right-hand side of a product, and no sum runs across a vector. */
 const void *we_kv_block(const we_kv *kv, int layer, int64_t index, int head, bool values);
-/* A block of 8 or 4 bits as float32 in the layout that 32 bits have; `n` positions from `first`. */
-void we_kv_unpack(const we_kv *kv, int layer, const void *block, bool values, int first, int n, float *out);
+/* The same of 8 or 4 bits. */
+we_kv_codes we_kv_codes_of(const we_kv *kv, int layer, int64_t index, int head, bool values);
 /* Write one position: keys and values [n_kv_heads * head_dim]. */
 void we_kv_write(const we_cpu_kernels *k, we_kv *kv, int layer, int64_t position, const float *keys,
                  const float *values);

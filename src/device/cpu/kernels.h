@@ -63,6 +63,36 @@ static inline size_t we_kernel_scratch_bytes(int64_t cols)
     return (size_t)we_q8_stride(cols) * (WE_PANEL_ROWS + WE_PANEL_ROWS * 8 / 16) + 8192 + 32768;
 }
 
+/* ---- A head's keys or values in a block of a cache of 8 or 4 bits ----
+ *
+ * WE_KV_BLOCK positions; WE_KV_GROUP neighbours of a position's head_dim numbers have a scale of their own, with 4 bits a lowest
+ * value as well: w = scale * code (+ low), codes in [-127, 127] or [0, 15]. What lies behind head_dim in the last group is 0.
+ *
+ *   keys    [head_dim, WE_KV_BLOCK] codes: they lie transposed, as those of 16 bits
+ *   values  [WE_KV_BLOCK, groups of 32] codes
+ *   scales  [groups, WE_KV_BLOCK] of both, lows likewise
+ *
+ * 4 bits: 32 codes are 16 bytes, the first 16 in the low nibbles, the others in the high ones. */
+#define WE_KV_BLOCK 64
+#define WE_KV_GROUP 32
+typedef struct we_kv_codes {
+    int bits, head_dim;
+    uint8_t *codes;
+    uint16_t *scales, *lows; /* IEEE halves */
+} we_kv_codes;
+static inline int we_kv_groups(int head_dim) { return (head_dim + WE_KV_GROUP - 1) / WE_KV_GROUP; }
+
+/* Products of m rows with positions [first, first + n) of a block. */
+typedef struct we_kv_kernels {
+    /* scores[m, WE_KV_BLOCK] = q[m, head_dim] times keys; sums: [m, groups] of q. Others of the block's scores may change. */
+    void (*keys)(const we_kv_codes *keys, const float *q, const float *sums, int64_t m, int first, int n,
+                 float *scores);
+    /* out[m, head_dim] += weights[m, WE_KV_BLOCK], 0 at all other positions of the block, times values */
+    void (*values)(const we_kv_codes *values, const float *weights, int64_t m, int first, int n, float *out);
+    /* The whole block as 16 bits have it: [head_dim, WE_KV_BLOCK] keys or [WE_KV_BLOCK, head_dim] values. */
+    void (*halves)(const we_kv_codes *b, bool values, uint16_t *out);
+} we_kv_kernels;
+
 /* ---- The table ---- */
 
 typedef struct we_cpu_kernels {
@@ -103,6 +133,8 @@ typedef struct we_cpu_kernels {
     void (*pairs_f16)(const uint16_t *b, int64_t ldb, int64_t k, int64_t n, uint32_t *out, int64_t ldo);
     void (*mul_bf16)(const uint16_t *a, int64_t lda, const uint32_t *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
                      int64_t n, int64_t pairs, bool add);
+
+    const we_kv_kernels *kv; /* attention over caches of 8 and 4 bits */
 
     /* Vectors of n >= 0 elements. */
     void (*to_f16)(const float *x, uint16_t *out,

@@ -10,15 +10,12 @@
  * Invariants: a page that is referenced twice is never written (kv_reserve gives the writer a copy of its own first).
  * Pages before `first` of a sliding layer are gone. Failure to allocate changes nothing.
  *
- * Numbers in a row of head_dim:  32 bit: float32. 16 bit: IEEE half. 8 bit: groups of 32, one code a byte, w = scale * code.
- * 4 bit: groups of 32, w = scale * code + low, even elements in the low nibble. Codes come first, then one half (scale) or
- * two (scale, low) for each group. */
+ * Numbers:  32 bit: float32. 16 bit: IEEE half. 8 and 4 bit: codes, then scales, then (4 bit) lowest values: we_kv_codes. */
 #include "device/cpu/cpu_int.h"
 
 #include <assert.h>
 #include <math.h>
 
-#define GROUP 32
 #define ALIGNMENT 64
 #define BLOCKS (WE_KV_PAGE / WE_KV_BLOCK) /* of a head in a page */
 
@@ -32,23 +29,23 @@ struct we_kv_page {
 
 /* ---- Sizes ---- */
 
-static int64_t n_groups(int head_dim) { return (head_dim + GROUP - 1) / GROUP; }
 static int64_t pages_of(int64_t n_positions) { return (n_positions + WE_KV_PAGE - 1) / WE_KV_PAGE; }
 
-static size_t row_bytes_of(int bits, int head_dim)
+static size_t code_bytes_of(int bits, int head_dim) /* of a block; so are those of its scales */
+{
+    return (size_t)we_kv_groups(head_dim) * WE_KV_GROUP * WE_KV_BLOCK * (size_t)bits / 8;
+}
+static size_t scale_bytes_of(int head_dim) { return (size_t)we_kv_groups(head_dim) * WE_KV_BLOCK * sizeof(uint16_t); }
+
+static size_t block_bytes_of(int bits,
+                             int head_dim) /* a multiple of ALIGNMENT: every block begins at an aligned address */
 {
     switch (bits) {
-    case 32: return 4 * (size_t)head_dim;
-    case 16: return 2 * (size_t)head_dim;
-    case 8: return (size_t)head_dim + 2 * (size_t)n_groups(head_dim);
-    default: return ((size_t)head_dim + 1) / 2 + 4 * (size_t)n_groups(head_dim);
+    case 32: return WE_KV_BLOCK * 4 * (size_t)head_dim;
+    case 16: return WE_KV_BLOCK * 2 * (size_t)head_dim;
+    case 8: return code_bytes_of(8, head_dim) + scale_bytes_of(head_dim);
+    default: return code_bytes_of(4, head_dim) + 2 * scale_bytes_of(head_dim);
     }
-}
-
-static size_t block_bytes_of(int bits, int head_dim) /* padded so that every block begins at an aligned address */
-{
-    const size_t bytes = WE_KV_BLOCK * row_bytes_of(bits, head_dim);
-    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
 static size_t page_bytes_of(const we_kv_layer *l, int bits) /* at most 2^60: no overflow */
@@ -106,7 +103,6 @@ we_status we_cpu_kv_new(we_device *device, const we_kv_spec *spec, we_kv **out, 
     for (int i = 0; i < spec->n_layers; i++) {
         const we_kv_layer *shape = &spec->layers[i];
         kv->layers[i].shape = *shape;
-        kv->layers[i].row_bytes = row_bytes_of(spec->bits, shape->head_dim);
         kv->layers[i].page_bytes = page_bytes_of(shape, spec->bits);
         we_cpu_raise(&d->max_head_dim, shape->head_dim);
     }
@@ -314,75 +310,78 @@ const void *we_kv_block(const we_kv *kv, int layer, int64_t index, int head, boo
     return block_at(kv, layer, index, head, values);
 }
 
+we_kv_codes we_kv_codes_of(const we_kv *kv, int layer, int64_t index, int head, bool values)
+{
+    const int bits = kv->bits, head_dim = kv->layers[layer].shape.head_dim;
+    uint8_t *codes = block_at(kv, layer, index, head, values), *scales = codes + code_bytes_of(bits, head_dim);
+    return (we_kv_codes){
+        .bits = bits,
+        .head_dim = head_dim,
+        .codes = codes,
+        .scales = (uint16_t *)(void *)scales,
+        .lows = bits == 4 ? (uint16_t *)(void *)(scales + scale_bytes_of(head_dim)) : NULL,
+    };
+}
+
 /* One number into a nibble or byte; a NaN becomes 0. */
 static uint8_t code_of(float x, float low, float high)
 {
     return x > low ? (uint8_t)(int)lrintf(WE_MIN(x, high)) : (uint8_t)(int)low;
 }
 
-static void pack_group_8(const float *x, int n, uint8_t *codes, uint8_t *scale_at, const we_cpu_kernels *k)
+/* A group's codes and its scale. */
+static uint16_t round_8(const float *x, int n, uint8_t *codes, const we_cpu_kernels *k)
 {
     float largest = 0;
     for (int i = 0; i < n; i++) largest = WE_MAX(largest, fabsf(x[i]));
     const float scale = largest / 127.0f;
     uint16_t half;
     k->to_f16(&scale, &half, 1);
-    memcpy(scale_at, &half, 2);
     const float rounded = we_f16_to_f32(half), inverse = rounded > 0 ? 1.0f / rounded : 0.0f;
     for (int i = 0; i < n; i++) codes[i] = code_of(x[i] * inverse, -127, 127);
+    return half;
 }
 
-static void pack_group_4(const float *x, int n, uint8_t *codes, uint8_t *scale_at, const we_cpu_kernels *k)
+static uint16_t round_4(const float *x, int n, uint8_t *codes, uint16_t *lowest, const we_cpu_kernels *k)
 {
     float low = x[0], high = x[0];
     for (int i = 1; i < n; i++) low = WE_MIN(low, x[i]), high = WE_MAX(high, x[i]);
     const float pair[2] = { (high - low) / 15.0f, low };
     uint16_t half[2];
     k->to_f16(pair, half, 2);
-    memcpy(scale_at, half, 4);
     const float scale = we_f16_to_f32(half[0]), base = we_f16_to_f32(half[1]),
                 inverse = scale > 0 ? 1.0f / scale : 0.0f;
-    for (int i = 0; i < n; i++) {
-        const uint8_t code = code_of((x[i] - base) * inverse, 0, 15);
-        codes[i / 2] = (uint8_t)(i % 2 ? codes[i / 2] | code << 4 : code);
+    for (int i = 0; i < n; i++) codes[i] = code_of((x[i] - base) * inverse, 0, 15);
+    *lowest = half[1];
+    return half[0];
+}
+
+/* Codes of one position to where a block has them. */
+static void put_codes(const we_kv_codes *b, bool values, int position, int g, const uint8_t *from, int n)
+{
+    if (b->bits == 8 && values)
+        memcpy(b->codes + (position * we_kv_groups(b->head_dim) + g) * WE_KV_GROUP, from, WE_KV_GROUP);
+    else if (b->bits == 8)
+        for (int i = 0; i < n; i++) b->codes[(g * WE_KV_GROUP + i) * WE_KV_BLOCK + position] = from[i];
+    else if (values) {
+        uint8_t *to = b->codes + (position * we_kv_groups(b->head_dim) + g) * WE_KV_GROUP / 2;
+        for (int i = 0; i < WE_KV_GROUP / 2; i++) to[i] = (uint8_t)(from[i] | from[i + WE_KV_GROUP / 2] << 4);
+    } else {
+        const int shift = position % 32 / 16 * 4;
+        for (int i = 0; i < n; i++) {
+            uint8_t *to = b->codes + (g * WE_KV_GROUP + i) * WE_KV_BLOCK / 2 + position / 32 * 16 + position % 16;
+            *to = (uint8_t)((*to & ~(15 << shift)) | from[i] << shift);
+        }
     }
 }
 
-static void pack_row(int bits, int head_dim, const float *x, uint8_t *row, const we_cpu_kernels *k)
+static void write_codes(const we_cpu_kernels *k, const we_kv_codes *b, bool values, int position, const float *x)
 {
-    uint8_t *scales = row + (bits == 8 ? head_dim : (head_dim + 1) / 2);
-    for (int g = 0; g < n_groups(head_dim); g++) {
-        const int begin = g * GROUP, n = WE_MIN(head_dim - begin, GROUP);
-        if (bits == 8)
-            pack_group_8(x + begin, n, row + begin, scales + 2 * g, k);
-        else
-            pack_group_4(x + begin, n, row + begin / 2, scales + 4 * g, k);
-    }
-}
-
-static void unpack_row(int bits, int head_dim, const uint8_t *row, float *x, int64_t stride)
-{
-    const uint8_t *scales = row + (bits == 8 ? head_dim : (head_dim + 1) / 2);
-    for (int g = 0; g < n_groups(head_dim); g++) {
-        uint16_t half[2] = { 0, 0 };
-        memcpy(half, scales + (bits == 8 ? 2 : 4) * g, bits == 8 ? 2 : 4);
-        const float scale = we_f16_to_f32(half[0]), low = we_f16_to_f32(half[1]);
-        for (int i = g * GROUP; i < WE_MIN(head_dim, (g + 1) * GROUP); i++)
-            x[i * stride] =
-                bits == 8 ? scale * (float)(int8_t)row[i] : scale * (float)(row[i / 2] >> (i % 2 * 4) & 15) + low;
-    }
-}
-
-void we_kv_unpack(const we_kv *kv, int layer, const void *block, bool values, int first, int n, float *out)
-{
-    const we_kv_store *s = &kv->layers[layer];
-    const int head_dim = s->shape.head_dim;
-    for (int i = first; i < first + n; i++) {
-        const uint8_t *row = (const uint8_t *)block + (size_t)i * s->row_bytes;
-        if (values)
-            unpack_row(kv->bits, head_dim, row, out + (int64_t)i * head_dim, 1);
-        else
-            unpack_row(kv->bits, head_dim, row, out + i, WE_KV_BLOCK);
+    for (int g = 0; g < we_kv_groups(b->head_dim); g++, x += WE_KV_GROUP) {
+        const int n = WE_MIN(b->head_dim - g * WE_KV_GROUP, WE_KV_GROUP), at = g * WE_KV_BLOCK + position;
+        uint8_t codes[WE_KV_GROUP] = { 0 };
+        b->scales[at] = b->bits == 8 ? round_8(x, n, codes, k) : round_4(x, n, codes, &b->lows[at], k);
+        put_codes(b, values, position, g, codes, n);
     }
 }
 
@@ -408,20 +407,20 @@ void we_kv_write(const we_cpu_kernels *k, we_kv *kv, int layer, int64_t position
     const int dim = s->shape.head_dim, row = (int)(position % WE_KV_BLOCK);
     const int64_t index = position / WE_KV_BLOCK;
     for (int h = 0; h < s->shape.n_kv_heads; h++, keys += dim, values += dim) {
+        if (kv->bits < 16) {
+            const we_kv_codes kb = we_kv_codes_of(kv, layer, index, h, false);
+            const we_kv_codes vb = we_kv_codes_of(kv, layer, index, h, true);
+            write_codes(k, &kb, false, row, keys);
+            write_codes(k, &vb, true, row, values);
+            continue;
+        }
         uint8_t *kb = block_at(kv, layer, index, h, false), *vb = block_at(kv, layer, index, h, true);
-        uint8_t *v_row = vb + (size_t)row * s->row_bytes;
-        switch (kv->bits) {
-        case 32:
+        if (kv->bits == 32) {
             write_keys_f32((float *)(void *)kb, row, keys, dim);
-            memcpy(v_row, values, s->row_bytes);
-            break;
-        case 16:
+            memcpy((float *)(void *)vb + row * dim, values, (size_t)dim * sizeof(float));
+        } else {
             write_keys_f16((uint16_t *)(void *)kb, row, keys, dim, k);
-            k->to_f16(values, (uint16_t *)(void *)v_row, dim);
-            break;
-        default:
-            pack_row(kv->bits, dim, keys, kb + (size_t)row * s->row_bytes, k);
-            pack_row(kv->bits, dim, values, v_row, k);
+            k->to_f16(values, (uint16_t *)(void *)vb + row * dim, dim);
         }
     }
 }

@@ -354,6 +354,7 @@ const we_cpu_kernels we_cpu_kernels_neon = {
     .q8_quantize = q8_quantize,
     .mul_f32 = mul_f32,
     .mul_f16 = mul_f16,
+    .kv = &we_neon_kv,
     .to_f16 = to_f16,
     .max = max,
     .exp_sum = exp_sum,

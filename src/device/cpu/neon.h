@@ -18,6 +18,7 @@ bool we_arm_has_dotprod(void);
 extern const we_cpu_kernels we_cpu_kernels_neon; /* neon.c */
 void we_neon_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                        int64_t y_stride, bool add, void *scratch); /* neon_q8.c */
+extern const we_kv_kernels we_neon_kv;                             /* neon_kv.c */
 int64_t we_neon_dots(int64_t rounds, int32_t *sum);                /* neon_dots.c */
 
 INLINE float32x4_t f16_floats(const void *p) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p))); }

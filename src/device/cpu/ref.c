@@ -188,6 +188,57 @@ static void gelu_mul(float *gate, const float *up, int64_t n)
         gate[i] = 0.5f * gate[i] * (1.0f + erff(gate[i] * 0.7071067811865476f)) * up[i]; /* 1 / sqrt(2) */
 }
 
+/* ---- Caches of 8 and 4 bits ---- */
+
+/* Number `at` of the codes that begin at `row`. */
+static int kv_code(int bits, const uint8_t *row, int at)
+{
+    if (bits == 8) return (int8_t)row[at];
+    return row[at / 32 * 16 + at % 16] >> (at % 32 / 16 * 4) & 15;
+}
+
+static float kv_number(const we_kv_codes *b, bool values, int position, int d)
+{
+    const int row = values ? position : d, width = values ? we_kv_groups(b->head_dim) * WE_KV_GROUP : WE_KV_BLOCK;
+    const int code = kv_code(b->bits, b->codes + row * width * b->bits / 8, values ? d : position);
+    const int at = d / WE_KV_GROUP * WE_KV_BLOCK + position;
+    return we_f16_to_f32(b->scales[at]) * (float)code + (b->bits == 4 ? we_f16_to_f32(b->lows[at]) : 0.0f);
+}
+
+static void kv_keys(const we_kv_codes *b, const float *q, const float *sums, int64_t m, int first, int n, float *scores)
+{
+    (void)sums;
+    for (int64_t i = 0; i < m; i++)
+        for (int l = first; l < first + n; l++) {
+            double sum = 0;
+            for (int d = 0; d < b->head_dim; d++)
+                sum += (double)q[i * b->head_dim + d] * (double)kv_number(b, false, l, d);
+            scores[i * WE_KV_BLOCK + l] = (float)sum;
+        }
+}
+
+static void kv_values(const we_kv_codes *b, const float *weights, int64_t m, int first, int n, float *out)
+{
+    for (int64_t i = 0; i < m; i++)
+        for (int d = 0; d < b->head_dim; d++) {
+            double sum = (double)out[i * b->head_dim + d];
+            for (int l = first; l < first + n; l++)
+                sum += (double)weights[i * WE_KV_BLOCK + l] * (double)kv_number(b, true, l, d);
+            out[i * b->head_dim + d] = (float)sum;
+        }
+}
+
+static void kv_halves(const we_kv_codes *b, bool values, uint16_t *out)
+{
+    for (int i = 0; i < b->head_dim * WE_KV_BLOCK; i++) {
+        const int position = values ? i / b->head_dim : i % WE_KV_BLOCK;
+        const float x = kv_number(b, values, position, values ? i % b->head_dim : i / WE_KV_BLOCK);
+        to_f16(&x, &out[i], 1);
+    }
+}
+
+static const we_kv_kernels kv = { kv_keys, kv_values, kv_halves };
+
 static int64_t dots(int64_t rounds, int32_t *sum)
 {
     int32_t acc[8] = { 0 };
@@ -210,6 +261,7 @@ const we_cpu_kernels we_cpu_kernels_reference = {
     .q8_quantize = q8_quantize,
     .mul_f32 = mul_f32,
     .mul_f16 = mul_f16,
+    .kv = &kv,
     .to_f16 = to_f16,
     .max = max,
     .exp_sum = exp_sum,
