@@ -67,6 +67,7 @@ static we_status no_such_kernels(const char *name, we_error *err)
 /* ---- Threads ---- */
 
 typedef struct range {
+    we_cpu *d;
     we_cpu_fn fn;
     void *arg;
     int64_t n, piece;
@@ -94,6 +95,46 @@ void we_cpu_for(we_cpu *d, int64_t n, int64_t piece, we_cpu_fn fn, void *arg)
     range r = { .fn = fn, .arg = arg, .n = n, .piece = piece };
     atomic_init(&r.next, 0);
     we_pool_run(d->pool, run_range, &r);
+}
+
+struct we_cpu_run { /* on lines of its own */
+    _Alignas(128) _Atomic int64_t next;
+    int64_t end;
+};
+#define RUN_PART 4 /* of what is left of a run: little is left to wait for when one thread is late */
+
+static void run_runs(void *arg, int thread, int n_threads)
+{
+    const range *r = arg;
+    struct we_cpu_run *runs = r->d->runs;
+    for (int i = 0; i < n_threads; i++) {
+        struct we_cpu_run *run = &runs[(thread + i) % n_threads];
+        int64_t at = atomic_load_explicit(&run->next, memory_order_relaxed);
+        while (at < run->end) {
+            const int64_t left = run->end - at, n = WE_MIN(WE_MAX(left / RUN_PART, r->piece), left);
+            if (!atomic_compare_exchange_weak_explicit(&run->next, &at, at + n, memory_order_relaxed,
+                                                       memory_order_relaxed))
+                continue;
+            r->fn(r->arg, at, at + n, thread);
+            at = atomic_load_explicit(&run->next, memory_order_relaxed);
+        }
+    }
+}
+
+void we_cpu_for_runs(we_cpu *d, int64_t n, int64_t piece, we_cpu_fn fn, void *arg)
+{
+    assert(piece > 0);
+    if (n <= piece) {
+        if (n > 0) fn(arg, 0, n, 0);
+        return;
+    }
+    const int64_t n_threads = d->base.n_threads;
+    for (int64_t i = 0; i < n_threads; i++) {
+        atomic_store_explicit(&d->runs[i].next, n * i / n_threads, memory_order_relaxed);
+        d->runs[i].end = n * (i + 1) / n_threads;
+    }
+    range r = { .d = d, .fn = fn, .arg = arg, .n = n, .piece = piece };
+    we_pool_run(d->pool, run_runs, &r);
 }
 
 /* Rows for one piece of a pass that touches `cols` numbers a row: waking threads costs as much as some 16,000 of them. */
@@ -559,6 +600,7 @@ static void close_cpu(we_device *device)
     we_pool_close(d->pool);
     pthread_mutex_destroy(&d->step_lock);
     pthread_mutex_destroy(&d->ropes_lock);
+    we_free(d->runs);
     we_free(d->thread_scratch);
     we_free(d->q8.values);
     we_free(d->partials);
@@ -609,6 +651,12 @@ we_status we_cpu_open(we_device **out, const we_device_options *options, we_erro
     if (st) {
         we_free(d);
         return st;
+    }
+    d->runs = we_malloc_aligned(_Alignof(struct we_cpu_run), (size_t)we_pool_threads(d->pool) * sizeof *d->runs);
+    if (!d->runs) {
+        we_pool_close(d->pool);
+        we_free(d);
+        return we_fail(err, WE_E_NOMEM, "no memory for the CPU device");
     }
     pthread_mutex_init(&d->step_lock, NULL);
     pthread_mutex_init(&d->ropes_lock, NULL);

@@ -34,6 +34,7 @@ typedef struct we_cpu {
     we_device base; /* first */
     we_cpu_kernels k;
     we_pool *pool;
+    struct we_cpu_run *runs; /* one for each thread: we_cpu_for_runs */
 
     /* The largest that anything needs. Handles are made by any thread, also during another's step: hence atomic, and read
      * when the next step begins. */
@@ -82,6 +83,9 @@ static inline void we_cpu_raise(_Atomic int64_t *most, int64_t value)
  * are done with one, so that all end together. One piece runs at once, without waking the others. */
 typedef void (*we_cpu_fn)(void *arg, int64_t begin, int64_t end, int thread);
 void we_cpu_for(we_cpu *d, int64_t n, int64_t piece, we_cpu_fn fn, void *arg);
+/* The same for what is read from memory in order: each thread has a run of its own, takes a part of what is left of it, at least
+ * `piece`, and helps the others when it is through. */
+void we_cpu_for_runs(we_cpu *d, int64_t n, int64_t piece, we_cpu_fn fn, void *arg);
 
 /* ---- linear.c, attend.c, sample.c: ops, and the scratch they want for a batch ---- */
 void we_cpu_linear(we_device *d, const we_linear *l, int n, const we_tensor *x);

@@ -79,16 +79,16 @@ static void block(const product *p, const we_linear *l, int64_t first, int64_t n
         for (int64_t t = 0; t < x->rows; t++) p->d->k.add(y + t * stride, l->bias->f + first, n_rows);
 }
 
-/* Blocks are numbered through all products. */
+/* Blocks are numbered through all products. What lies together is one call. */
 static void blocks(void *arg, int64_t begin, int64_t end, int thread)
 {
     const product *p = arg;
-    for (int64_t b = begin; b < end; b++) {
-        int64_t index = b;
-        const we_linear *l = p->l;
-        for (; index >= blocks_of(p, l); l++) index -= blocks_of(p, l);
-        const int64_t first = index * p->block_rows;
-        block(p, l, first, WE_MIN(p->block_rows, l->weight->rows - first), thread);
+    const we_linear *l = p->l;
+    for (int64_t before = 0; begin < end; before += blocks_of(p, l), l++) {
+        const int64_t last = WE_MIN(end - before, blocks_of(p, l)), first = (begin - before) * p->block_rows;
+        if (begin - before >= last) continue;
+        block(p, l, first, WE_MIN(last * p->block_rows, l->weight->rows) - first, thread);
+        begin = before + last;
     }
 }
 
@@ -111,6 +111,7 @@ static int64_t rows_of_block(const product *p, int64_t all_rows, size_t row_byte
 {
     const int64_t panel = WE_PANEL_ROWS;
     const int64_t worth = (int64_t)(65536 / (row_bytes * (size_t)p->x->rows)) / panel * panel;
+    if (p->x->rows <= WE_Q8_FEW) return WE_MAX(panel, worth);
     const int64_t share = all_rows / (p->d->base.n_threads * 16) / panel * panel;
     return WE_MAX(panel, WE_MAX(worth, WE_MIN(share, 8 * panel)));
 }
@@ -132,5 +133,5 @@ void we_cpu_linear(we_device *device, const we_linear *l, int n, const we_tensor
     if (p.fast) quantize(&p);
     p.block_rows = rows_of_block(&p, all_rows, row_bytes);
     for (int i = 0; i < n; i++) n_blocks += blocks_of(&p, &l[i]);
-    we_cpu_for(d, n_blocks, 1, blocks, &p);
+    (x->rows <= WE_Q8_FEW ? we_cpu_for_runs : we_cpu_for)(d, n_blocks, 1, blocks, &p);
 }
