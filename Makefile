@@ -10,7 +10,7 @@ BIN := build/release/whisperengine
 DESKTOP := build/release/whisperengine-desktop
 
 .DEFAULT_GOAL := build
-.PHONY: build run desktop screenshots test conformance asan tsan fuzz bench install format check-format check-includes lint check clean help
+.PHONY: build run desktop deb screenshots test conformance asan tsan fuzz bench install format check-format check-includes lint check clean help
 
 # The sanitizers of today's compilers need a fixed layout of addresses where the kernel randomizes more than 28 bits.
 NO_ASLR = $(shell setarch "$$(uname -m)" -R true 2>/dev/null && echo setarch "$$(uname -m)" -R)
@@ -38,6 +38,10 @@ desktop: ## install what is missing, build, open the desktop program
 	@cmake --preset release >/dev/null
 	@cmake --build build/release --target whisperengine-desktop
 	@exec $(DESKTOP) $(ARGS)
+
+deb: ## Debian packages in build/deb: command, window, library (ARGS=--check lets lintian read them)
+	@script/bootstrap --desktop
+	@script/deb $(ARGS)
 
 screenshots: ## pictures of the desktop program's pages in docs/images
 	@script/bootstrap --desktop
