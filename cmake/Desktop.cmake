@@ -18,7 +18,8 @@ set(we_desktop_found ON)
 set(we_desktop_dir ${PROJECT_SOURCE_DIR}/app/desktop)
 
 # The parts without widgets, for tests and fuzz targets whose names begin with desktop_.
-add_library(we_desktop_parts OBJECT ${we_desktop_dir}/store.c ${we_desktop_dir}/markdown.c)
+add_library(we_desktop_parts OBJECT ${we_desktop_dir}/store.c ${we_desktop_dir}/markdown.c
+    ${we_desktop_dir}/highlight.c)
 target_include_directories(we_desktop_parts PRIVATE ${PROJECT_SOURCE_DIR}/src)
 target_link_libraries(we_desktop_parts PRIVATE we_static PkgConfig::WE_GTK)
 function(we_desktop_test target)
@@ -47,6 +48,12 @@ target_compile_definitions(whisperengine-desktop PRIVATE
     GETTEXT_PACKAGE="whisperengine" DESK_LOCALE_DIR="${CMAKE_INSTALL_FULL_LOCALEDIR}")
 target_link_libraries(whisperengine-desktop PRIVATE we_static PkgConfig::WE_GTK Threads::Threads)
 set_target_properties(whisperengine-desktop PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+
+# What its start is measured beside (bench/desktop/measure).
+add_executable(bench_empty_window ${PROJECT_SOURCE_DIR}/bench/desktop/empty.c)
+target_include_directories(bench_empty_window SYSTEM PRIVATE ${WE_GTK_INCLUDE_DIRS})
+target_link_libraries(bench_empty_window PRIVATE PkgConfig::WE_GTK)
+set_target_properties(bench_empty_window PROPERTIES OUTPUT_NAME empty-window RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
 
 # Translations, beside the program in the build folder too, so that it speaks before it is installed.
 find_program(WE_MSGFMT msgfmt)

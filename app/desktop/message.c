@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * message.c - see message.h. */
 #include "message.h"
+#include "highlight.h"
 #include "markdown.h"
 #include "widgets.h"
 #include <adwaita.h>
@@ -60,6 +61,30 @@ static void copy_code(GtkButton *button, gpointer p)
     copy_text(GTK_WIDGET(button), gtk_label_get_text(GTK_LABEL(label)), p);
 }
 
+/* Words of code in GNOME's palette: dark tones on light, light ones on dark. */
+static void color_word(void *user, desk_token token, size_t from, size_t to)
+{
+    static const guint32 colors[2][DESK_TOKENS] = { /* keyword, value, string, number, comment, name */
+                                                    { 0x813d9c, 0xa51d2d, 0x17683b, 0xa14a00, 0x6a6873, 0x1a5fb4 },
+                                                    { 0xdc8add, 0xff9b8f, 0x8ff0a4, 0xffbe6f, 0xa8a5ad, 0x99c1f1 }
+    };
+    const guint32 rgb = colors[adw_style_manager_get_dark(adw_style_manager_get_default())][token];
+    PangoAttribute *color = pango_attr_foreground_new(
+        (guint16)((rgb >> 16) * 0x101), (guint16)((rgb >> 8 & 0xff) * 0x101), (guint16)((rgb & 0xff) * 0x101));
+    color->start_index = (guint)from;
+    color->end_index = (guint)to;
+    pango_attr_list_insert(user, color);
+}
+
+static void color_code(GtkWidget *label)
+{
+    PangoAttrList *words = pango_attr_list_new();
+    desk_highlight(g_object_get_data(G_OBJECT(label), "language"), we_str_from(gtk_label_get_text(GTK_LABEL(label))),
+                   color_word, words);
+    gtk_label_set_attributes(GTK_LABEL(label), words);
+    pango_attr_list_unref(words);
+}
+
 static GtkWidget *code_widget(desk_message_view *v, const desk_block *b)
 {
     GtkWidget *box = gtk_box_new(GTK_ORIENTATION_VERTICAL, 0), *head = gtk_box_new(GTK_ORIENTATION_HORIZONTAL, 6);
@@ -81,6 +106,10 @@ static GtkWidget *code_widget(desk_message_view *v, const desk_block *b)
     gtk_scrolled_window_set_child(GTK_SCROLLED_WINDOW(scroller), label);
     gtk_box_append(GTK_BOX(box), head);
     gtk_box_append(GTK_BOX(box), scroller);
+    g_object_set_data_full(G_OBJECT(label), "language", g_strdup(b->marker), g_free);
+    color_code(label);
+    g_signal_connect_object(adw_style_manager_get_default(), "notify::dark", G_CALLBACK(color_code), label,
+                            G_CONNECT_SWAPPED);
     g_object_set_data(G_OBJECT(copy), "code", label);
     g_signal_connect(copy, "clicked", G_CALLBACK(copy_code), v);
     g_object_set_data(G_OBJECT(box), "label", label);
@@ -162,10 +191,12 @@ static gboolean grow(GtkWidget *child, const desk_block *a, const desk_block *b)
     if (!label || a->kind != b->kind || a->level != b->level || a->depth != b->depth || a->quotes != b->quotes ||
         strcmp(a->marker, b->marker) != 0)
         return FALSE;
-    if (b->kind == DESK_CODE)
+    if (b->kind == DESK_CODE) {
         gtk_label_set_text(GTK_LABEL(label), b->text);
-    else
+        color_code(label);
+    } else {
         set_markup(label, b->text);
+    }
     return TRUE;
 }
 
