@@ -158,12 +158,48 @@ void desk_app_cut(desk_app *app, DeskChat *chat, int64_t id)
     if (app->current == chat && page_of(app)) desk_page_rebuild(page_of(app), chat);
 }
 
+/* `next` takes the place of an answer, which becomes another version of it, and hands its own over. Takes `next`. */
+static void replace_answer(desk_app *app, DeskChat *chat, guint at, desk_message *next)
+{
+    desk_message *before = chat->messages->pdata[at];
+    GPtrArray *others = g_steal_pointer(&before->others);
+    while (others && others->len) desk_message_add_version(next, g_ptr_array_steal_index(others, 0));
+    if (others) g_ptr_array_unref(others);
+    desk_message_add_version(next, before);
+    chat->messages->pdata[at] = next; /* `before` is the new one's now */
+    save_message(app, chat, before);
+    save_message(app, chat, next);
+    if (app->current == chat && page_of(app)) desk_page_replaced(page_of(app), chat, before->id, next);
+}
+
 void desk_app_again(desk_app *app, DeskChat *chat)
 {
     const desk_message *last = last_of(chat);
     if (!last || chat->answering || app->paused) return;
-    if (last->role == DESK_ASSISTANT) desk_app_cut(app, chat, last->id);
-    if (last_of(chat)) answer_last(app, chat);
+    if (last->role == DESK_ASSISTANT && !*last->text && !last->others)
+        desk_app_cut(app, chat, last->id); /* it said nothing */
+    last = last_of(chat);
+    if (!last) return;
+    if (last->role == DESK_USER) return answer_last(app, chat);
+    desk_message *m = desk_message_new(DESK_ASSISTANT, "");
+    m->state = DESK_STREAMING;
+    replace_answer(app, chat, chat->messages->len - 1, m);
+    ask(app, chat, m, FALSE);
+}
+
+void desk_app_show_version(desk_app *app, DeskChat *chat, int64_t id, int by)
+{
+    const int at = desk_chat_find(chat, id);
+    if (at < 0 || chat->answering) return;
+    desk_message *now = chat->messages->pdata[at];
+    int place = 0; /* of the one that is shown, among the others */
+    while (now->others && place < (int)now->others->len && ((desk_message *)now->others->pdata[place])->id < id)
+        place++;
+    const int wanted = by < 0 ? place - 1 : place;
+    if (!now->others || wanted < 0 || wanted >= (int)now->others->len) return;
+    desk_message *next = g_ptr_array_steal_index(now->others, (guint)wanted);
+    next->hidden = FALSE;
+    replace_answer(app, chat, (guint)at, next);
 }
 
 void desk_app_continue(desk_app *app, DeskChat *chat)
@@ -172,6 +208,7 @@ void desk_app_continue(desk_app *app, DeskChat *chat)
     if (!last || last->role != DESK_ASSISTANT || chat->answering || app->paused) return;
     if (!*last->text) return desk_app_again(app, chat);
     last->state = DESK_STREAMING;
+    app->continued = last->id;
     save_message(app, chat, last);
     show_message(app, chat, last);
     ask(app, chat, last, TRUE);
@@ -274,6 +311,11 @@ static void on_done(gpointer user, const desk_answer *a)
     touch(app, chat);
     show_message(app, chat, m);
     if (app->current == chat && page_of(app)) desk_composer_update_buttons(desk_page_composer(page_of(app)));
+    if (a->status == WE_E_UNSUPPORTED && app->continued == a->id) { /* a server that knows no unfinished answers */
+        m->state = DESK_STOPPED;
+        if (app->window) desk_window_toast(app->window, _("This model can't continue an answer: it begins anew"));
+        return desk_app_again(app, chat);
+    }
     notify(app, chat, m);
 }
 

@@ -49,6 +49,7 @@ typedef struct desk_app {
     gboolean tray_is_shown; /* by some host */
     gboolean paused;        /* nothing new is asked */
     double tokens_per_second;
+    int64_t continued;   /* the latest answer that was to go on */
     char *unkept;        /* why the store cannot write at present; NULL: it can */
     GHashTable *unsaved; /* ids of messages that have grown since they were saved */
     guint save_timer;
@@ -63,8 +64,10 @@ void desk_app_save_unsaved(desk_app *app);
 void desk_app_send(desk_app *app, DeskChat *chat, const char *text, const GPtrArray *attachments);
 /** Take back messages from `id` on. */
 void desk_app_cut(desk_app *app, DeskChat *chat, int64_t id);
-/** Answer the last question anew; an answer that is there is replaced. */
+/** Answer the last question anew; an answer that is there is kept as another version. */
 void desk_app_again(desk_app *app, DeskChat *chat);
+/** Show the version before or after (`by` -1 or 1) the one that is shown. */
+void desk_app_show_version(desk_app *app, DeskChat *chat, int64_t id, int by);
 /** Go on with the last answer. */
 void desk_app_continue(desk_app *app, DeskChat *chat);
 void desk_app_stop(desk_app *app, DeskChat *chat);
@@ -116,6 +119,7 @@ desk_page *desk_page_new(desk_app *app);
 GtkWidget *desk_page_widget(desk_page *p);
 void desk_page_show(desk_page *p, DeskChat *chat);
 void desk_page_changed(desk_page *p, DeskChat *chat, const desk_message *m); /* one message, known or new */
+void desk_page_replaced(desk_page *p, DeskChat *chat, int64_t before, const desk_message *m); /* by another version */
 void desk_page_rebuild(desk_page *p, DeskChat *chat);
 desk_composer *desk_page_composer(desk_page *p);
 

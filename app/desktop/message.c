@@ -16,8 +16,9 @@ struct desk_message_view {
     gpointer user;
     char *text; /* as it is shown */
     GtkWidget *root, *body, *bar, *caption, *again, *problem, *problem_label, *details, *details_label, *go_on, *dots;
-    GtkWidget *thoughts, *thoughts_label; /* NULL until there are some */
-    desk_blocks blocks;                   /* what the children of `body` show, in order */
+    GtkWidget *versions, *version, *earlier, *later; /* of an answer that was given more than once */
+    GtkWidget *thoughts, *thoughts_label;            /* NULL until there are some */
+    desk_blocks blocks;                              /* what the children of `body` show, in order */
 };
 
 /* ---- Text ---- */
@@ -280,6 +281,20 @@ static void go_on(GtkButton *button, gpointer p)
     v->actions->go_on(v->user, v->id);
 }
 
+static void earlier(GtkButton *button, gpointer p)
+{
+    const desk_message_view *v = p;
+    (void)button;
+    v->actions->version(v->user, v->id, -1);
+}
+
+static void later(GtkButton *button, gpointer p)
+{
+    const desk_message_view *v = p;
+    (void)button;
+    v->actions->version(v->user, v->id, 1);
+}
+
 static GtkWidget *add_button(desk_message_view *v, const char *icon, const char *name, GCallback fn)
 {
     GtkWidget *button = flat_button(icon, name);
@@ -325,6 +340,35 @@ static void make_user(desk_message_view *v, const desk_message *m)
     gtk_accessible_update_property(GTK_ACCESSIBLE(v->root), GTK_ACCESSIBLE_PROPERTY_LABEL, _("You"), -1);
 }
 
+static void make_versions(desk_message_view *v)
+{
+    v->versions = gtk_box_new(GTK_ORIENTATION_HORIZONTAL, 0);
+    v->earlier = flat_button("go-previous-symbolic", _("Earlier Version"));
+    v->version = gtk_label_new(NULL);
+    v->later = flat_button("go-next-symbolic", _("Later Version"));
+    gtk_widget_add_css_class(v->version, "caption");
+    gtk_widget_add_css_class(v->version, "numeric");
+    g_signal_connect(v->earlier, "clicked", G_CALLBACK(earlier), v);
+    g_signal_connect(v->later, "clicked", G_CALLBACK(later), v);
+    gtk_box_append(GTK_BOX(v->versions), v->earlier);
+    gtk_box_append(GTK_BOX(v->versions), v->version);
+    gtk_box_append(GTK_BOX(v->versions), v->later);
+    gtk_box_append(GTK_BOX(v->bar), v->versions);
+}
+
+static void show_versions(desk_message_view *v, const desk_message *m)
+{
+    const guint n = m->others ? m->others->len : 0;
+    guint place = 0;
+    while (place < n && ((const desk_message *)m->others->pdata[place])->id < m->id) place++;
+    char *text = g_strdup_printf("%u/%u", place + 1, n + 1);
+    gtk_label_set_text(GTK_LABEL(v->version), text);
+    gtk_widget_set_sensitive(v->earlier, place > 0);
+    gtk_widget_set_sensitive(v->later, place < n);
+    gtk_widget_set_visible(v->versions, n > 0);
+    g_free(text);
+}
+
 static void make_answer(desk_message_view *v)
 {
     v->body = gtk_box_new(GTK_ORIENTATION_VERTICAL, 0);
@@ -358,6 +402,7 @@ static void make_answer(desk_message_view *v)
     gtk_box_append(GTK_BOX(v->root), v->problem);
     add_button(v, "edit-copy-symbolic", _("Copy Answer"), G_CALLBACK(copy_message));
     v->again = add_button(v, "view-refresh-symbolic", _("Answer Again"), G_CALLBACK(again));
+    make_versions(v);
     v->caption =
         g_object_new(GTK_TYPE_LABEL, "xalign", 0.0F, "ellipsize", PANGO_ELLIPSIZE_END, "margin-start", 6, NULL);
     gtk_widget_add_css_class(v->caption, "caption");
@@ -433,7 +478,8 @@ void desk_message_view_update(desk_message_view *v, const desk_message *m)
     const gboolean streaming = m->state == DESK_STREAMING, failed = m->state == DESK_FAILED;
     gtk_widget_set_visible(v->body, v->blocks.n > 0);
     gtk_widget_set_visible(v->dots, streaming && !v->blocks.n);
-    gtk_widget_set_visible(v->bar, !streaming && *m->text);
+    gtk_widget_set_visible(v->bar, !streaming && (*m->text || m->others));
+    show_versions(v, m);
     gtk_widget_set_visible(v->problem, state != NULL);
     show_problem(v, state ? state : "");
     if (failed)

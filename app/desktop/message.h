@@ -13,6 +13,7 @@ typedef struct desk_message_actions { /* each with the message's id */
     void (*again)(gpointer user, int64_t id);
     void (*edit)(gpointer user, int64_t id);
     void (*go_on)(gpointer user, int64_t id);
+    void (*version)(gpointer user, int64_t id, int by); /* show the one before (-1) or after (1) */
     void (*open_link)(gpointer user, const char *address);
     void (*copied)(gpointer user);
 } desk_message_actions;

@@ -77,6 +77,12 @@ static void on_again(gpointer user, int64_t id)
     desk_app_again(p->app, p->chat);
 }
 
+static void on_version(gpointer user, int64_t id, int by)
+{
+    const desk_page *p = user;
+    desk_app_show_version(p->app, p->chat, id, by);
+}
+
 static void on_go_on(gpointer user, int64_t id)
 {
     const desk_page *p = user;
@@ -117,7 +123,7 @@ static void on_link(gpointer user, const char *address)
     gtk_window_present(GTK_WINDOW(dialog));
 }
 
-static const desk_message_actions actions = { on_again, on_edit, on_go_on, on_link, on_copied };
+static const desk_message_actions actions = { on_again, on_edit, on_go_on, on_version, on_link, on_copied };
 
 static GtkWidget *make_view(desk_page *p, const desk_message *m)
 {
@@ -186,6 +192,17 @@ void desk_page_changed(desk_page *p, DeskChat *chat, const desk_message *m)
     }
     if (!v || m->state != DESK_STREAMING) mark_last(p);
     show_stack(p);
+}
+
+void desk_page_replaced(desk_page *p, DeskChat *chat, int64_t before, const desk_message *m)
+{
+    desk_message_view *v = g_hash_table_lookup(p->views, &before);
+    if (chat != p->chat || !v) return;
+    GtkWidget *old = desk_message_view_widget(v);
+    gtk_box_insert_child_after(GTK_BOX(p->list), make_view(p, m), old);
+    g_hash_table_remove(p->views, &before);
+    gtk_box_remove(GTK_BOX(p->list), old);
+    mark_last(p);
 }
 
 /* ---- Making it ---- */

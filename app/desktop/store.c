@@ -6,7 +6,7 @@
 #include <glib/gstdio.h>
 #include <sqlite3.h>
 
-#define VERSION 1
+#define VERSION 2
 
 struct desk_store {
     sqlite3 *db;
@@ -53,6 +53,7 @@ desk_message *desk_message_copy(const desk_message *m)
     copy->text = g_strdup(m->text);
     copy->note = g_strdup(m->note);
     copy->attachments = NULL;
+    copy->others = NULL;
     for (guint i = 0; m->attachments && i < m->attachments->len; i++) {
         const desk_attachment *a = m->attachments->pdata[i];
         desk_message_attach(copy, a->name, a->text);
@@ -66,6 +67,7 @@ void desk_message_free(desk_message *m)
     g_free(m->text);
     g_free(m->note);
     if (m->attachments) g_ptr_array_unref(m->attachments);
+    if (m->others) g_ptr_array_unref(m->others);
     g_free(m);
 }
 
@@ -180,7 +182,8 @@ static const char schema[] =
     " system TEXT NOT NULL, model TEXT NOT NULL, draft TEXT NOT NULL, deleted INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE IF NOT EXISTS message(id INTEGER PRIMARY KEY,"
     " conversation INTEGER NOT NULL REFERENCES conversation ON DELETE CASCADE,"
-    " role INTEGER NOT NULL, state INTEGER NOT NULL, text TEXT NOT NULL, note TEXT NOT NULL);"
+    " role INTEGER NOT NULL, state INTEGER NOT NULL, text TEXT NOT NULL, note TEXT NOT NULL,"
+    " hidden INTEGER NOT NULL DEFAULT 0);"
     "CREATE INDEX IF NOT EXISTS message_of ON message(conversation, id);"
     "CREATE TABLE IF NOT EXISTS attachment(id INTEGER PRIMARY KEY,"
     " message INTEGER NOT NULL REFERENCES message ON DELETE CASCADE, name TEXT NOT NULL, text TEXT NOT NULL);"
@@ -188,7 +191,7 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS memo(name TEXT PRIMARY KEY, value TEXT NOT NULL);"
     "DELETE FROM conversation WHERE deleted;"
     "UPDATE message SET state = 3 WHERE state = 1;"
-    "PRAGMA user_version = 1;"
+    "PRAGMA user_version = 2;"
     "COMMIT;";
 
 static bool is_broken(int rc) { return rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB; }
@@ -203,7 +206,7 @@ static void disconnect(desk_store *s)
 static int connect_to(desk_store *s, we_status *wrong, we_error *err)
 {
     sqlite3_stmt *stmt = NULL;
-    int rc = sqlite3_open(s->path, &s->db);
+    int version = 0, rc = sqlite3_open(s->path, &s->db);
     if (rc == SQLITE_OK) rc = sqlite3_extended_result_codes(s->db, 0);
     if (rc == SQLITE_OK) rc = sqlite3_busy_timeout(s->db, 2000);
     if (rc == SQLITE_OK)
@@ -212,12 +215,13 @@ static int connect_to(desk_store *s, we_status *wrong, we_error *err)
     if (rc == SQLITE_OK)
         rc = sqlite3_create_function(s->db, "desk_has", 2, SQLITE_UTF8 | SQLITE_DETERMINISTIC, NULL, has, NULL, NULL);
     if (rc == SQLITE_OK) rc = sqlite3_prepare_v2(s->db, "PRAGMA user_version", -1, &stmt, NULL);
-    if (rc == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW && sqlite3_column_int(stmt, 0) > VERSION)
+    if (rc == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW) version = sqlite3_column_int(stmt, 0);
+    if (version > VERSION)
         *wrong =
             we_fail(err, WE_E_UNSUPPORTED,
                     "%s was made by a later version of WhisperEngine (%d, this one knows %d): use that one, or move "
                     "the file away",
-                    s->path, sqlite3_column_int(stmt, 0), VERSION);
+                    s->path, version, VERSION);
     sqlite3_finalize(stmt);
     if (rc != SQLITE_OK || *wrong) return rc;
     /* A file that is cut or overwritten in the middle is found now, not when somebody opens that conversation. */
@@ -227,6 +231,11 @@ static int connect_to(desk_store *s, we_status *wrong, we_error *err)
         if (rc == SQLITE_ROW) rc = g_strcmp0((const char *)sqlite3_column_text(stmt, 0), "ok") ? SQLITE_CORRUPT : 0;
     }
     sqlite3_finalize(stmt);
+    if (rc == SQLITE_OK && version == 1) /* before answers had versions; that and the new number are written at once */
+        rc = sqlite3_exec(s->db,
+                          "BEGIN; ALTER TABLE message ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;"
+                          "PRAGMA user_version = 2; COMMIT;",
+                          NULL, NULL, NULL);
     return rc == SQLITE_OK ? sqlite3_exec(s->db, schema, NULL, NULL, NULL) : rc;
 }
 
@@ -328,11 +337,42 @@ static we_status attachments(desk_store *s, desk_message *m, we_error *err)
     return st;
 }
 
+static void message_free(gpointer m) { desk_message_free(m); }
+
+void desk_message_add_version(desk_message *shown, desk_message *hidden)
+{
+    guint at = 0;
+    if (!shown->others) shown->others = g_ptr_array_new_with_free_func(message_free);
+    while (at < shown->others->len && ((desk_message *)shown->others->pdata[at])->id < hidden->id) at++;
+    hidden->hidden = TRUE;
+    g_ptr_array_insert(shown->others, (int)at, hidden);
+}
+
+/* Versions of an answer follow each other; one of them is shown. */
+static void gather_versions(GPtrArray *all)
+{
+    for (guint i = 0; i < all->len;) {
+        guint end = i, shown = i;
+        while (end < all->len && ((desk_message *)all->pdata[end])->role == DESK_ASSISTANT) end++;
+        if (end < i + 2) {
+            i++;
+            continue;
+        }
+        for (guint k = i; k < end; k++)
+            if (!((desk_message *)all->pdata[k])->hidden) shown = k;
+        desk_message *m = all->pdata[shown];
+        m->hidden = FALSE;
+        for (guint k = end; k-- > i;)
+            if (k != shown) desk_message_add_version(m, g_ptr_array_steal_index(all, k));
+        i++;
+    }
+}
+
 we_status desk_store_messages(desk_store *s, int64_t conversation, GPtrArray **out, we_error *err)
 {
     sqlite3_stmt *stmt =
-        prepare(s, err, "SELECT id, role, state, text, note FROM message WHERE conversation = ? ORDER BY id", "i",
-                conversation);
+        prepare(s, err, "SELECT id, role, state, text, note, hidden FROM message WHERE conversation = ? ORDER BY id",
+                "i", conversation);
     we_status st = stmt ? WE_OK : WE_E_IO;
     *out = g_ptr_array_new_with_free_func((GDestroyNotify)desk_message_free);
     while (stmt && !st && next(s, stmt, &st, err)) {
@@ -341,11 +381,13 @@ we_status desk_store_messages(desk_store *s, int64_t conversation, GPtrArray **o
                              .role = sqlite3_column_int(stmt, 1) == DESK_USER ? DESK_USER : DESK_ASSISTANT,
                              .state = (desk_message_state)CLAMP(sqlite3_column_int(stmt, 2), DESK_WHOLE, DESK_CUT),
                              .text = text_of(stmt, 3),
-                             .note = text_of(stmt, 4) };
+                             .note = text_of(stmt, 4),
+                             .hidden = sqlite3_column_int(stmt, 5) != 0 };
         g_ptr_array_add(*out, m);
         st = attachments(s, m, err);
     }
     sqlite3_finalize(stmt);
+    gather_versions(*out);
     return st;
 }
 
@@ -383,9 +425,11 @@ we_status desk_store_put_message(desk_store *s, int64_t conversation, const desk
     st = finish(
         s,
         prepare(s, err,
-                "INSERT INTO message(id, conversation, role, state, text, note) VALUES(?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT(id) DO UPDATE SET state = excluded.state, text = excluded.text, note = excluded.note",
-                "iiiiss", m->id, conversation, (int64_t)m->role, (int64_t)m->state, m->text, m->note),
+                "INSERT INTO message(id, conversation, role, state, text, note, hidden) VALUES(?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT(id) DO UPDATE SET state = excluded.state, text = excluded.text, note = excluded.note,"
+                " hidden = excluded.hidden",
+                "iiiissi", m->id, conversation, (int64_t)m->role, (int64_t)m->state, m->text, m->note,
+                (int64_t)m->hidden),
         err);
     if (!st && m->attachments)
         st = finish(s, prepare(s, err, "DELETE FROM attachment WHERE message = ?", "i", m->id), err);

@@ -33,6 +33,8 @@ typedef struct desk_message {
     char *text;
     char *note;             /* of answers: who answered, or why it failed; never NULL */
     GPtrArray *attachments; /* of desk_attachment, or NULL */
+    gboolean hidden;        /* another version of this answer is shown */
+    GPtrArray *others;      /* of desk_message: the hidden versions, the oldest first; or NULL */
 } desk_message;
 
 typedef struct desk_conversation {
@@ -48,9 +50,11 @@ typedef struct desk_conversation {
 int64_t desk_id_new(void);
 
 desk_message *desk_message_new(desk_role role, const char *text);
-desk_message *desk_message_copy(const desk_message *m);
+desk_message *desk_message_copy(const desk_message *m); /* without its other versions */
 void desk_message_free(desk_message *m);
 void desk_message_attach(desk_message *m, const char *name, const char *text);
+/** Give an answer another version, which is taken and hidden. */
+void desk_message_add_version(desk_message *shown, desk_message *hidden);
 desk_conversation *desk_conversation_new(void);
 desk_conversation *desk_conversation_copy(const desk_conversation *c);
 void desk_conversation_free(desk_conversation *c);
@@ -66,7 +70,7 @@ void desk_store_close(desk_store *s);
 /** Conversations, the latest first; with a needle those with it in title or messages, whatever its case.
  * out    : of desk_conversation; free with g_ptr_array_unref. */
 we_status desk_store_list(desk_store *s, const char *needle, GPtrArray **out, we_error *err);
-/** A conversation's messages in order, of desk_message. */
+/** A conversation's messages in order, of desk_message, each with its other versions. */
 we_status desk_store_messages(desk_store *s, int64_t conversation, GPtrArray **out, we_error *err);
 we_status desk_store_put_conversation(desk_store *s, const desk_conversation *c, we_error *err);
 we_status desk_store_put_message(desk_store *s, int64_t conversation, const desk_message *m, we_error *err);

@@ -62,6 +62,34 @@ class App(Desk):
         self.sees(kept.strip())
         self.quit()
 
+    def test_an_answer_has_versions(self):
+        answers = iter(["The first answer.", "The second answer.", "The third answer.", "The fourth answer."])
+        with standins.OpenAI(answer=lambda messages: [next(answers)]) as server:
+            self.start(LLM_CHAT_API_URL=f"http://{server.host}/v1#tiny")
+            self.type("How many?")
+            self.sees("The first answer.")
+            for n, text in ((2, "The second answer."), (3, "The third answer.")):
+                self.press("Answer Again")
+                self.sees(text)
+                self.sees(f"{n}/{n}")
+            self.press("Earlier Version")
+            self.sees("2/3")
+            self.sees("The second answer.")
+            self.type("And now?")                # goes on from what is shown
+            wait_for("the question", lambda: len(server.answers()) == 4)
+            said = [m["content"] for m in server.answers()[-1].json["messages"]]
+            self.assertEqual(said[-3:], ["How many?", "The second answer.", "And now?"])
+            wait_for("the end", lambda: not self.rows("SELECT 1 FROM message WHERE state = 1"))
+        self.quit()
+        self.assertEqual(self.rows("SELECT text, hidden FROM message WHERE role = 1 ORDER BY id")[:3],
+                         [("The first answer.", 1), ("The second answer.", 0), ("The third answer.", 1)])
+        self.start()
+        self.activate("next", window=True)
+        self.sees("2/3")
+        self.press("Later Version")
+        self.sees("The third answer.")
+        self.quit()
+
     def test_a_broken_database_is_kept_aside_and_told(self):
         folder = os.path.join(self.home, ".local/share/whisperengine")
         os.makedirs(folder)

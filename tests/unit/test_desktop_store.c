@@ -192,3 +192,76 @@ TEST(desktop_store_says_where_it_cannot_write)
     EXPECT_MESSAGE(&err, file);
     g_free(path);
 }
+
+static void put_answer(desk_store *s, int64_t chat, const char *text, gboolean hidden)
+{
+    we_error err;
+    desk_message *m = desk_message_new(DESK_ASSISTANT, text);
+    m->hidden = hidden;
+    CHECK_OK(desk_store_put_message(s, chat, m, &err), &err);
+    desk_message_free(m);
+}
+
+TEST(desktop_store_gathers_the_versions_of_an_answer)
+{
+    desk_store *s = open_store(test_path("versions.sqlite"), NULL);
+    GPtrArray *rows;
+    we_error err;
+    const int64_t id = add_chat(s, "Versions", "Question");
+    put_answer(s, id, "first", TRUE);
+    put_answer(s, id, "second", FALSE);
+    put_answer(s, id, "third", TRUE);
+    CHECK_OK(desk_store_messages(s, id, &rows, &err), &err);
+    assert_int_equal(rows->len, 2);
+    const desk_message *m = rows->pdata[1];
+    assert_string_equal(m->text, "second");
+    assert_int_equal(m->others->len, 2);
+    assert_string_equal(((desk_message *)m->others->pdata[0])->text, "first");
+    assert_string_equal(((desk_message *)m->others->pdata[1])->text, "third");
+    desk_message *copy = desk_message_copy(m);
+    assert_null(copy->others);
+    desk_message_free(copy);
+    g_ptr_array_unref(rows);
+
+    /* A file that somebody has changed: none of them is shown. */
+    put_answer(s, add_chat(s, "Odd", "Question"), "only", TRUE);
+    GPtrArray *list;
+    CHECK_OK(desk_store_list(s, "Odd", &list, &err), &err);
+    CHECK_OK(desk_store_messages(s, ((desk_conversation *)list->pdata[0])->id, &rows, &err), &err);
+    assert_int_equal(rows->len, 2);
+    g_ptr_array_unref(rows);
+    g_ptr_array_unref(list);
+    desk_store_close(s);
+}
+
+TEST(desktop_store_takes_the_first_versions_file_over)
+{
+    const char *path = test_path("one.sqlite");
+    sqlite3 *db;
+    GPtrArray *rows;
+    we_error err;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(
+            db,
+            "CREATE TABLE conversation(id INTEGER PRIMARY KEY, updated INTEGER NOT NULL, title TEXT NOT NULL,"
+            " system TEXT NOT NULL, model TEXT NOT NULL, draft TEXT NOT NULL, deleted INTEGER NOT NULL DEFAULT 0);"
+            "CREATE TABLE message(id INTEGER PRIMARY KEY,"
+            " conversation INTEGER NOT NULL REFERENCES conversation ON DELETE CASCADE,"
+            " role INTEGER NOT NULL, state INTEGER NOT NULL, text TEXT NOT NULL, note TEXT NOT NULL);"
+            "INSERT INTO conversation VALUES(7, 7, 'Old', '', '', '', 0);"
+            "INSERT INTO message VALUES(8, 7, 0, 0, 'Question', ''), (9, 7, 1, 0, 'Answer', 'Model');"
+            "PRAGMA user_version=1",
+            NULL, NULL, NULL),
+        SQLITE_OK);
+    sqlite3_close(db);
+    for (int i = 0; i < 2; i++) {
+        desk_store *s = open_store(path, NULL);
+        expect_list(s, NULL, "Old");
+        CHECK_OK(desk_store_messages(s, 7, &rows, &err), &err);
+        assert_int_equal(rows->len, 2);
+        assert_string_equal(((desk_message *)rows->pdata[1])->text, "Answer");
+        g_ptr_array_unref(rows);
+        desk_store_close(s);
+    }
+}
