@@ -274,7 +274,8 @@ static void on_piece(gpointer user, int64_t id, const char *text)
 /* Somebody who looks elsewhere hears of a long answer's end. */
 static void notify(desk_app *app, DeskChat *chat, const desk_message *m)
 {
-    if (app->window && gtk_window_is_active(desk_window_gtk(app->window))) return;
+    GtkWindow *window = app->window ? desk_window_gtk(app->window) : NULL;
+    if (window && gtk_widget_get_visible(GTK_WIDGET(window)) && gtk_window_is_active(window)) return;
     GNotification *n = g_notification_new(chat->head->title);
     char *body = m->state == DESK_FAILED ? g_strdup(m->note) : desk_title_from(m->text);
     g_notification_set_body(n, body);

@@ -7,7 +7,7 @@
  *   settings.h  this program's own settings             dialogs.c   questions about one conversation
  *   tray.c      the tray's item                         models.c    the menu of models
  *   widgets.h   small things that many make             monitor.c   the figures as plots
- *                                                       prefs.c     the settings dialog
+ *   zoom.c      the size of what is read                prefs.c     the settings dialog
  * Everything here belongs to the main loop, which nothing may block. */
 #ifndef DESK_APP_H
 #define DESK_APP_H
@@ -48,6 +48,8 @@ typedef struct desk_app {
     desk_tray *tray;
     gboolean tray_is_shown; /* by some host */
     gboolean paused;        /* nothing new is asked */
+    int zoom;               /* percent */
+    GtkCssProvider *zoom_css;
     double tokens_per_second;
     int64_t continued;   /* the latest answer that was to go on */
     char *unkept;        /* why the store cannot write at present; NULL: it can */
@@ -144,6 +146,11 @@ GtkWidget *desk_sidebar_widget(desk_sidebar *s);
 void desk_sidebar_select(desk_sidebar *s);       /* the current conversation */
 void desk_sidebar_search(desk_sidebar *s);       /* asks for words */
 void desk_sidebar_step(desk_sidebar *s, int by); /* to the next or the previous one */
+
+/* ---- zoom.c ---- */
+
+void desk_zoom_remember(desk_app *app);
+void desk_zoom(desk_app *app, int by); /* larger (1), smaller (-1), as it was (0) */
 
 /* ---- dialogs.c ---- */
 

@@ -339,6 +339,7 @@ desk_composer *desk_composer_new(desk_app *app)
     g_object_set(scroller, "propagate-natural-height", TRUE, "max-content-height", 220, "hscrollbar-policy",
                  GTK_POLICY_NEVER, "vscrollbar-policy", GTK_POLICY_EXTERNAL, NULL); /* a bar would ask for two lines */
     gtk_scrolled_window_set_child(GTK_SCROLLED_WINDOW(scroller), c->entry);
+    gtk_widget_set_focusable(scroller, FALSE);
     gtk_overlay_set_child(GTK_OVERLAY(overlay), scroller);
     gtk_overlay_add_overlay(GTK_OVERLAY(overlay), c->placeholder);
     gtk_widget_set_hexpand(overlay, TRUE);

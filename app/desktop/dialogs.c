@@ -79,6 +79,7 @@ void desk_dialog_system(desk_app *app, DeskChat *chat)
     gtk_text_buffer_set_text(buffer, *chat->head->system ? chat->head->system : app->settings.system, -1);
     gtk_accessible_update_property(GTK_ACCESSIBLE(view), GTK_ACCESSIBLE_PROPERTY_LABEL, _("System Prompt"), -1);
     gtk_scrolled_window_set_child(GTK_SCROLLED_WINDOW(scroller), view);
+    gtk_widget_set_focusable(scroller, FALSE);
     gtk_widget_set_size_request(scroller, 380, 150);
     gtk_widget_add_css_class(scroller, "card");
     gtk_widget_set_overflow(scroller, GTK_OVERFLOW_HIDDEN);

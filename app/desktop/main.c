@@ -79,6 +79,24 @@ static void about(GSimpleAction *action, GVariant *value, gpointer user)
                           _("Chat with language models that run on this computer."), NULL);
 }
 
+static void zoom_in(GSimpleAction *action, GVariant *value, gpointer user)
+{
+    (void)action, (void)value;
+    desk_zoom(user, 1);
+}
+
+static void zoom_out(GSimpleAction *action, GVariant *value, gpointer user)
+{
+    (void)action, (void)value;
+    desk_zoom(user, -1);
+}
+
+static void zoom_reset(GSimpleAction *action, GVariant *value, gpointer user)
+{
+    (void)action, (void)value;
+    desk_zoom(user, 0);
+}
+
 static void load_model(GSimpleAction *action, GVariant *value, gpointer user)
 {
     desk_app *app = user;
@@ -101,11 +119,14 @@ static void startup(GApplication *gtk, gpointer user)
         { .name = "quit", .activate = quit },
         { .name = "preferences", .activate = preferences },
         { .name = "about", .activate = about },
+        { .name = "zoom-in", .activate = zoom_in },
+        { .name = "zoom-out", .activate = zoom_out },
+        { .name = "zoom-reset", .activate = zoom_reset },
         { .name = "load-model", .activate = load_model },
         { .name = "unload-model", .activate = unload_model },
     };
     static const struct {
-        const char *action, *keys[3];
+        const char *action, *keys[4];
     } keys[] = {
         { "app.new-chat", { "<Control>n" } },
         { "app.quit", { "<Control>q" } },
@@ -125,6 +146,9 @@ static void startup(GApplication *gtk, gpointer user)
         { "win.previous", { "<Control>Page_Up" } },
         { "win.sidebar", { "F9" } },
         { "win.model", { "<Control>l" } },
+        { "app.zoom-in", { "<Control>plus", "<Control>equal", "<Control>KP_Add" } },
+        { "app.zoom-out", { "<Control>minus", "<Control>KP_Subtract" } },
+        { "app.zoom-reset", { "<Control>0", "<Control>KP_0" } },
     };
     desk_app *app = user;
     g_action_map_add_action_entries(G_ACTION_MAP(gtk), actions, G_N_ELEMENTS(actions), app);
@@ -139,6 +163,7 @@ static void startup(GApplication *gtk, gpointer user)
     g_free(path);
     we_free(dir);
     desk_app_settings_changed(app);
+    desk_zoom_remember(app);
     desk_keeper_list(app->keeper, NULL, on_chats, app);
 }
 
@@ -176,6 +201,7 @@ static void on_shutdown(GApplication *gtk, gpointer user)
     desk_keeper_close(app->keeper);
     g_clear_object(&app->current);
     g_clear_object(&app->chats);
+    g_clear_object(&app->zoom_css);
     g_hash_table_unref(app->unsaved);
 }
 

@@ -105,6 +105,7 @@ static GtkWidget *code_widget(desk_message_view *v, const desk_block *b)
     gtk_widget_add_css_class(label, "code-text");
     gtk_scrolled_window_set_policy(GTK_SCROLLED_WINDOW(scroller), GTK_POLICY_AUTOMATIC, GTK_POLICY_NEVER);
     gtk_scrolled_window_set_child(GTK_SCROLLED_WINDOW(scroller), label);
+    gtk_accessible_update_property(GTK_ACCESSIBLE(scroller), GTK_ACCESSIBLE_PROPERTY_LABEL, _("Code"), -1);
     gtk_box_append(GTK_BOX(box), head);
     gtk_box_append(GTK_BOX(box), scroller);
     g_object_set_data_full(G_OBJECT(label), "language", g_strdup(b->marker), g_free);
@@ -142,6 +143,7 @@ static GtkWidget *table_widget(desk_message_view *v, const desk_block *b)
     g_strfreev(rows);
     gtk_scrolled_window_set_policy(GTK_SCROLLED_WINDOW(scroller), GTK_POLICY_AUTOMATIC, GTK_POLICY_NEVER);
     gtk_scrolled_window_set_child(GTK_SCROLLED_WINDOW(scroller), grid);
+    gtk_accessible_update_property(GTK_ACCESSIBLE(scroller), GTK_ACCESSIBLE_PROPERTY_LABEL, _("Table"), -1);
     return scroller;
 }
 

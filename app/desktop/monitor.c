@@ -276,6 +276,7 @@ GtkWidget *desk_monitor_new(void)
     adw_clamp_set_child(ADW_CLAMP(clamp), box);
     gtk_scrolled_window_set_policy(GTK_SCROLLED_WINDOW(m->root), GTK_POLICY_NEVER, GTK_POLICY_AUTOMATIC);
     gtk_scrolled_window_set_child(GTK_SCROLLED_WINDOW(m->root), clamp);
+    gtk_accessible_update_property(GTK_ACCESSIBLE(m->root), GTK_ACCESSIBLE_PROPERTY_LABEL, _("Resource Monitor"), -1);
     g_signal_connect_swapped(m->root, "map", G_CALLBACK(show_all), m);
     g_object_set_data_full(G_OBJECT(m->root), "monitor", m, monitor_free);
     m->timer = g_timeout_add_seconds(1, look, m);

@@ -240,6 +240,7 @@ static GtkWidget *empty_page(desk_page *p)
         gtk_box_append(GTK_BOX(box), button);
     }
     adw_status_page_set_child(ADW_STATUS_PAGE(status), box);
+    gtk_widget_set_focusable(gtk_widget_get_first_child(status), FALSE); /* its scrolled window, which has no name */
     gtk_widget_add_css_class(status, "compact");
     return status;
 }
@@ -249,6 +250,7 @@ static GtkWidget *messages_page(desk_page *p)
     GtkWidget *overlay = gtk_overlay_new(), *clamp = adw_clamp_new(), *viewport;
     GtkWidget *button = desk_icon_button("go-down-symbolic", _("To the End"));
     p->scroller = gtk_scrolled_window_new();
+    gtk_accessible_update_property(GTK_ACCESSIBLE(p->scroller), GTK_ACCESSIBLE_PROPERTY_LABEL, _("Messages"), -1);
     p->list = gtk_box_new(GTK_ORIENTATION_VERTICAL, 12);
     gtk_widget_add_css_class(p->list, "messages");
     adw_clamp_set_maximum_size(ADW_CLAMP(clamp), 760);

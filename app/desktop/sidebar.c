@@ -91,12 +91,20 @@ static void on_row_menu(GtkGesture *gesture, int n, double x, double y, gpointer
     gtk_popover_popup(GTK_POPOVER(popover));
 }
 
+static void name_row(DeskChat *chat, GParamSpec *spec, gpointer row)
+{
+    (void)spec;
+    gtk_accessible_update_property(GTK_ACCESSIBLE(row), GTK_ACCESSIBLE_PROPERTY_LABEL, chat->head->title, -1);
+}
+
 static GtkWidget *make_row(gpointer item, gpointer user)
 {
     GtkWidget *box = gtk_box_new(GTK_ORIENTATION_HORIZONTAL, 6), *spinner = gtk_spinner_new();
     GtkWidget *label =
         g_object_new(GTK_TYPE_LABEL, "xalign", 0.0F, "ellipsize", PANGO_ELLIPSIZE_END, "hexpand", TRUE, NULL);
     GtkWidget *row = gtk_list_box_row_new();
+    g_signal_connect_object(item, "notify::title", G_CALLBACK(name_row), row, 0);
+    name_row(item, NULL, row);
     g_object_bind_property(item, "title", label, "label", G_BINDING_SYNC_CREATE);
     g_object_bind_property(item, "title", label, "tooltip-text", G_BINDING_SYNC_CREATE);
     g_object_bind_property(item, "answering", spinner, "visible", G_BINDING_SYNC_CREATE);
@@ -267,6 +275,7 @@ desk_sidebar *desk_sidebar_new(desk_app *app, AdwLeaflet *leaflet)
     gtk_list_box_set_header_func(GTK_LIST_BOX(s->list), row_header, s, NULL);
     g_signal_connect(s->list, "row-activated", G_CALLBACK(on_row), s);
     gtk_scrolled_window_set_child(GTK_SCROLLED_WINDOW(scroller), s->list);
+    gtk_widget_set_focusable(scroller, FALSE);
     gtk_scrolled_window_set_policy(GTK_SCROLLED_WINDOW(scroller), GTK_POLICY_NEVER, GTK_POLICY_AUTOMATIC);
     s->stack = g_object_new(GTK_TYPE_STACK, "vexpand", TRUE, NULL);
     gtk_stack_add_named(GTK_STACK(s->stack), scroller, "list");
