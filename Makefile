@@ -10,7 +10,8 @@ BIN := build/release/whisperengine
 DESKTOP := build/release/whisperengine-desktop
 
 .DEFAULT_GOAL := build
-.PHONY: build run desktop deb screenshots test conformance asan tsan fuzz bench install format check-format check-includes lint check clean help
+.PHONY: build run desktop deb screenshots test conformance asan tsan fuzz bench install format check-format check-includes check-macos \
+	lint check clean help
 
 # The sanitizers of today's compilers need a fixed layout of addresses where the kernel randomizes more than 28 bits.
 NO_ASLR = $(shell setarch "$$(uname -m)" -R true 2>/dev/null && echo setarch "$$(uname -m)" -R)
@@ -87,6 +88,9 @@ check-format: ## complain about files that `make format` would change
 
 check-includes: ## rooms include only what lies below them; the public header is documented
 	@script/check-includes
+
+check-macos: ## on Linux: compile and link for a Mac (fetches a cross compiler and MLX from PyPI into build/macos)
+	@script/check-macos
 
 lint: build/debug/build.ninja ## clang-tidy over every C file
 	@script/lint

@@ -5,7 +5,7 @@
 # virtual environment with that package.
 
 set(we_mlx_found OFF)
-if(NOT WE_MLX STREQUAL "OFF" AND NOT WE_FUZZ AND NOT CMAKE_CROSSCOMPILING)
+if(NOT WE_MLX STREQUAL "OFF" AND NOT WE_FUZZ)
     # PyPI's package keeps headers and library in its own folder.
     set(we_mlx_package)
     if(IS_DIRECTORY "${WE_MLX}")
@@ -54,7 +54,7 @@ function(we_mlx_plugin)
     if(APPLE)
         set(suffix .dylib)
     endif()
-    add_library(we_mlx MODULE ${PROJECT_SOURCE_DIR}/src/device/mlx/plugin.cpp)
+    add_library(we_mlx SHARED ${PROJECT_SOURCE_DIR}/src/device/mlx/plugin.cpp)
     target_include_directories(we_mlx PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
     target_include_directories(we_mlx SYSTEM PRIVATE ${WE_MLX_INCLUDE})
     target_link_libraries(we_mlx PRIVATE ${WE_MLX_LIBRARY})

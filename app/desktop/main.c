@@ -214,15 +214,13 @@ static void note_config(void *user, const char *text)
 /* Translations: beside the program in a build folder, else where they are installed. */
 static void bind_translations(void)
 {
-    char *self = g_file_read_link("/proc/self/exe", NULL), *folder = self ? g_path_get_dirname(self) : g_strdup(".");
-    char *beside = g_build_filename(folder, "locale", NULL);
+    char *folder = we_executable_dir(), *beside = folder ? we_path_join(folder, "locale") : NULL;
     setlocale(LC_ALL, "");
-    bindtextdomain(GETTEXT_PACKAGE, self && we_path_is_dir(beside) ? beside : DESK_LOCALE_DIR);
+    bindtextdomain(GETTEXT_PACKAGE, beside && we_path_is_dir(beside) ? beside : DESK_LOCALE_DIR);
     bind_textdomain_codeset(GETTEXT_PACKAGE, "UTF-8");
     textdomain(GETTEXT_PACKAGE);
-    g_free(beside);
-    g_free(folder);
-    g_free(self);
+    we_free(beside);
+    we_free(folder);
 }
 
 int main(int argc, char **argv)

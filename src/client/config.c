@@ -625,8 +625,9 @@ typedef struct suiting {
     double *weight; /* [info->n_models] */
 } suiting;
 
-enum { IN_MEMORY = 4, RECOMMENDED = 2 };
 #define CLASS 1e18 /* more than a model's bytes */
+#define RECOMMENDED (2 * CLASS)
+#define IN_MEMORY (4 * CLASS)
 
 /* What a model of our own engine needs is counted from its files; of a server's only the size is known. */
 static double size_of(const we_backend_info *info, const we_backend_model *m, const we_machine *machine)
@@ -648,7 +649,7 @@ static bool weigh_recommended(void *user, const we_recommendation *r)
     const suiting *s = user;
     for (size_t i = 0; r->is_recommended && i < s->info->n_models; i++) {
         const we_hub_model *m = we_client_known_model(s->table, s->info->models[i].name);
-        if (m && strcmp(m->name, r->name) == 0 && s->weight[i] > 0) s->weight[i] += RECOMMENDED * CLASS;
+        if (m && strcmp(m->name, r->name) == 0 && s->weight[i] > 0) s->weight[i] += RECOMMENDED;
     }
     return true;
 }
@@ -669,7 +670,7 @@ static we_status most_suitable(const we_backend_info *info, const char **best, w
     for (size_t i = 0; !st && i < info->n_models; i++) {
         const we_backend_model *m = &info->models[i];
         s.weight[i] = strcmp(m->name, "default") == 0 ? 0.5 : size_of(info, m, &machine);
-        if (m->loaded) s.weight[i] += IN_MEMORY * CLASS;
+        if (m->loaded) s.weight[i] += IN_MEMORY;
     }
     if (!st) st = we_recommend_for(&machine, 8192, weigh_recommended, &s, err);
     double most = 0;

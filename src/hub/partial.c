@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char magic[16] = "WhisperEngine 1\n";
+static const char magic[16] = { 'W', 'h', 'i', 's', 'p', 'e', 'r', 'E', 'n', 'g', 'i', 'n', 'e', ' ', '1', '\n' };
 #define MOST_CHUNKS ((size_t)1 << 16)
 #define HASH_STEP ((size_t)1 << 20)
 

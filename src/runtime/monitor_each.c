@@ -102,7 +102,8 @@ we_status we_monitor_parse(we_str bytes, uint64_t pid, uint64_t start, we_monito
     if (bytes.len != sizeof p)
         return we_fail(err, WE_E_FORMAT, "a page of %zu bytes, expected %zu", bytes.len, sizeof p);
     memcpy(&p, bytes.ptr, sizeof p);
-    if (memcmp(p.magic, WE_MONITOR_MAGIC, sizeof p.magic) != 0 || p.version != WE_MONITOR_VERSION || p.size != sizeof p)
+    if (memcmp(p.magic, (const char[])WE_MONITOR_MAGIC, sizeof p.magic) != 0 || p.version != WE_MONITOR_VERSION ||
+        p.size != sizeof p)
         return we_fail(err, WE_E_FORMAT, "a page of another version");
     if (p.pid != pid || p.start != start) return we_fail(err, WE_E_FORMAT, "a page of another process");
     if (!is_text(p.model, sizeof p.model) || !is_text(p.device, sizeof p.device))

@@ -11,7 +11,10 @@
 
 #include "runtime/runtime.h"
 
-#define WE_MONITOR_MAGIC "WE-STATS"
+#define WE_MONITOR_MAGIC                       \
+    {                                          \
+        'W', 'E', '-', 'S', 'T', 'A', 'T', 'S' \
+    }
 #define WE_MONITOR_VERSION 1u
 
 typedef enum we_monitor_count { /* what stands where in the page; a new one changes the version */

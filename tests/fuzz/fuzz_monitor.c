@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (data[0] & 1) {
         memset(&p, 0, sizeof p);
         memcpy(&p, data, WE_MIN(size, sizeof p));
-        memcpy(p.magic, WE_MONITOR_MAGIC, sizeof p.magic);
+        memcpy(p.magic, (const char[])WE_MONITOR_MAGIC, sizeof p.magic);
         p.version = WE_MONITOR_VERSION;
         p.size = sizeof p;
         p.pid = 1;

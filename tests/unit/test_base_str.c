@@ -51,7 +51,8 @@ TEST(str_hash_spreads_short_keys)
         n_filled += !filled[slot];
         filled[slot] = 1;
     }
-    assert_in_range(n_filled, (size_t)(N * 0.62), (size_t)(N * 0.645)); /* 1 - 1/e of the slots, as if by chance */
+    assert_in_range(n_filled, (size_t)((double)N * 0.62),
+                    (size_t)((double)N * 0.645)); /* 1 - 1/e of the slots, as if by chance */
 }
 
 TEST(str_clean_escapes_what_drives_a_terminal)

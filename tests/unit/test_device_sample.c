@@ -227,7 +227,7 @@ TEST(sample_draws_with_the_right_frequencies)
         counts[*draw(&s, logits, 1, &(we_sample_spec){ .temperature = 0.5f, .seed = 1, .counter = i })]++;
     double chi_squared = 0;
     for (int i = 0; i < 5; i++) {
-        const double expected = DRAWS * probabilities[i];
+        const double expected = (double)DRAWS * probabilities[i];
         chi_squared += (counts[i] - expected) * (counts[i] - expected) / expected;
     }
     if (chi_squared > 18.5) fail_msg("chi squared is %g: 4 degrees of freedom exceed 18.5 once in 1000", chi_squared);
