@@ -95,6 +95,7 @@ typedef struct we_kv_spec {
 /* Of a device that does not use the system's memory as everybody does. */
 typedef struct we_device_memory {
     uint64_t limit_bytes, active_bytes, cached_bytes; /* cached: freed, and kept for the next */
+    uint64_t peak_bytes;                              /* the most that was active since the device was opened */
     uint64_t available_bytes;                         /* for a model; 0: the system knows */
 } we_device_memory;
 

@@ -17,6 +17,7 @@
 #include "device/mlx/plugin.h"
 #undef _Atomic
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -184,15 +185,29 @@ mx::Dtype dtype_of(we_dtype t)
     return t == WE_F32 ? mx::float32 : t == WE_F16 ? mx::float16 : t == WE_BF16 ? mx::bfloat16 : mx::uint8;
 }
 
-/* A copy of foreign bytes, which may be unaligned: the one copy that weights get. */
-array copy_of(const void *bytes, Shape shape, mx::Dtype dtype)
+/* MLX's CPU allocator gives nothing where the others throw, and counts it all the same. */
+std::atomic<uint64_t> never_got{ 0 };
+
+/* An array whose bytes `fill` writes: nothing lies between the file and MLX's memory. */
+template <typename F> array filled(Shape shape, mx::Dtype dtype, F &&fill)
 {
     size_t n = mx::size_of(dtype);
     for (const auto dim : shape) n *= static_cast<size_t>(dim);
     mx::allocator::Data data = mx::allocator::malloc(n);
     mx::allocator::Buffer buffer = data.buffer();
-    std::memcpy(buffer.raw_ptr(), bytes, n);
+    if (!buffer.ptr() && n) {
+        never_got += n;
+        throw failure{ WE_E_NOMEM, "MLX could not allocate " + std::to_string(n) + " bytes" };
+    }
+    fill(buffer.raw_ptr(), n);
     return array(std::move(data), std::move(shape), dtype);
+}
+
+/* The one copy that weights get. Not the mapped file itself, which Metal could take as a buffer: it wants a tensor's bytes aligned,
+ * and MLX's own writer puts them at any address (its header has no padding). */
+array copy_of(const void *bytes, Shape shape, mx::Dtype dtype)
+{
+    return filled(std::move(shape), dtype, [&](void *to, size_t n) { std::memcpy(to, bytes, n); });
 }
 
 array as(const device &d, const array &a, mx::Dtype dtype)
@@ -247,50 +262,75 @@ array rows_of(const device &d, const array &a, int64_t first, int64_t n)
 
 /* ---- Weights ---- */
 
-/* ggml's blocks: groups of 32 are MLX's affine packing under another roof; the narrower ones become plain values. The scales
- * are float32 where the step will be precise, else bfloat16, as everything else is then. */
+/* Blocks narrower than MLX's groups become plain values. */
+array plain_ggml(device &d, const we_matrix &m, mx::Dtype dtype)
+{
+    const size_t cols = static_cast<size_t>(m.cols);
+    std::vector<float> row(cols);
+    return filled({ i32(m.rows), i32(m.cols) }, dtype, [&](void *to, size_t) {
+        for (int64_t r = 0; r < m.rows; r++) {
+            const size_t at = static_cast<size_t>(r) * cols;
+            d.host->row_f32(&m, r, row.data());
+            if (dtype == mx::float32)
+                std::copy(row.begin(), row.end(), static_cast<float *>(to) + at);
+            else
+                std::transform(row.begin(), row.end(), static_cast<uint16_t *>(to) + at, d.host->f32_to_bf16);
+        }
+    });
+}
+
+/* Codes one behind the other, as MLX has them: those of 5 bits cross words. */
+void pack(const std::vector<uint8_t> &codes, int bits, uint32_t *words)
+{
+    const unsigned width = static_cast<unsigned>(bits);
+    uint64_t left = 0;
+    unsigned n = 0;
+    for (const uint8_t code : codes) {
+        left |= static_cast<uint64_t>(code) << n;
+        if ((n += width) < 32) continue;
+        *words++ = static_cast<uint32_t>(left);
+        left >>= 32;
+        n -= 32;
+    }
+}
+
+int ggml_bits(we_dtype t)
+{
+    switch (t) {
+    case WE_GGML_Q4_0:
+    case WE_GGML_Q4_1:
+    case WE_GGML_Q4_K: return 4;
+    case WE_GGML_Q5_0:
+    case WE_GGML_Q5_1:
+    case WE_GGML_Q5_K: return 5;
+    default: return 8;
+    }
+}
+
+/* ggml's blocks: groups of 32 are MLX's affine packing under another roof. The scales are float32 where the step will be
+ * precise, else bfloat16, as everything else is then. */
 void fetch_ggml(device &d, we_tensor *t, bool precise)
 {
     const we_matrix &m = t->matrix;
     const mx::Dtype dtype = precise ? mx::float32 : mx::bfloat16;
-    const size_t rows = static_cast<size_t>(m.rows), cols = static_cast<size_t>(m.cols);
     if (d.host->ggml_group(m.dtype) != 32) {
-        std::vector<float> row(cols);
-        std::vector<uint16_t> half(precise ? 0 : rows * cols);
-        std::vector<float> full(precise ? rows * cols : 0);
-        for (size_t r = 0; r < rows; r++) {
-            d.host->row_f32(&m, static_cast<int64_t>(r), row.data());
-            for (size_t c = 0; c < cols; c++) {
-                if (precise)
-                    full[r * cols + c] = row[c];
-                else
-                    half[r * cols + c] = d.host->f32_to_bf16(row[c]);
-            }
-        }
-        t->a = copy_of(precise ? static_cast<void *>(full.data()) : half.data(), { i32(m.rows), i32(m.cols) }, dtype);
+        t->a = plain_ggml(d, m, dtype);
         return;
     }
-    const size_t groups = cols / 32;
+    const size_t rows = static_cast<size_t>(m.rows), cols = static_cast<size_t>(m.cols), groups = cols / 32;
     const float zero = static_cast<float>(d.host->ggml_zero(m.dtype));
-    const int bits = m.dtype == WE_GGML_Q4_0 || m.dtype == WE_GGML_Q4_1 || m.dtype == WE_GGML_Q4_K   ? 4
-                     : m.dtype == WE_GGML_Q5_0 || m.dtype == WE_GGML_Q5_1 || m.dtype == WE_GGML_Q5_K ? 5
-                                                                                                     : 8;
+    const int bits = ggml_bits(m.dtype);
     const size_t words = cols * static_cast<size_t>(bits) / 32;
-    std::vector<uint32_t> packed(rows * words);
     std::vector<float> scales(rows * groups), biases(rows * groups);
     std::vector<uint8_t> codes(cols);
-    for (size_t r = 0; r < rows; r++) {
-        float *scale = &scales[r * groups], *bias = &biases[r * groups];
-        d.host->ggml_unpack_row(&m, static_cast<int64_t>(r), codes.data(), scale, bias);
-        for (size_t g = 0; g < groups; g++) bias[g] = -scale[g] * zero - bias[g];
-        for (size_t c = 0, bit = 0; c < cols; c++, bit += static_cast<size_t>(bits)) {
-            uint32_t *word = &packed[r * words + bit / 32];
-            word[0] |= static_cast<uint32_t>(codes[c]) << bit % 32;
-            if (bit % 32 + static_cast<size_t>(bits) > 32)
-                word[1] |= static_cast<uint32_t>(codes[c]) >> (32 - bit % 32);
+    t->a = filled({ i32(m.rows), i32(static_cast<int64_t>(words)) }, mx::uint32, [&](void *to, size_t) {
+        for (size_t r = 0; r < rows; r++) {
+            float *scale = &scales[r * groups], *bias = &biases[r * groups];
+            d.host->ggml_unpack_row(&m, static_cast<int64_t>(r), codes.data(), scale, bias);
+            for (size_t g = 0; g < groups; g++) bias[g] = -scale[g] * zero - bias[g];
+            pack(codes, bits, static_cast<uint32_t *>(to) + r * words);
         }
-    }
-    t->a = copy_of(packed.data(), { i32(m.rows), i32(static_cast<int64_t>(words)) }, mx::uint32);
+    });
     const Shape shape = { i32(m.rows), i32(static_cast<int64_t>(groups)) };
     t->scales = as(d, copy_of(scales.data(), shape, mx::float32), dtype);
     t->biases = as(d, copy_of(biases.data(), shape, mx::float32), dtype);
@@ -1151,7 +1191,8 @@ void memory(we_device *base, we_device_memory *out)
     *out = {};
     std::lock_guard<std::recursive_mutex> guard(d.lock);
     guarded(d.host, nullptr, "memory", [&] {
-        out->active_bytes = mx::get_active_memory();
+        out->active_bytes = mx::get_active_memory() - never_got;
+        out->peak_bytes = std::max(mx::get_peak_memory(), mx::get_active_memory()) - never_got;
         out->cached_bytes = mx::get_cache_memory();
         out->limit_bytes = mx::get_memory_limit();
         out->available_bytes = available(d);
@@ -1275,6 +1316,7 @@ we_status open_device(we_device **out, const we_device_options *options, const w
             d->old_memory_limit = mx::set_memory_limit(options->memory_limit_bytes);
             d->old_cache_limit = mx::set_cache_limit(options->memory_limit_bytes);
         }
+        mx::reset_peak_memory();
         choose_gates(*d);
         *out = &d->base;
     });
