@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * main.c - from start to end: the application's actions and keys, what is read when it begins, what is kept when it ends. */
 #include "app.h"
+#include <locale.h>
 
 static void on_problem(gpointer user, gboolean kept, const char *text)
 {

@@ -11,6 +11,12 @@
  * in place by slice_update, which MLX does without a copy as long as nobody else holds the array.
  *
  * Nothing thrown crosses the border to C: inside a step it sticks in `error`, elsewhere it becomes the status returned.
+ *
+ * Not compiled (mlx::core::compile) but for the gates: a step's replay took as long as building it anew, and a cache whose length
+ * is an input costs more kernels than it saves (docs/performance.md).
+ *
+ * In this order: what a handle holds; errors; arrays; weights; handles; caches; a step's begin and end; its ops: embedding and
+ * products, norms and rotation, attention, gates and rows, sampling; memory; opening and closing.
  * Meaning of every op: cpu/ref.c. Checked against mlx_lm/models and mlx_lm/sample_utils.py. */
 #include <atomic>
 #define _Atomic /* counters that only the host's functions touch */
@@ -20,6 +26,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -182,7 +189,12 @@ int i32(int64_t n) { return static_cast<int>(n); }
 
 mx::Dtype dtype_of(we_dtype t)
 {
-    return t == WE_F32 ? mx::float32 : t == WE_F16 ? mx::float16 : t == WE_BF16 ? mx::bfloat16 : mx::uint8;
+    switch (t) {
+    case WE_F32: return mx::float32;
+    case WE_F16: return mx::float16;
+    case WE_BF16: return mx::bfloat16;
+    default: return mx::uint8;
+    }
 }
 
 /* MLX's CPU allocator gives nothing where the others throw, and counts it all the same. */
@@ -749,7 +761,7 @@ we_status end(we_device *base, we_error *err)
     return first.status ? d.host->fail(err, first.status, "%s", first.message) : WE_OK;
 }
 
-/* ---- Ops ---- */
+/* ---- Ops: embedding and products ---- */
 
 void embed(we_device *base, we_tensor *out, const we_tensor *table, const we_tensor *ids, float scale)
 {
@@ -887,6 +899,8 @@ void linear(we_device *base, const we_linear *l, int n, const we_tensor *x)
     });
 }
 
+/* ---- Ops: norms and rotation ---- */
+
 void rms_norm(we_device *base, we_tensor *out, const we_tensor *x, const we_tensor *w, int width, float eps,
               float offset)
 {
@@ -936,6 +950,8 @@ void rope(we_device *base, we_tensor *x, const we_rope *r, int n_heads, int head
         put(d, x, mx::concatenate(parts, 2, d.stream), x->rows, HEADS);
     });
 }
+
+/* ---- Ops: attention ---- */
 
 void kv_append(we_device *base, int layer, const we_tensor *k, const we_tensor *v)
 {
@@ -1019,7 +1035,7 @@ void attend(we_device *base, we_tensor *out, const we_tensor *q, const we_attend
     });
 }
 
-/* ---- Gates ---- */
+/* ---- Ops: gates and rows ---- */
 
 template <we_activation act> std::vector<array> gated(const std::vector<array> &in)
 {
@@ -1072,7 +1088,7 @@ void take_rows(we_device *base, we_tensor *out, const we_tensor *x, const int32_
     });
 }
 
-/* ---- Sampling: one row [vocabulary] of float32 to one id. Order and meaning: device.h and cpu/sample.c. ---- */
+/* ---- Ops: sampling. One row [vocabulary] of float32 to one id. Order and meaning: device.h and cpu/sample.c. ---- */
 
 array penalized(const device &d, const array &x, const we_sample_spec &spec)
 {
