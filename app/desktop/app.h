@@ -55,6 +55,7 @@ typedef struct desk_app {
     char *unkept;        /* why the store cannot write at present; NULL: it can */
     GHashTable *unsaved; /* ids of messages that have grown since they were saved */
     guint save_timer;
+    guint feeder; /* brings the conversations of the store into `chats` */
 } desk_app;
 
 /* ---- app.c ---- */

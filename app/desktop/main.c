@@ -3,6 +3,8 @@
 #include "app.h"
 #include <locale.h>
 
+#define FEED 40
+
 static void on_problem(gpointer user, gboolean kept, const char *text)
 {
     desk_app *app = user;
@@ -14,15 +16,47 @@ static void on_problem(gpointer user, gboolean kept, const char *text)
     if (app->window) desk_window_banner(app->window, topic, GTK_MESSAGE_WARNING, text, NULL, NULL);
 }
 
+typedef struct chat_feed {
+    desk_app *app;
+    GPtrArray *rows;
+    guint next;
+} chat_feed;
+
+static void chat_feed_free(gpointer p)
+{
+    chat_feed *f = p;
+    g_ptr_array_unref(f->rows);
+    g_free(f);
+}
+
+/* A few rows at a time, below those of conversations that have begun since the start: a row is a dozen widgets. */
+static gboolean feed(gpointer p)
+{
+    chat_feed *f = p;
+    GPtrArray *chats = g_ptr_array_new_with_free_func(g_object_unref);
+    for (; f->next < f->rows->len && chats->len < FEED; f->next++) {
+        DeskChat *chat = desk_chat_new(desk_conversation_copy(f->rows->pdata[f->next]));
+        chat->kept = TRUE;
+        g_ptr_array_add(chats, chat);
+    }
+    g_list_store_splice(f->app->chats, g_list_model_get_n_items(G_LIST_MODEL(f->app->chats)), 0, chats->pdata,
+                        chats->len);
+    g_ptr_array_unref(chats);
+    if (f->next < f->rows->len) return G_SOURCE_CONTINUE;
+    f->app->feeder = 0;
+    return G_SOURCE_REMOVE;
+}
+
+/* The first ones are there with the window, the others come while it is used. */
 static void on_chats(gpointer user, GPtrArray *rows)
 {
     desk_app *app = user;
-    for (guint i = 0; i < rows->len; i++) {
-        DeskChat *chat = desk_chat_new(desk_conversation_copy(rows->pdata[i]));
-        chat->kept = TRUE;
-        g_list_store_append(app->chats, chat);
-        g_object_unref(chat);
-    }
+    chat_feed *f = g_new(chat_feed, 1);
+    *f = (chat_feed){ app, g_ptr_array_ref(rows), 0 };
+    if (feed(f))
+        app->feeder = g_idle_add_full(G_PRIORITY_LOW, feed, f, chat_feed_free);
+    else
+        chat_feed_free(f);
 }
 
 /* What was written in a new conversation and not sent. */
@@ -190,6 +224,7 @@ static void on_shutdown(GApplication *gtk, gpointer user)
 {
     desk_app *app = user;
     (void)gtk;
+    g_clear_handle_id(&app->feeder, g_source_remove);
     desk_tray_close(app->tray);
     app->tray = NULL;
     if (app->window) {

@@ -8,6 +8,7 @@ struct desk_sidebar {
     desk_app *app;
     GtkWidget *root, *search_bar, *search, *list, *stack;
     GListStore *shown; /* all conversations, or what was found */
+    gboolean shows_all;
     guint searcher;
     guint search_number; /* answers to older searches are dropped */
     gboolean selecting;  /* the sidebar itself changes the selection */
@@ -131,15 +132,22 @@ static void on_row(GtkListBox *list, GtkListBoxRow *row, gpointer user)
 
 /* ---- Search ---- */
 
+/* Bring conversations [at, at + added) of all into the list, in place of `removed` that are there. */
+static void show_some(desk_sidebar *s, guint at, guint removed, guint added)
+{
+    gpointer *items = g_new(gpointer, added + 1);
+    for (guint i = 0; i < added; i++) items[i] = g_list_model_get_item(G_LIST_MODEL(s->app->chats), at + i);
+    g_list_store_splice(s->shown, at, removed, items, added);
+    for (guint i = 0; i < added; i++) g_object_unref(items[i]);
+    g_free(items);
+    desk_sidebar_select(s);
+}
+
 static void show_all(desk_sidebar *s)
 {
-    const guint n = g_list_model_get_n_items(G_LIST_MODEL(s->app->chats));
-    gpointer *all = g_new(gpointer, n + 1);
-    for (guint i = 0; i < n; i++) all[i] = g_list_model_get_item(G_LIST_MODEL(s->app->chats), i);
-    g_list_store_splice(s->shown, 0, g_list_model_get_n_items(G_LIST_MODEL(s->shown)), all, n);
-    for (guint i = 0; i < n; i++) g_object_unref(all[i]);
-    g_free(all);
-    desk_sidebar_select(s);
+    show_some(s, 0, g_list_model_get_n_items(G_LIST_MODEL(s->shown)),
+              g_list_model_get_n_items(G_LIST_MODEL(s->app->chats)));
+    s->shows_all = TRUE;
 }
 
 typedef struct search {
@@ -153,6 +161,7 @@ static void on_found(gpointer user, GPtrArray *rows)
     desk_app *app = question->app;
     desk_sidebar *s = app->window ? desk_window_sidebar(app->window) : NULL;
     if (s && s->search_number == question->number) {
+        s->shows_all = FALSE;
         g_list_store_remove_all(s->shown);
         const guint n = g_list_model_get_n_items(G_LIST_MODEL(app->chats));
         for (guint i = 0; i < n; i++) {
@@ -192,9 +201,11 @@ static void on_search(GtkEditable *entry, gpointer user)
 static void on_chats_changed(GListModel *model, guint at, guint removed, guint added, gpointer user)
 {
     desk_sidebar *s = user;
-    (void)model, (void)at, (void)removed, (void)added;
+    (void)model;
     if (is_searching(s))
         on_search(NULL, s);
+    else if (s->shows_all) /* rows are dear: only those that changed */
+        show_some(s, at, removed, added);
     else
         show_all(s);
 }

@@ -29,7 +29,8 @@ def begin_again():
         print("pyatspi was not found: left out")
         return 77
     reading, writing = os.pipe()
-    xvfb = subprocess.Popen(["Xvfb", "-displayfd", str(writing), "-screen", "0", "1100x800x24", "-nolisten", "tcp"],
+    # Without -noreset it begins anew whenever its last client goes, and turns the next one away meanwhile.
+    xvfb = subprocess.Popen(["Xvfb", "-displayfd", str(writing), "-screen", "0", "1100x800x24", "-nolisten", "tcp", "-noreset"],
                             pass_fds=[writing], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.close(writing)
     with tempfile.TemporaryDirectory() as home:

@@ -3,10 +3,12 @@
 """The desktop program from its first question to its end, with a host for its tray item, and killed in the middle of an answer."""
 import os
 import signal
+import sqlite3
 import subprocess
 import unittest
 
 from desk import Desk, Host, wait_for
+import pyatspi
 import standins
 
 
@@ -60,6 +62,21 @@ class App(Desk):
         self.activate("next", window=True)
         self.sees("WhisperEngine was closed before this answer was complete.")
         self.sees(kept.strip())
+        self.quit()
+
+    def test_many_chats_are_listed(self):
+        self.start()                             # makes the database
+        wait_for("the database", lambda: self.rows("SELECT 1 FROM conversation") == [])
+        self.quit()
+        path = os.path.join(self.home, ".local/share/whisperengine/conversations.sqlite")
+        with sqlite3.connect(path) as db:
+            db.executemany("INSERT INTO conversation(id, updated, title, system, model, draft) VALUES(?, ?, ?, '', '', '')",
+                           [(i, i, f"Chat number {i}") for i in range(1, 96)])
+        db.close()
+        self.start()
+        listed = lambda: [n.name for n in self.nodes() if n.getRole() == pyatspi.ROLE_LIST_ITEM and n.name.startswith("Chat number")]
+        wait_for("all chats", lambda: len(listed()) == 95)
+        self.assertEqual(listed(), [f"Chat number {i}" for i in range(95, 0, -1)])     # the latest first
         self.quit()
 
     def test_an_answer_has_versions(self):
