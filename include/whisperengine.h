@@ -215,7 +215,7 @@ typedef struct we_engine_options {
     size_t size;         /* sizeof(we_engine_options) */
     const char *device;  /* "auto" (NULL): "mlx" where it has a GPU, else "cpu"; "mlx", "cpu" */
     const char *kernels; /* NULL: MLX_KERNELS, else the best for this CPU; "reference", "avx2", "avxvnni", "avx512",
-                            "avx512bf16", "neon"; never "mlx" then */
+                            "avx512bf16", "neon", "neoni8mm"; never "mlx" then */
     int threads;         /* 0: MLX_THREADS, else one for each core that this process may use */
     uint64_t
         memory_limit_bytes; /* of weights, KV caches and scratch of all its models; 0: MLX_MEMORY_POOL_SIZE, else none */

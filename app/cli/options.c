@@ -30,7 +30,7 @@ static const cli_option engine_options[] = {
     { "allow-paging", 0, CLI_FLAG, AT(allow_paging), 0, 0, NULL, "load weights that exceed the available memory" },
     { "threads", 't', CLI_INT, AT(threads), 1, 1024, "N", "worker threads (default: one for each core)" },
     { "kernels", 0, CLI_TEXT, AT(kernels), 0, 0, "NAME",
-      "reference, avx2, avxvnni, avx512, avx512bf16, neon (default: the best)" },
+      "reference, avx2, avxvnni, avx512, avx512bf16, neon, neoni8mm (default: the best)" },
     { "device", 0, CLI_TEXT, AT(device), 0, 0, "NAME", "auto, mlx or cpu (default auto)" },
     { "precise", 0, CLI_FLAG, AT(precise), 0, 0, NULL, "compute in float32 throughout: slow, exact" },
     { "prompt-lookup", 0, CLI_FLAG, AT(prompt_lookup), 0, 0, NULL,

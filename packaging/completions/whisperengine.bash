@@ -11,7 +11,7 @@ _whisperengine()
     elif [[ $before == --model || $before == -m ]] || [[ $command =~ ^(info|verify|rm)$ && $word != -* ]]; then
         words="default $("$program" list 2>/dev/null | awk 'NR > 1 { print $1 }')"
     elif [[ $before == --kernels ]]; then
-        words="reference avx2 avxvnni avx512 avx512bf16 neon"
+        words="reference avx2 avxvnni avx512 avx512bf16 neon neoni8mm"
     elif [[ $before == --device ]]; then
         words="auto mlx cpu"
     elif [[ $before == --kv-bits ]]; then

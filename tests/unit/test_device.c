@@ -95,7 +95,8 @@ static void check_values(we_device *d, const we_tensor *t, const double *want, i
 }
 
 /* Every table, the fast ones with three threads, and MLX where this build has it. */
-static const char *const all_kernels[] = { "reference", "avx2", "avxvnni", "avx512", "avx512bf16", "neon", "mlx" };
+static const char *const all_kernels[] = { "reference",  "avx2", "avxvnni",  "avx512",
+                                           "avx512bf16", "neon", "neoni8mm", "mlx" };
 static we_device *variant(size_t index)
 {
     we_device *d;

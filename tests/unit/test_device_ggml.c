@@ -151,7 +151,8 @@ static void check(we_device *d, we_dtype dtype, int rows, int tokens)
 
 TEST(device_ggml_products_agree_with_the_blocks_values)
 {
-    static const char *const tables[] = { "reference", "avx2", "avxvnni", "avx512", "avx512bf16", "neon", "mlx" };
+    static const char *const tables[] = { "reference",  "avx2", "avxvnni",  "avx512",
+                                          "avx512bf16", "neon", "neoni8mm", "mlx" };
     int n_tables = 0;
     for (size_t k = 0; k < WE_COUNT(tables); k++) {
         we_device *d;

@@ -14,12 +14,6 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* Bytes of a scale. */
-INLINE int64_t scale_size(we_quant_mode mode, we_dtype dtype)
-{
-    return mode != WE_QUANT_AFFINE ? 1 : dtype == WE_F32 ? 4 : 2;
-}
-
 INLINE float sum8(__m256 v)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

@@ -83,7 +83,7 @@ static void pack_scales(panel *out, const we_matrix *w, int64_t first, int64_t n
 {
     const int64_t n = cols / w->quant.group_size, from = c / w->quant.group_size;
     const size_t row_bytes = we_matrix_row_scale_bytes(w);
-    const int64_t size = scale_size(w->quant.mode, w->dtype);
+    const int64_t size = we_scale_size(w->quant.mode, w->dtype);
     const bool e2m1 = is_e2m1(w->quant.mode);
     const __m256 half = _mm256_set1_ps(0.5f);
     const __m256 offset = _mm256_set1_ps(e2m1 ? -12 : kind_of(w->quant) == KIND_SIGNED ? 128 : 0);

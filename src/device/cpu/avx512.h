@@ -94,7 +94,7 @@ INLINE __m512 scale_floats(we_quant_mode mode, we_dtype dtype, const uint8_t *p,
 /* Up to 16 scales of a packed matrix, of one row, from group `g` on. */
 INLINE __m512 scales16(const we_matrix *w, const uint8_t *row, int64_t g, __mmask16 m)
 {
-    return scale_floats(w->quant.mode, w->dtype, row + g * scale_size(w->quant.mode, w->dtype), m);
+    return scale_floats(w->quant.mode, w->dtype, row + g * we_scale_size(w->quant.mode, w->dtype), m);
 }
 
 #endif

@@ -109,7 +109,7 @@ INLINE void fill_row(const few *f, int64_t row, float *out, we_quant_mode mode, 
 {
     const we_matrix *w = f->w;
     const int size = w->quant.group_size, units = size == 16 ? 2 : 1;
-    const int64_t n_scales = w->cols / size, step = BLOCK / size, step_bytes = step * scale_size(mode, dtype);
+    const int64_t n_scales = w->cols / size, step = BLOCK / size, step_bytes = step * we_scale_size(mode, dtype);
     const size_t at = (size_t)row * f->scale_bytes + (size_t)(f->block * step_bytes);
     const uint8_t *s = w->scales + at, *b = mode == WE_QUANT_AFFINE ? w->biases + at : s;
     const __m512i by = units == 2 ? _mm512_slli_epi32(f->lanes, 1)

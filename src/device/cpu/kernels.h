@@ -54,6 +54,12 @@ static inline bool we_q8_takes(we_quant quant)
     return quant.mode == WE_QUANT_AFFINE || quant.mode == WE_QUANT_MXFP4 || quant.mode == WE_QUANT_NVFP4;
 }
 
+/* Bytes of a scale. */
+static inline int64_t we_scale_size(we_quant_mode mode, we_dtype dtype)
+{
+    return mode != WE_QUANT_AFFINE ? 1 : dtype == WE_F32 ? 4 : 2;
+}
+
 /* Bytes that linear_f32 and linear_q8 may use behind their scratch pointer, which is aligned to 64: 32 rows, unpacked to a
  * byte an element, with a float32 scale and bias for each group of 16 (8 rows as float32 fit as well); and 32 KB for a panel's
  * results. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * build: -march=armv8.2-a+dotprod
  * neon.c - the table for 64-bit ARM with dot products: float32 products, attention's products, vectors. Integer products:
- * neon_q8.c. */
+ * neon_q8.c, neon_few.c. */
 #include "device/cpu/neon.h"
 #include "device/cpu/rows.h"
 
@@ -352,6 +352,7 @@ const we_cpu_kernels we_cpu_kernels_neon = {
     .linear_f32 = linear_f32,
     .linear_q8 = we_neon_linear_q8,
     .q8_quantize = q8_quantize,
+    .q8_tile = we_neon_q8_tile,
     .mul_f32 = mul_f32,
     .mul_f16 = mul_f16,
     .kv = &we_neon_kv,

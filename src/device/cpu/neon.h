@@ -14,12 +14,18 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-bool we_arm_has_dotprod(void);
-extern const we_cpu_kernels we_cpu_kernels_neon; /* neon.c */
+bool we_arm_has_dotprod(void); /* Armv8.2 with it: Cortex-A76, Graviton 2, Apple's M1 and later */
+bool we_arm_has_i8mm(void);    /* and products of int8 matrices: Armv8.6, Graviton 3, Apple's M2 and later */
+
+extern const we_cpu_kernels we_cpu_kernels_neon;      /* neon.c */
+extern const we_cpu_kernels we_cpu_kernels_neon_i8mm; /* neoni8mm_q8.c */
 void we_neon_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                        int64_t y_stride, bool add, void *scratch); /* neon_q8.c */
-extern const we_kv_kernels we_neon_kv;                             /* neon_kv.c */
-int64_t we_neon_dots(int64_t rounds, int32_t *sum);                /* neon_dots.c */
+void we_neon_q8_tile(const we_q8 *x, int64_t first, int64_t n);
+void we_neon_few(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
+                 int64_t y_stride, bool add, void *scratch); /* neon_few.c: the same row by row */
+extern const we_kv_kernels we_neon_kv;                       /* neon_kv.c */
+int64_t we_neon_dots(int64_t rounds, int32_t *sum);          /* neon_dots.c */
 
 INLINE float32x4_t f16_floats(const void *p) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p))); }
 INLINE float32x4_t bf16_floats(const void *p)

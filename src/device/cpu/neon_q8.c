@@ -1,187 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0
  * build: -march=armv8.2-a+dotprod
- * neon_q8.c - products of int8 activations with packed weights by SDOT, row after row as they lie in memory, up to four
- * tokens at a time; more tokens pass over a block of rows that stays in the second cache.
- *
- * SDOT wants signed bytes: e2m1 codes become twice their value; codes of up to 6 bits are what they are; 8-bit codes are
- * taken less 128, which their bias, grown by 128 scales, makes good. 4 bits: low nibbles meet the even activations, high ones
- * the odd; those are separated once for all rows. */
-#include "device/cpu/neon.h"
+ * neon_q8.c - many tokens' int8 activations times packed weights by SDOT: four columns of four rows with those of one token, in one
+ * instruction. Few tokens: neon_few.c. */
+#define WORD 4
+#include "device/cpu/neon_panel.h"
 
-#define FEW 4     /* tokens at once */
-#define BLOCK 256 /* columns of a step: 8 activation groups */
-#define GROUPS (BLOCK / WE_Q8_GROUP)
-
-typedef struct few {
-    const we_matrix *w;
-    const int8_t *x[FEW]; /* 4 bits: in each 32 the even ones, then the odd ones */
-    const float *scales[FEW], *sums[FEW];
-    float *y[FEW];
-    bool add;
-} few;
-
-INLINE bool is_e2m1(we_quant_mode mode) { return mode != WE_QUANT_AFFINE; }
-
-/* ---- Scales ---- */
-
-/* n elements of a plain type, 0 behind them. */
-INLINE void load_floats(we_dtype dtype, const uint8_t *p, int64_t n, float out[GROUPS])
+INLINE void put_words(const int8x16_t rows[4], int8_t *to)
 {
-    const int64_t size = dtype == WE_F32 ? 4 : 2;
-    uint8_t bytes[4 * GROUPS] = { 0 };
-    if (n == 4)
-        memcpy(bytes, p, (size_t)(4 * size)); /* the usual numbers: a load, not a call */
-    else if (n == 8)
-        memcpy(bytes, p, (size_t)(8 * size));
-    else
-        memcpy(bytes, p, (size_t)(n * size));
-    vst1q_f32(out, floats4(dtype, bytes));
-    vst1q_f32(out + 4, floats4(dtype, bytes + 4 * size));
+    const int32x4_t a = vreinterpretq_s32_s8(rows[0]), b = vreinterpretq_s32_s8(rows[1]);
+    const int32x4_t c = vreinterpretq_s32_s8(rows[2]), d = vreinterpretq_s32_s8(rows[3]);
+    const int64x2_t ab0 = vreinterpretq_s64_s32(vtrn1q_s32(a, b)), ab1 = vreinterpretq_s64_s32(vtrn2q_s32(a, b));
+    const int64x2_t cd0 = vreinterpretq_s64_s32(vtrn1q_s32(c, d)), cd1 = vreinterpretq_s64_s32(vtrn2q_s32(c, d));
+    vst1q_s8(to, vreinterpretq_s8_s64(vtrn1q_s64(ab0, cd0)));
+    vst1q_s8(to + 64, vreinterpretq_s8_s64(vtrn1q_s64(ab1, cd1)));
+    vst1q_s8(to + 128, vreinterpretq_s8_s64(vtrn2q_s64(ab0, cd0)));
+    vst1q_s8(to + 192, vreinterpretq_s8_s64(vtrn2q_s64(ab1, cd1)));
 }
 
-/* Scales of a block for each of its activation groups; nvfp4 has two for each. */
-INLINE void load_scales(const we_matrix *w, we_quant_mode mode, const uint8_t *row, int64_t g, int64_t n,
-                        float out[2 * GROUPS])
+INLINE void dot_tile(const int8_t *codes, const int8_t *x, int words, int n, int32x4_t d[2][TILE])
 {
-    if (is_e2m1(mode)) { /* codes are twice the value */
-        for (int64_t i = 0; i < 2 * GROUPS; i++)
-            out[i] = i >= n ? 0.0f
-                            : 0.5f * (mode == WE_QUANT_NVFP4 ? we_e4m3_to_f32(row[g + i]) : we_e8m0_to_f32(row[g + i]));
-        return;
-    }
-    float own[GROUPS];
-    const int shift = w->quant.group_size == 128 ? 2 : w->quant.group_size == 64 ? 1 : 0;
-    load_floats(w->dtype, row + g * (w->dtype == WE_F32 ? 4 : 2), n, own);
-    UNROLL for (int i = 0; i < GROUPS; i++) out[i] = own[i >> shift];
-}
-
-/* ---- Codes ---- */
-
-/* 16 codes of 2, 3, 5 or 6 bits: bring the two bytes that hold a code to a 16-bit lane, shift, mask. Reads 16 bytes. */
-INLINE int8x16_t codes16(int bits, const uint8_t *p)
-{
-    uint8_t at[32];
-    int16_t down[16];
-    UNROLL for (int i = 0; i < 16; i++)
+    UNROLL for (int i = 0; i < n; i++) d[0][i] = d[1][i] = vdupq_n_s32(0);
+    UNROLL for (int k = 0; k < words; k++, codes += 16 * WORD, x += TILE * WORD)
     {
-        at[2 * i] = (uint8_t)(i * bits / 8);
-        at[2 * i + 1] = (uint8_t)(i * bits / 8 + 1);
-        down[i] = (int16_t) - (i * bits % 8);
-    }
-    const uint8x16_t bytes = vld1q_u8(p);
-    const uint16x8_t a = vshlq_u16(vreinterpretq_u16_u8(vqtbl1q_u8(bytes, vld1q_u8(at))), vld1q_s16(down));
-    const uint16x8_t b = vshlq_u16(vreinterpretq_u16_u8(vqtbl1q_u8(bytes, vld1q_u8(at + 16))), vld1q_s16(down + 8));
-    const uint8x16_t both = vcombine_u8(vmovn_u16(a), vmovn_u16(b));
-    return vreinterpretq_s8_u8(vandq_u8(both, vdupq_n_u8((uint8_t)((1 << bits) - 1))));
-}
-
-/* 32 columns as two vectors of signed bytes. */
-INLINE int8x16x2_t codes32(we_quant_mode mode, int bits, const uint8_t *p)
-{
-    int8x16x2_t v;
-    if (bits == 4) {
-        const uint8x16_t bytes = vld1q_u8(p), low = vandq_u8(bytes, vdupq_n_u8(15)), high = vshrq_n_u8(bytes, 4);
-        static const int8_t doubled[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
-        v.val[0] = is_e2m1(mode) ? vqtbl1q_s8(vld1q_s8(doubled), low) : vreinterpretq_s8_u8(low);
-        v.val[1] = is_e2m1(mode) ? vqtbl1q_s8(vld1q_s8(doubled), high) : vreinterpretq_s8_u8(high);
-    } else if (bits == 8) {
-        v.val[0] = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(p), vdupq_n_u8(0x80)));
-        v.val[1] = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(p + 16), vdupq_n_u8(0x80)));
-    } else {
-        v.val[0] = codes16(bits, p);
-        v.val[1] = codes16(bits, p + 2 * bits);
-    }
-    return v;
-}
-
-/* ---- One row ----
- *
- * For each block of 256 columns: scales; biases times the sums of the activations; codes, dot products, one multiply-add with
- * both scales. A block is copied where loads would reach behind the row. */
-
-INLINE void row_few(const few *f, int64_t row, int64_t out, we_quant_mode mode, int bits, int n)
-{
-    const we_matrix *w = f->w;
-    const int64_t cols = w->cols, size = w->quant.group_size;
-    const size_t scale_bytes = (size_t)(cols / size) * (is_e2m1(mode) ? 1 : w->dtype == WE_F32 ? 4 : 2);
-    const uint8_t *codes = w->data + (size_t)row * (size_t)(cols * bits / 8);
-    const uint8_t *scales = w->scales + (size_t)row * scale_bytes;
-    const uint8_t *biases = is_e2m1(mode) ? NULL : w->biases + (size_t)row * scale_bytes;
-    const bool reaches_behind = bits != 4 && bits != 8;
-    float32x4_t acc[FEW], acc2[FEW];
-    UNROLL for (int t = 0; t < n; t++) acc[t] = acc2[t] = vdupq_n_f32(0);
-
-    for (int64_t c = 0; c < cols; c += BLOCK, codes += BLOCK * bits / 8) {
-        const int64_t left = WE_MIN(cols - c, BLOCK), g = c / size, n_scales = left / size, group = c / WE_Q8_GROUP;
-        const uint8_t *p = codes;
-        uint8_t tail[BLOCK + 16];
-        if (left < BLOCK || (reaches_behind && (cols - c - BLOCK) * bits < 16 * 8)) {
-            memset(tail, 0, sizeof tail);
-            memcpy(tail, codes, (size_t)(left * bits / 8));
-            p = tail;
-        }
-        float s[2 * GROUPS], b[2 * GROUPS];
-        load_scales(w, mode, scales, g, n_scales, s);
-        if (!is_e2m1(mode)) {
-            load_scales(w, mode, biases, g, n_scales, b);
-            UNROLL for (int i = 0; i < GROUPS; i += 4)
-            {
-                float32x4_t bias = vld1q_f32(b + i);
-                if (bits == 8) bias = vfmaq_n_f32(bias, vld1q_f32(s + i), 128.0f);
-                UNROLL for (int t = 0; t < n; t++) acc2[t] =
-                    vfmaq_f32(acc2[t], bias, vld1q_f32(f->sums[t] + group + i));
-            }
-        }
-        UNROLL for (int k = 0; k < GROUPS; k++)
+        __asm__ volatile("" ::: "memory"); /* or loads of several words come first, and sums are spilled for them */
+        const int8x16_t w[2] = { vld1q_s8(codes), vld1q_s8(codes + 16) };
+        UNROLL for (int i = 0; i < n; i += 4)
         {
-            const int8x16x2_t v = codes32(mode, bits, p + 4 * bits * k);
-            UNROLL for (int t = 0; t < n; t++)
+            const int8x16_t v = vld1q_s8(x + 4 * i);
+            UNROLL for (int j = 0; j < 2; j++)
             {
-                const int8_t *x = f->x[t] + c + 32 * k;
-                const int32x4_t dot =
-                    vdotq_s32(vdotq_s32(vdupq_n_s32(0), v.val[0], vld1q_s8(x)), v.val[1], vld1q_s8(x + 16));
-                const float xs = f->scales[t][group + k];
-                if (mode == WE_QUANT_NVFP4) {
-                    const float32x4_t two = vcombine_f32(vdup_n_f32(s[2 * k]), vdup_n_f32(s[2 * k + 1]));
-                    acc[t] = vfmaq_f32(acc[t], vcvtq_f32_s32(dot), vmulq_n_f32(two, xs));
-                } else if (k % 2) {
-                    acc[t] = vfmaq_n_f32(acc[t], vcvtq_f32_s32(dot), s[k] * xs);
-                } else {
-                    acc2[t] = vfmaq_n_f32(acc2[t], vcvtq_f32_s32(dot), s[k] * xs);
-                }
+                d[j][i] = vdotq_laneq_s32(d[j][i], w[j], v, 0);
+                d[j][i + 1] = vdotq_laneq_s32(d[j][i + 1], w[j], v, 1);
+                d[j][i + 2] = vdotq_laneq_s32(d[j][i + 2], w[j], v, 2);
+                d[j][i + 3] = vdotq_laneq_s32(d[j][i + 3], w[j], v, 3);
             }
         }
     }
-    UNROLL for (int t = 0; t < n; t++) f->y[t][out] =
-        (f->add ? f->y[t][out] : 0.0f) + vaddvq_f32(vaddq_f32(acc[t], acc2[t]));
-}
-
-#include "device/cpu/few_rows.h"
-
-static const int8_t *separate(const int8_t *from, int64_t stride, int8_t *to)
-{
-    for (int64_t c = 0; c < stride; c += 32) {
-        const int8x16x2_t v = vld2q_s8(from + c);
-        vst1q_s8(to + c, v.val[0]);
-        vst1q_s8(to + c + 16, v.val[1]);
-    }
-    return to;
 }
 
 void we_neon_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                        int64_t y_stride, bool add, void *scratch)
 {
-    const int64_t groups = x->stride / WE_Q8_GROUP;
-    for (int64_t token = 0; token < n; token += FEW) {
-        const int64_t some = WE_MIN(n - token, FEW);
-        few f = { .w = w, .add = add };
-        for (int64_t t = 0; t < some; t++) {
-            const int8_t *values = x->values + (token + t) * x->stride;
-            f.x[t] = w->quant.bits == 4 ? separate(values, x->stride, (int8_t *)scratch + t * x->stride) : values;
-            f.scales[t] = x->scales + (token + t) * groups;
-            f.sums[t] = x->sums + (token + t) * groups;
-            f.y[t] = y + (token + t) * y_stride;
-        }
-        rows_of(w->quant, some)(&f, first, n_rows);
-    }
+    linear_q8(w, first, n_rows, x, n, y, y_stride, add, scratch);
 }
+
+void we_neon_q8_tile(const we_q8 *x, int64_t first, int64_t n) { q8_tile(x, first, n); }
