@@ -97,6 +97,14 @@ foreach(kind IN ITEMS unit conformance)
     endforeach()
 endforeach()
 
+# A table of kernels that many machines can only run in another form of its instruction.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+    set(twin ${we_tests_dir}/unit/avxvnni_twin.c)
+    we_file_flags(${twin})
+    target_sources(unit_kernels PRIVATE ${twin})
+    target_compile_definitions(unit_kernels PRIVATE WE_HAS_AVXVNNI_TWIN=1)
+endif()
+
 if(TARGET whisperengine AND NOT CMAKE_CROSSCOMPILING)
     foreach(kind IN ITEMS conformance e2e)
         file(GLOB sources CONFIGURE_DEPENDS ${we_tests_dir}/${kind}/test_*.py)

@@ -9,11 +9,32 @@
 #include <math.h>
 #include <stdio.h>
 
-/* Each table of this CPU, with what it falls back to; the reference too, against itself. */
-#define EACH_CPU_VARIANT(k)                                                                                           \
-    for (const we_cpu_kernels *const *at_ = we_cpu_kernel_tables; *at_; at_++)                                        \
-        for (we_cpu_kernels table_, *k = &table_; k && (*at_)->supported() && we_cpu_kernels_choose((*at_)->name, k); \
-             k = NULL)
+#if WE_HAS_AVXVNNI_TWIN
+extern const we_cpu_kernels we_test_avxvnni_twin; /* avxvnni_twin.c */
+#define TWIN (&we_test_avxvnni_twin)
+#else
+#define TWIN ((const we_cpu_kernels *)NULL)
+#endif
+
+/* Table number i with what it falls back to, NULL if this CPU can't run it; behind the build's tables the twin of one of them. */
+static we_cpu_kernels *variant(int i, we_cpu_kernels *out)
+{
+    for (const we_cpu_kernels *const *t = we_cpu_kernel_tables; *t; t++)
+        if (i-- == 0) return (*t)->supported() && we_cpu_kernels_choose((*t)->name, out) ? out : NULL;
+    const we_cpu_kernels *twin = i == 0 ? TWIN : NULL;
+    if (!twin || !twin->supported() || !we_cpu_kernels_choose("avx2", out)) return NULL;
+    out->name = "avxvnni's twin";
+    out->linear_q8 = twin->linear_q8;
+    out->q8_tile = twin->q8_tile;
+    out->dots = twin->dots;
+    return out;
+}
+
+/* Each table of this CPU; the reference too, against itself. */
+#define MAX_VARIANTS 8
+#define EACH_CPU_VARIANT(k)                      \
+    for (int at_ = 0; at_ < MAX_VARIANTS; at_++) \
+        for (we_cpu_kernels table_, *k = variant(at_, &table_); k; k = NULL)
 
 static const we_cpu_kernels *reference = &we_cpu_kernels_reference;
 
@@ -325,14 +346,16 @@ TEST(kernels_int8_products_do_not_saturate)
     const size_t n_quants = all_quants(quants);
     for (size_t i = 0; i < n_quants; i++) {
         if (!we_q8_takes(quants[i])) continue;
-        const int64_t cols = 4 * quants[i].group_size;
+        const int64_t cols = (i % 2 ? 4 : 17) * quants[i].group_size; /* the last step is a part of one */
         we_matrix m = random_matrix(33, cols, quants[i], WE_F32);
         memset((uint8_t *)m.data, quants[i].mode == WE_QUANT_AFFINE ? 0xff : 0x77, 33 * we_matrix_row_bytes(&m));
-        float *x = random_floats(cols * 13, 2);
+        float *x = random_floats(cols * 21, 2);
         for (int sign = 0; sign < 3; sign++) {
-            for (int64_t c = 0; c < cols * 13; c++) x[c] = sign == 0 || (sign == 2 && c % 2) ? 127.0f : -127.0f;
-            check_q8(&m, x, 1, false);
-            check_q8(&m, x, 13, false);
+            for (int64_t c = 0; c < cols * 21; c++) x[c] = sign == 0 || (sign == 2 && c % 2) ? 127.0f : -127.0f;
+            static const int64_t tokens[] = {
+                1, 2, 3, 5, 8, 13, 21
+            }; /* passes of all sizes, tiles with and without a rest */
+            for (size_t t = 0; t < WE_COUNT(tokens); t++) check_q8(&m, x, tokens[t], false);
         }
         free_floats(x);
         free_matrix(&m);
@@ -360,7 +383,8 @@ TEST(kernels_int8_products_of_a_broken_activation_are_not_numbers)
 
 TEST(kernels_float_products_agree_with_the_reference)
 {
-    static const shape shapes[] = { { 1, 1, 1 }, { 7, 3, 2 }, { 5, 9, 1 }, { 6, 17, 5 }, { 33, 4, 9 } };
+    static const shape shapes[] = { { 1, 1, 1 },  { 7, 3, 2 },  { 5, 9, 1 },  { 6, 17, 5 }, { 33, 4, 9 },
+                                    { 3, 13, 3 }, { 9, 70, 4 }, { 5, 21, 6 }, { 2, 8, 7 },  { 18, 33, 8 } };
     we_quant quants[MAX_QUANTS];
     size_t n_quants = all_quants(quants);
     quants[n_quants++] = (we_quant){ 0 };
@@ -649,7 +673,7 @@ TEST(kernels_tables_end_with_the_reference_and_are_complete)
 {
     int n = 0;
     while (we_cpu_kernel_tables[n]) n++;
-    assert_true(n > 0 && we_cpu_kernel_tables[n - 1] == reference);
+    assert_true(n > 0 && n < MAX_VARIANTS && we_cpu_kernel_tables[n - 1] == reference);
     EACH_CPU_VARIANT(k) {
         assert_non_null(k->row_f32);
         assert_non_null(k->linear_f32);
