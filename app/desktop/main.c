@@ -5,6 +5,8 @@
 
 #define FEED 40
 
+#define FEED 40
+
 static void on_problem(gpointer user, gboolean kept, const char *text)
 {
     desk_app *app = user;
