@@ -193,8 +193,8 @@ static gboolean look(gpointer user)
         if (gtk_widget_get_mapped(m->root)) show_now(&m->plots[p]);
     }
     char all[24], free_bytes[24];
-    char *text = i.n_models ? g_strdup_printf(_("%s on %s · %s of %s memory available"), i.model, i.device,
-                                              we_format_bytes(free_bytes, i.system_available_bytes),
+    char *text = i.n_models ? g_strdup_printf(_("%s on %s · %s of %s memory available"), desk_model_name(i.model),
+                                              i.device, we_format_bytes(free_bytes, i.system_available_bytes),
                                               we_format_bytes(all, i.system_total_bytes))
                             : g_strdup_printf(_("No model is loaded · %s of %s memory available"),
                                               we_format_bytes(free_bytes, i.system_available_bytes),

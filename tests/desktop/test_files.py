@@ -54,7 +54,8 @@ class Files(unittest.TestCase):
 
     @needs("xgettext")
     def test_every_text_is_translated(self):
-        sources = sorted(glob.glob("app/desktop/*.c", root_dir=SOURCE) + glob.glob("app/desktop/gtk/*.ui", root_dir=SOURCE))
+        sources = sorted(glob.glob("app/desktop/**/*.c", root_dir=SOURCE, recursive=True)
+                         + glob.glob("app/desktop/gtk/*.ui", root_dir=SOURCE))
         with tempfile.TemporaryDirectory() as folder:
             pot = os.path.join(folder, "all.pot")
             subprocess.run(["xgettext", "-k_", "-kN_", "-kg_dngettext:2,3", "--from-code=UTF-8", "--no-location", "-o", pot, *sources],
