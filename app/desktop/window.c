@@ -10,6 +10,7 @@ struct desk_window {
     desk_page *page;
     desk_models *models;
     guint monitor_maker;
+    gboolean told; /* that it goes on without a window */
 };
 
 /* ---- Actions ---- */
@@ -165,6 +166,16 @@ static GtkWidget *make_content(desk_window *w)
     return w->content;
 }
 
+/* Nothing on the screen shows it any more: said once. */
+static void tell_background(desk_window *w)
+{
+    GNotification *n = g_notification_new(_("WhisperEngine Keeps Running"));
+    g_notification_set_body(n, _("Start it again to see its window; Ctrl+Q there ends it."));
+    g_application_send_notification(G_APPLICATION(w->app->gtk), "background", n);
+    g_object_unref(n);
+    w->told = TRUE;
+}
+
 static gboolean on_close(GtkWindow *window, gpointer user)
 {
     desk_window *w = user;
@@ -175,6 +186,7 @@ static gboolean on_close(GtkWindow *window, gpointer user)
     }
     if (!w->app->settings.background) return FALSE;
     gtk_widget_set_visible(GTK_WIDGET(window), FALSE); /* the program stays, and its window with it */
+    if (!w->app->tray_is_shown && !w->told) tell_background(w);
     return TRUE;
 }
 
