@@ -167,8 +167,8 @@ static void replace_answer(desk_app *app, DeskChat *chat, guint at, desk_message
     if (others) g_ptr_array_unref(others);
     desk_message_add_version(next, before);
     chat->messages->pdata[at] = next; /* `before` is the new one's now */
+    save_message(app, chat, next);    /* first: of two that are shown the later one counts, where this is cut off */
     save_message(app, chat, before);
-    save_message(app, chat, next);
     if (app->current == chat && page_of(app)) desk_page_replaced(page_of(app), chat, before->id, next);
 }
 

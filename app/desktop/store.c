@@ -348,23 +348,19 @@ void desk_message_add_version(desk_message *shown, desk_message *hidden)
     g_ptr_array_insert(shown->others, (int)at, hidden);
 }
 
-/* Versions of an answer follow each other; one of them is shown. */
+/* Versions of an answer follow each other; the last one that is not hidden is shown. */
 static void gather_versions(GPtrArray *all)
 {
-    for (guint i = 0; i < all->len;) {
-        guint end = i, shown = i;
-        while (end < all->len && ((desk_message *)all->pdata[end])->role == DESK_ASSISTANT) end++;
-        if (end < i + 2) {
-            i++;
-            continue;
-        }
-        for (guint k = i; k < end; k++)
-            if (!((desk_message *)all->pdata[k])->hidden) shown = k;
+    for (guint i = 0; i < all->len; i++) {
+        guint end = i, shown = 0;
+        for (; end < all->len && ((desk_message *)all->pdata[end])->role == DESK_ASSISTANT; end++)
+            if (!((desk_message *)all->pdata[end])->hidden) shown = end;
+        if (end == i) continue;
+        if (shown < i) shown = end - 1;
         desk_message *m = all->pdata[shown];
         m->hidden = FALSE;
         for (guint k = end; k-- > i;)
             if (k != shown) desk_message_add_version(m, g_ptr_array_steal_index(all, k));
-        i++;
     }
 }
 
