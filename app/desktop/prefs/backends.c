@@ -459,9 +459,11 @@ static void add_server(prefs *p, GtkWidget *page)
     prefs_add(group, b->kept);
     b->connection = prefs_row(_("Connection"), _("Asks the server for its models"));
     GtkWidget *button = gtk_button_new_with_label(_("Test"));
-    gtk_accessible_update_property(GTK_ACCESSIBLE(button), GTK_ACCESSIBLE_PROPERTY_LABEL, _("Test the connection"), -1);
+    gtk_accessible_update_property(GTK_ACCESSIBLE(button), GTK_ACCESSIBLE_PROPERTY_LABEL, _("Test the Connection"), -1);
+    gtk_widget_set_valign(button, GTK_ALIGN_CENTER);
+    gtk_widget_add_css_class(button, "flat");
     g_signal_connect_swapped(button, "clicked", G_CALLBACK(test_connection), p);
-    prefs_add_control(b->connection, button);
+    adw_action_row_add_suffix(ADW_ACTION_ROW(b->connection), button);
     prefs_add(group, b->connection);
     show_kept(p, FALSE);
 }

@@ -13,7 +13,7 @@ static const prefs_variable variables[] = {
     { "MLX_CONTEXT_LENGTH", PREFS_NUMBER, TRUE, N_("Context Length"),
       N_("In tokens: how much of a chat the model sees, where it was made for so many"), N_("Automatic"), 1, 2147483647,
       1024, 0, NULL, NULL },
-    { "MLX_KV_BITS", PREFS_CHOICE, TRUE, N_("KV Cache"),
+    { "MLX_KV_BITS", PREFS_CHOICE, TRUE, N_("KV Cache Precision"),
       N_("Fewer bits hold longer chats in the same memory, a little less exactly"), NULL, 0, 0, 0, 0, kv_values,
       kv_names },
 };
