@@ -155,7 +155,11 @@ typedef struct we_device_ops {
     /* Causal attention of q [rows, n_heads * head_dim] over its sequences' caches, the batch's own tokens included. */
     void (*attend)(we_device *d, we_tensor *out, const we_tensor *q, const we_attend *spec);
     void (*glu)(we_device *d, we_tensor *gate, const we_tensor *up, we_activation act); /* gate = act(gate) * up */
-    void (*add)(we_device *d, we_tensor *x, const we_tensor *y);                        /* x += y */
+    /* Two linears, l[0] the gate's and l[1] the other's, and glu, as one op. Read by nothing but a linear with the weight `reader`,
+     * the gate's tensor may hold the result in a form of the device's own; the other's need not be written. False: nothing was
+     * done, here they are worth no op of their own; NULL: always so. */
+    bool (*gated)(we_device *d, const we_linear l[2], const we_tensor *x, we_activation act, const we_tensor *reader);
+    void (*add)(we_device *d, we_tensor *x, const we_tensor *y); /* x += y */
     void (*take_rows)(we_device *d, we_tensor *out, const we_tensor *x, const int32_t *rows, int n);
     void (*sample)(we_device *d, we_tensor *ids, const we_tensor *logits,
                    const we_sample_spec *specs); /* a spec a row */

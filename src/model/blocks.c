@@ -62,8 +62,10 @@ void we_gated(we_step *s, const we_tensor *x, const we_layer *w, we_activation a
         { s->gate, w->gate_proj.weight, w->gate_proj.bias, false },
         { s->up, w->up_proj.weight, w->up_proj.bias, false },
     };
-    s->d->ops->linear(s->d, l, WE_COUNT(l), x);
-    s->d->ops->glu(s->d, s->gate, s->up, act);
+    const we_device_ops *ops = s->d->ops;
+    if (ops->gated && ops->gated(s->d, l, x, act, w->down_proj.weight)) return;
+    ops->linear(s->d, l, WE_COUNT(l), x);
+    ops->glu(s->d, s->gate, s->up, act);
 }
 
 void we_add(we_step *s, we_tensor *x, const we_tensor *y) { s->d->ops->add(s->d, x, y); }

@@ -172,7 +172,8 @@ void we_rotate(we_step *s, const we_layer *w);                  /* s->q, s->k */
 void we_attention(we_step *s, const we_layer *w);               /* s->k, s->v to the cache; s->a from s->q */
 void we_project(we_step *s, we_tensor *out, const we_tensor *x, const we_proj *p);
 void we_project_add(we_step *s, we_tensor *out, const we_tensor *x, const we_proj *p);
-void we_gated(we_step *s, const we_tensor *x, const we_layer *w, we_activation act); /* s->gate = act(gate x) * up x */
+void we_gated(we_step *s, const we_tensor *x, const we_layer *w,
+              we_activation act); /* s->gate = act(gate x) * up x, for down_proj alone */
 void we_add(we_step *s, we_tensor *x, const we_tensor *y);
 
 /* ---- Rotary frequencies ---- */

@@ -247,6 +247,76 @@ TEST(device_linear_takes_packed_weights)
     check_packed(64, (we_quant){ WE_QUANT_AFFINE, 4, 64 }); /* a whole row in one group */
 }
 
+static we_matrix random_packed(int64_t rows, int64_t cols, we_quant quant)
+{
+    we_matrix m = { .rows = rows, .cols = cols, .quant = quant, .dtype = WE_F32 };
+    const size_t row = we_matrix_row_bytes(&m), scale_row = we_matrix_row_scale_bytes(&m), n = (size_t)rows;
+    float *values = random_floats(rows * cols);
+    uint8_t *data = we_malloc(n * row), *scales = we_malloc(n * scale_row), *biases = we_malloc(n * scale_row);
+    for (size_t r = 0; r < n; r++)
+        we_quant_row(m.quant, m.dtype, values + r * (size_t)cols, (size_t)cols, data + r * row, scales + r * scale_row,
+                     biases + r * scale_row);
+    m.data = data, m.scales = scales, m.biases = biases;
+    we_free(values);
+    return m;
+}
+static void free_packed(we_matrix *m)
+{
+    we_free((void *)m->data), we_free((void *)m->scales), we_free((void *)m->biases);
+}
+
+/* Two linears and glu in one, where a device has that, are the same one after the other: the product that reads them tells. */
+static void check_gated(we_device *d, we_quant quant, int n, we_activation act)
+{
+    enum { COLS = 128, FF = 608, OUT = 40 };
+    we_matrix m[] = { random_packed(FF, COLS, quant), random_packed(FF, COLS, quant),
+                      random_packed(OUT, FF, (we_quant){ WE_QUANT_AFFINE, 4, 32 }) };
+    we_tensor *t[] = { tensor(d, n, COLS), tensor(d, n, FF), tensor(d, n, FF), tensor(d, n, OUT) }, *w[3];
+    we_error err;
+    for (int i = 0; i < 3; i++) CHECK_OK(d->ops->weight_new(d, &m[i], &w[i], &err), &err);
+    const we_linear l[] = { { .out = t[1], .weight = w[0] }, { .out = t[2], .weight = w[1] } };
+    const we_linear last = { .out = t[3], .weight = w[2] };
+    const we_batch batch = plain_batch(n, false);
+    float *x = random_floats(n * COLS);
+    double *want = we_malloc((size_t)(n * OUT) * sizeof *want);
+
+    d->ops->begin(d, &batch);
+    fill(d, t[0], x, n, COLS);
+    d->ops->linear(d, l, 2, t[0]);
+    d->ops->glu(d, t[1], t[2], act);
+    d->ops->linear(d, &last, 1, t[1]);
+    check_end(d);
+    const float *got = d->ops->read(d, t[3], NULL);
+    for (int i = 0; i < n * OUT; i++) want[i] = (double)got[i];
+
+    d->ops->begin(d, &batch);
+    fill(d, t[0], x, n, COLS);
+    if (d->ops->gated && d->ops->gated(d, l, t[0], act, w[2])) d->ops->linear(d, &last, 1, t[1]);
+    check_end(d);
+    check_values(d, t[3], want, n * OUT, 0);
+    d->ops->begin(d, &batch); /* and the tensor is an ordinary one again */
+    d->ops->linear(d, l, 2, t[0]);
+    d->ops->glu(d, t[1], t[2], act);
+    d->ops->linear(d, &last, 1, t[1]);
+    check_end(d);
+    check_values(d, t[3], want, n * OUT, 0);
+
+    for (int i = 0; i < 3; i++) d->ops->tensor_free(d, w[i]), free_packed(&m[i]);
+    for (int i = 0; i < 4; i++) d->ops->tensor_free(d, t[i]);
+    we_free(x), we_free(want);
+}
+
+TEST(device_gated_is_its_linears_and_glu)
+{
+    EACH_DEVICE(d)
+    {
+        check_gated(d, (we_quant){ WE_QUANT_AFFINE, 4, 64 }, 131, WE_ACT_SILU);
+        check_gated(d, (we_quant){ WE_QUANT_AFFINE, 4, 64 }, 12, WE_ACT_SILU);
+        check_gated(d, (we_quant){ WE_QUANT_AFFINE, 8, 32 }, 13, WE_ACT_GELU_TANH);
+        check_gated(d, (we_quant){ WE_QUANT_MXFP4, 4, 32 }, 20, WE_ACT_GELU);
+    }
+}
+
 TEST(device_norm_rope_glu_add_and_take_rows_are_their_formulas)
 {
     enum { ROWS = 3, COLS = 8 };

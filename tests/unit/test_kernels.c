@@ -151,30 +151,16 @@ typedef struct rounded {
 
 static rounded round_rows(const we_cpu_kernels *k, const float *x, int64_t cols, int64_t n)
 {
-    rounded r = { .q = { .cols = cols, .stride = we_q8_stride(cols) } };
+    rounded r;
+    we_q8_lay(&r.q, we_malloc_aligned(64, we_q8_bytes(n, cols)), n, cols);
     r.groups = r.q.stride / WE_Q8_GROUP;
-    r.q.values = we_malloc_aligned(64, (size_t)(n * r.q.stride));
-    r.q.scales = we_malloc_aligned(64, (size_t)(n * r.groups) * sizeof(float));
-    r.q.sums = we_malloc_aligned(64, (size_t)(n * r.groups) * sizeof(float));
-    const int64_t in_tiles = (n + WE_Q8_TILE - 1) / WE_Q8_TILE * WE_Q8_TILE;
-    r.q.tiles = we_malloc_aligned(64, (size_t)(in_tiles * r.q.stride));
-    r.q.tile_scales = we_malloc_aligned(64, (size_t)(in_tiles * r.groups) * sizeof(float));
-    r.q.tile_sums = we_malloc_aligned(64, (size_t)(in_tiles * r.groups) * sizeof(float));
     for (int64_t t = 0; t < n; t++)
         k->q8_quantize(x + t * cols, cols, r.q.values + t * r.q.stride, r.q.scales + t * r.groups,
                        r.q.sums + t * r.groups);
     return r;
 }
 
-static void free_rounded(rounded *r)
-{
-    we_free(r->q.values);
-    we_free(r->q.scales);
-    we_free(r->q.sums);
-    we_free(r->q.tiles);
-    we_free(r->q.tile_scales);
-    we_free(r->q.tile_sums);
-}
+static void free_rounded(rounded *r) { we_free(r->q.values); }
 
 /* What the linear op does before it calls linear_q8. */
 static void lay_tiles(const we_cpu_kernels *k, const we_q8 *q, int64_t n)

@@ -11,6 +11,11 @@
 void we_avx512_few(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                    int64_t y_stride, bool add, uint8_t *scratch);
 
+/* Many tokens and the most common packings, those that it takes: avx512_q4.c. */
+bool we_avx512_q4_takes(we_quant quant);
+void we_avx512_q4(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
+                  int64_t y_stride, bool add, void *scratch);
+
 /* The low n bits set. */
 INLINE __mmask64 mask64(int64_t n) { return n >= 64 ? ~0ull : n <= 0 ? 0 : (1ull << n) - 1; }
 INLINE __mmask16 mask16(int64_t n) { return (__mmask16)(mask64(n) & 0xffff); }
@@ -95,6 +100,38 @@ INLINE __m512 scale_floats(we_quant_mode mode, we_dtype dtype, const uint8_t *p,
 INLINE __m512 scales16(const we_matrix *w, const uint8_t *row, int64_t g, __mmask16 m)
 {
     return scale_floats(w->quant.mode, w->dtype, row + g * we_scale_size(w->quant.mode, w->dtype), m);
+}
+
+/* 16 vectors of 16 words: word j of vector i becomes word i of vector j. */
+INLINE void transpose16(__m512i v[16])
+{
+    __m512i u[16];
+    UNROLL for (int i = 0; i < 16; i += 2)
+    {
+        u[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        u[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    UNROLL for (int i = 0; i < 16; i += 4)
+    {
+        v[i] = _mm512_unpacklo_epi64(u[i], u[i + 2]);
+        v[i + 1] = _mm512_unpackhi_epi64(u[i], u[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi64(u[i + 1], u[i + 3]);
+        v[i + 3] = _mm512_unpackhi_epi64(u[i + 1], u[i + 3]);
+    }
+    UNROLL for (int i = 0; i < 4; i++) /* v[4 b + i]: columns i, 4 + i, 8 + i, 12 + i of rows 4 b .. 4 b + 3 */
+    {
+        u[i] = _mm512_shuffle_i32x4(v[i], v[4 + i], 0x88);
+        u[4 + i] = _mm512_shuffle_i32x4(v[i], v[4 + i], 0xdd);
+        u[8 + i] = _mm512_shuffle_i32x4(v[8 + i], v[12 + i], 0x88);
+        u[12 + i] = _mm512_shuffle_i32x4(v[8 + i], v[12 + i], 0xdd);
+    }
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        v[i] = _mm512_shuffle_i32x4(u[i], u[8 + i], 0x88);
+        v[8 + i] = _mm512_shuffle_i32x4(u[i], u[8 + i], 0xdd);
+        v[4 + i] = _mm512_shuffle_i32x4(u[4 + i], u[12 + i], 0x88);
+        v[12 + i] = _mm512_shuffle_i32x4(u[4 + i], u[12 + i], 0xdd);
+    }
 }
 
 #endif

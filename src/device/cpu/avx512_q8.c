@@ -12,38 +12,6 @@ INLINE bool is_e2m1(we_quant_mode mode) { return mode != WE_QUANT_AFFINE; }
 
 /* ---- Many tokens ---- */
 
-/* 16 vectors of 16 words: word j of vector i becomes word i of vector j. */
-INLINE void transpose16(__m512i v[16])
-{
-    __m512i u[16];
-    UNROLL for (int i = 0; i < 16; i += 2)
-    {
-        u[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-        u[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-    }
-    UNROLL for (int i = 0; i < 16; i += 4)
-    {
-        v[i] = _mm512_unpacklo_epi64(u[i], u[i + 2]);
-        v[i + 1] = _mm512_unpackhi_epi64(u[i], u[i + 2]);
-        v[i + 2] = _mm512_unpacklo_epi64(u[i + 1], u[i + 3]);
-        v[i + 3] = _mm512_unpackhi_epi64(u[i + 1], u[i + 3]);
-    }
-    UNROLL for (int i = 0; i < 4; i++) /* v[4 b + i]: columns i, 4 + i, 8 + i, 12 + i of rows 4 b .. 4 b + 3 */
-    {
-        u[i] = _mm512_shuffle_i32x4(v[i], v[4 + i], 0x88);
-        u[4 + i] = _mm512_shuffle_i32x4(v[i], v[4 + i], 0xdd);
-        u[8 + i] = _mm512_shuffle_i32x4(v[8 + i], v[12 + i], 0x88);
-        u[12 + i] = _mm512_shuffle_i32x4(v[8 + i], v[12 + i], 0xdd);
-    }
-    UNROLL for (int i = 0; i < 4; i++)
-    {
-        v[i] = _mm512_shuffle_i32x4(u[i], u[8 + i], 0x88);
-        v[8 + i] = _mm512_shuffle_i32x4(u[i], u[8 + i], 0xdd);
-        v[4 + i] = _mm512_shuffle_i32x4(u[4 + i], u[12 + i], 0x88);
-        v[12 + i] = _mm512_shuffle_i32x4(u[4 + i], u[12 + i], 0xdd);
-    }
-}
-
 /* 64 columns from `p`, of which `left` exist. */
 INLINE __m512i panel_codes(we_quant_mode mode, int bits, const uint8_t *p, int64_t left)
 {
@@ -198,7 +166,9 @@ static tile_fn tile_of(we_quant quant, int64_t n)
 void we_avx512_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                          int64_t y_stride, bool add, void *scratch)
 {
-    if (n > WE_Q8_FEW)
+    if (n > WE_Q8_FEW && we_avx512_q4_takes(w->quant))
+        we_avx512_q4(w, first, n_rows, x, n, y, y_stride, add, scratch);
+    else if (n > WE_Q8_FEW)
         linear_panels(w, first, n_rows, x, n, y, y_stride, add, scratch);
     else
         we_avx512_few(w, first, n_rows, x, n, y, y_stride, add, scratch);

@@ -28,7 +28,11 @@ bool we_cpu_kernels_choose(const char *name, we_cpu_kernels *out)
     if (!out->entry) out->entry = (*t)->entry
         FILL(row_f32);
         FILL(linear_f32);
-        if (!out->linear_q8) out->q8_tile = (*t)->q8_tile; /* which belongs to it */
+        if (!out->linear_q8) { /* which they belong to */
+            out->q8_tile = (*t)->q8_tile;
+            out->q8_group = (*t)->q8_group;
+            out->q8_join = (*t)->q8_join;
+        }
         FILL(linear_q8);
         FILL(linear_ggml);
         FILL(q8_quantize);
@@ -314,25 +318,10 @@ static bool grow_ropes(we_cpu *d, int64_t n_rows)
     return ok;
 }
 
-/* The pieces of the rounded input share one block; twice, row by row and in tiles. */
-static bool grow_q8(we_cpu *d, int64_t n_rows, int64_t cols)
-{
-    const size_t rows = (size_t)(n_rows + WE_Q8_TILE - 1) / WE_Q8_TILE * WE_Q8_TILE;
-    const size_t values = rows * (size_t)we_q8_stride(cols), floats = values / WE_Q8_GROUP * sizeof(float);
-    if (!grow(&d->q8.values, &d->q8_bytes, 2 * (values + 2 * floats))) return false;
-    uint8_t *p = (uint8_t *)d->q8.values + values;
-    d->q8.tiles = (int8_t *)p, p += values;
-    d->q8.scales = (float *)(void *)p, p += floats;
-    d->q8.sums = (float *)(void *)p, p += floats;
-    d->q8.tile_scales = (float *)(void *)p, p += floats;
-    d->q8.tile_sums = (float *)(void *)p;
-    return true;
-}
-
 static bool grow_scratch(we_cpu *d, int64_t n_rows)
 {
     const int64_t cols = WE_MAX(atomic_load(&d->max_cols), 1), ggml_cols = atomic_load(&d->max_ggml_cols);
-    size_t each = WE_MAX(we_kernel_scratch_bytes(cols), we_cpu_attend_scratch_bytes(d));
+    size_t each = WE_MAX(we_cpu_linear_scratch_bytes(d, n_rows, cols), we_cpu_attend_scratch_bytes(d));
     each = (each + 127) / 128 * 128;
     d->ggml_panel = each;
     if (ggml_cols) each += (we_cpu_ggml_scratch_bytes(ggml_cols) + 127) / 128 * 128;
@@ -344,7 +333,9 @@ static bool grow_scratch(we_cpu *d, int64_t n_rows)
         if (!grow(&d->thread_scratch, &have, each * (size_t)d->base.n_threads)) return false;
         d->thread_scratch_bytes = each;
     }
-    return grow_q8(d, n_rows, cols) && grow(&d->partials, &d->partials_bytes, we_cpu_attend_partials_bytes(d)) &&
+    return grow(&d->q8_bytes, &d->q8_size, we_q8_bytes(n_rows, cols)) &&
+           grow(&d->gated_bytes, &d->gated_size, d->k.q8_group ? we_q8_bytes(n_rows, cols) : 0) &&
+           grow(&d->partials, &d->partials_bytes, we_cpu_attend_partials_bytes(d)) &&
            grow(&d->sample_scratch, &d->sample_bytes, we_cpu_sample_bytes(atomic_load(&d->max_logits))) &&
            grow_ropes(d, n_rows);
 }
@@ -354,6 +345,7 @@ static void begin(we_device *device, const we_batch *batch)
     we_cpu *d = we_cpu_of(device);
     pthread_mutex_lock(&d->step_lock);
     d->batch = batch;
+    d->gated_of = NULL;
     d->step++;
     d->error.status = WE_OK;
     if (batch->n_rows < 1 || batch->n_spans < 1)
@@ -376,7 +368,7 @@ static bool takes(we_cpu *d, we_tensor *out, int64_t rows, int64_t cols, const c
 {
     if (we_cpu_failed(d)) return false;
     if (out->kind == WE_TENSOR_FLOATS && rows <= out->max_rows && cols == out->cols) {
-        out->rows = rows;
+        we_cpu_writes(d, out, rows);
         return true;
     }
     we_cpu_fail(d, WE_E_INTERNAL, "%s: a tensor of %lld x %lld can't take %lld x %lld", op, (long long)out->max_rows,
@@ -602,7 +594,8 @@ static void close_cpu(we_device *device)
     pthread_mutex_destroy(&d->ropes_lock);
     we_free(d->runs);
     we_free(d->thread_scratch);
-    we_free(d->q8.values);
+    we_free(d->q8_bytes);
+    we_free(d->gated_bytes);
     we_free(d->partials);
     we_free(d->sample_scratch);
     we_free(d);
@@ -634,6 +627,7 @@ static const we_device_ops cpu_ops = {
     .kv_append = kv_append,
     .attend = we_cpu_attend,
     .glu = glu,
+    .gated = we_cpu_gated,
     .add = add,
     .take_rows = take_rows,
     .sample = we_cpu_sample,

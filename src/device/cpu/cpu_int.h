@@ -55,8 +55,13 @@ typedef struct we_cpu {
     uint8_t *thread_scratch; /* n_threads pieces */
     size_t thread_scratch_bytes;
     size_t ggml_panel; /* where ggml.c's part of a piece begins */
-    we_q8 q8;          /* the rounded input of a product */
-    size_t q8_bytes;
+    we_q8 q8;          /* the rounded input of a product, in q8_bytes */
+    uint8_t *q8_bytes;
+    size_t q8_size;
+    const we_tensor *gated_of; /* what gated wrote: its tiles are in `gated`, itself holds nothing; NULL: none */
+    we_q8 gated;
+    uint8_t *gated_bytes;
+    size_t gated_size;
     float *partials; /* of an attention split over its context */
     size_t partials_bytes;
     uint8_t *sample_scratch; /* sample.c */
@@ -67,6 +72,12 @@ static inline we_cpu *we_cpu_of(we_device *d) { return (we_cpu *)d; }
 static inline bool we_cpu_failed(const we_cpu *d) { return d->error.status != WE_OK; }
 /* The first failure of a step sticks until end(). */
 void we_cpu_fail(we_cpu *d, we_status status, const char *format, ...) WE_PRINTF(3, 4);
+/* An op writes `rows` rows of a tensor. */
+static inline void we_cpu_writes(we_cpu *d, we_tensor *out, int64_t rows)
+{
+    out->rows = rows;
+    if (d->gated_of == out) d->gated_of = NULL;
+}
 static inline void *we_cpu_scratch(we_cpu *d, int thread)
 {
     return d->thread_scratch + (size_t)thread * d->thread_scratch_bytes;
@@ -89,6 +100,8 @@ void we_cpu_for_runs(we_cpu *d, int64_t n, int64_t piece, we_cpu_fn fn, void *ar
 
 /* ---- linear.c, attend.c, sample.c: ops, and the scratch they want for a batch ---- */
 void we_cpu_linear(we_device *d, const we_linear *l, int n, const we_tensor *x);
+bool we_cpu_gated(we_device *d, const we_linear l[2], const we_tensor *x, we_activation act, const we_tensor *reader);
+size_t we_cpu_linear_scratch_bytes(const we_cpu *d, int64_t n_rows, int64_t cols); /* for each thread */
 void we_cpu_attend(we_device *d, we_tensor *out, const we_tensor *q, const we_attend *spec);
 size_t we_cpu_attend_scratch_bytes(const we_cpu *d); /* for each thread */
 size_t we_cpu_attend_partials_bytes(const we_cpu *d);

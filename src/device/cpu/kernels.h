@@ -42,11 +42,41 @@ typedef struct we_q8 {
     int8_t *tiles;      /* [rows / 8, stride / 4, 8, 4]: four columns of each row side by side */
     float *tile_scales; /* [rows / 8, stride / WE_Q8_GROUP, 8] */
     float *tile_sums;   /* the same */
+    /* And once more where a row has one scale, its unit, and a group an integer factor of it (AVX-512: avx512_q4.c). */
+    int32_t *tile_starts; /* [rows / 8, stride / WE_Q8_GROUP, 8]: -8 times the sum of the group's codes */
+    int32_t *tile_pairs;  /* [rows / 8, stride / 64, 8]: the factors of two groups, the first in the low half */
+    float *pair_sums;     /* the same: the sum of factor times code of both */
+    float *units;         /* [rows] */
 } we_q8;
 #define WE_Q8_TILE 8
 #define WE_Q8_FEW 12 /* most rows that go without tiles */
 
 static inline int64_t we_q8_stride(int64_t cols) { return (cols + WE_Q8_PAD - 1) / WE_Q8_PAD * WE_Q8_PAD; }
+
+/* Bytes for all of it, and where in them (aligned to 64) each part lies; cols is set as well. */
+static inline size_t we_q8_bytes(int64_t n_rows, int64_t cols)
+{
+    const size_t rows = (size_t)(n_rows + WE_Q8_TILE - 1) / WE_Q8_TILE * WE_Q8_TILE;
+    const size_t floats = rows * (size_t)we_q8_stride(cols) / WE_Q8_GROUP;
+    return 2 * rows * (size_t)we_q8_stride(cols) + 6 * floats * sizeof(float) + rows * sizeof(float);
+}
+static inline void we_q8_lay(we_q8 *q, void *bytes, int64_t n_rows, int64_t cols)
+{
+    const int64_t rows = (n_rows + WE_Q8_TILE - 1) / WE_Q8_TILE * WE_Q8_TILE;
+    q->cols = cols;
+    q->stride = we_q8_stride(cols);
+    const int64_t values = rows * q->stride, floats = values / WE_Q8_GROUP;
+    q->values = (int8_t *)bytes;
+    q->tiles = q->values + values;
+    q->scales = (float *)(void *)(q->tiles + values);
+    q->sums = q->scales + floats;
+    q->tile_scales = q->sums + floats;
+    q->tile_sums = q->tile_scales + floats;
+    q->tile_starts = (int32_t *)(void *)(q->tile_sums + floats);
+    q->tile_pairs = q->tile_starts + floats;
+    q->pair_sums = (float *)(void *)(q->tile_pairs + floats / 2);
+    q->units = q->pair_sums + floats / 2;
+}
 
 /* Packings whose codes are integers (e2m1: halves) and which linear_q8 therefore takes. */
 static inline bool we_q8_takes(we_quant quant)
@@ -123,6 +153,11 @@ typedef struct we_cpu_kernels {
     /* Lay rows [first, first + n), first a multiple of WE_Q8_TILE and n at most that, as a tile. NULL: linear_q8 reads none;
      * else it does for more than WE_Q8_FEW rows. */
     void (*q8_tile)(const we_q8 *x, int64_t first, int64_t n);
+    /* The tiles of n rows, one group after the other, from its columns x[n, WE_Q8_GROUP]: the bits that q8_quantize and q8_tile
+     * give, but for rows of x (only tiles); then, once all groups of the tile at row `first` are there, what is left to do. NULL,
+     * both: there is no such way. */
+    void (*q8_group)(const we_q8 *x, int64_t n, int64_t group, const float *columns);
+    void (*q8_join)(const we_q8 *x, int64_t first);
 
     /* C[m, n] = A[m, k] B[k, n], += when `add`; rows lda, ldb, ldc elements apart. For attention: queries times a page of
      * keys (which lie transposed), weights times a page of values. */

@@ -4,7 +4,7 @@
 #ifndef WE_CPU_PANEL_H
 #define WE_CPU_PANEL_H
 
-#include "device/cpu/kernels.h"
+#include "device/cpu/ahead.h"
 
 #include <assert.h>
 
@@ -57,47 +57,7 @@ static void sums_of_16(const int8_t *x, const float *scales, int64_t n_scales, f
 /* Results of `n` tokens and up to 32 rows go where they belong. */
 static void put(float (*from)[ROWS], int64_t n, int64_t n_rows, float *y, int64_t y_stride, bool add);
 
-/* ---- Prefetching, the loops ---- */
-
-/* What the next panel reads, fetched while this one is used: its rows lie far apart, so the hardware does not, and unpacking
- * would wait for memory half of the time. */
-typedef struct ahead {
-    const uint8_t *codes, *scales, *biases; /* of the next row */
-    size_t code_stride, scale_stride;       /* bytes from row to row */
-    int lines;                              /* of codes in a row */
-    int64_t rows;                           /* still to fetch */
-} ahead;
-
-static ahead ahead_of(const we_matrix *w, int64_t row, int64_t n_rows, int64_t c)
-{
-    const size_t code_stride = we_matrix_row_bytes(w), scale_stride = we_matrix_row_scale_bytes(w);
-    const size_t scale_at =
-        (size_t)row * scale_stride + (size_t)(c / w->quant.group_size * we_scale_size(w->quant.mode, w->dtype));
-    const int64_t bytes = WE_MIN(w->cols - c, BLOCK) * w->quant.bits / 8;
-    return (ahead){
-        .codes = w->data + (size_t)row * code_stride + (size_t)(c * w->quant.bits / 8),
-        .scales = w->scales + scale_at,
-        .biases = (w->biases ? w->biases : w->scales) + scale_at,
-        .code_stride = code_stride,
-        .scale_stride = scale_stride,
-        .lines = (int)(bytes + 63) / 64,
-        .rows = n_rows,
-    };
-}
-
-static inline void fetch(const uint8_t *p) { __builtin_prefetch(p, 0, 2); } /* into the second cache */
-
-static void ahead_rows(ahead *a, int64_t n)
-{
-    for (; n > 0 && a->rows > 0; n--, a->rows--) {
-        for (int i = 0; i < a->lines; i++) fetch(a->codes + 64 * i);
-        fetch(a->scales);
-        fetch(a->biases);
-        a->codes += a->code_stride;
-        a->scales += a->scale_stride;
-        a->biases += a->scale_stride;
-    }
-}
+/* ---- The loops ---- */
 
 /* Tokens whose results stay in the cache while all panels of some rows pass by: 32 rows of 128 take 16 KB. */
 #define CHUNK 128

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * build: -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi -mfma -mf16c
+ * avx512_q4.c - many tokens times affine codes of up to 4 bits in groups of 64 or 128, what most models are: panels as in
+ * avx512_q8.c, with less to do beside the dot products, which share their two pipes with every multiplication.
+ *
+ * Codes less 8 have sums over 32 columns that fit in 16 bits. So two neighbours' sums, times the activations' scales, are one
+ * vpmaddwd instead of two multiplications; those scales are integers for it, 15 bits of a unit that the whole row shares (their
+ * error is far below that of the activations' own rounding). The 8 is subtracted where a sum begins. Per 64 columns of 16 rows and
+ * a token: 16 dot products, a vpmaddwd, a multiplication by the weight's scale, one for its bias; shifting, blending and
+ * converting go to the other pipes. */
+#include "device/cpu/ahead.h"
+#include "device/cpu/avx512.h"
+
+#include <assert.h>
+
+#define BLOCK WE_Q8_PAD /* columns of a panel */
+#define ROWS WE_PANEL_ROWS
+#define TILE WE_Q8_TILE
+#define RUN 4      /* tokens of one run through the panel: 16 integer sums and 8 results in registers */
+#define CENTER 8   /* what codes are taken less */
+#define CHUNK 128  /* tokens whose results stay in the cache while all panels of some rows pass by */
+#define MOST 32767 /* the greatest factor of a unit */
+
+typedef struct panel {
+    uint8_t codes[2][BLOCK / 4][64]; /* [half][4 columns][16 rows x 4] */
+    float scales[BLOCK / 64][ROWS];
+    float biases[BLOCK / 64][ROWS]; /* and CENTER times the scale */
+} panel;
+
+typedef float results[CHUNK][ROWS]; /* of a panel's rows, in the tokens' units */
+
+typedef struct desk { /* in scratch */
+    panel panel;
+    results y;
+} desk;
+static_assert(sizeof(desk) <= WE_Q8_PAD * (WE_PANEL_ROWS + WE_PANEL_ROWS * 8 / 16) + 8192 + 32768, "fits the scratch");
+
+bool we_avx512_q4_takes(we_quant quant)
+{
+    return quant.mode == WE_QUANT_AFFINE && quant.bits <= 4 && quant.group_size >= 64;
+}
+
+/* ---- Activations ---- */
+
+/* One tile's rows get their units, its groups their factors and sums. Reads tiles and tile_scales. */
+void we_avx512_q8_join(const we_q8 *x, int64_t first)
+{
+    const int64_t groups = x->stride / WE_Q8_GROUP;
+    const int8_t *codes = x->tiles + first * x->stride;
+    const float *scales = x->tile_scales + first * groups;
+    int32_t *starts = x->tile_starts + first * groups, *pairs = x->tile_pairs + first * groups / 2;
+    float *sums = x->pair_sums + first * groups / 2;
+    __m256 largest = _mm256_setzero_ps();
+    __mmask8 broken = 0;
+    for (int64_t g = 0; g < groups; g++) {
+        const __m256 s = _mm256_load_ps(scales + g * TILE);
+        broken |= _mm256_cmp_ps_mask(s, s, _CMP_UNORD_Q);
+        largest = _mm256_max_ps(largest, s);
+    }
+    const __mmask8 some = _mm256_cmp_ps_mask(largest, _mm256_setzero_ps(), _CMP_GT_OQ);
+    const __m256 most = _mm256_set1_ps(MOST), factor = _mm256_maskz_div_ps(some, most, largest);
+    const __m256 unit = _mm256_mask_mov_ps(_mm256_div_ps(largest, most), broken, _mm256_set1_ps(NAN));
+    _mm256_storeu_ps(x->units + first, unit);
+    for (int64_t g = 0; g < groups; g += 2, pairs += TILE, sums += TILE) {
+        __m256i m[2], start[2];
+        for (int h = 0; h < 2; h++, codes += TILE * WE_Q8_GROUP) {
+            __m512i sum = _mm512_setzero_si512();
+            UNROLL for (int i = 0; i < 4; i++) sum =
+                _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), _mm512_load_si512(codes + 64 * i));
+            const __m256i of_row = _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
+            start[h] = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(of_row, 3));
+            _mm256_store_si256((__m256i *)(void *)(starts + (g + h) * TILE), start[h]);
+            m[h] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_load_ps(scales + (g + h) * TILE), factor));
+        }
+        const __m256i pair = _mm256_mask_mov_epi16(m[0], 0xaaaa, _mm256_slli_epi32(m[1], 16));
+        _mm256_store_si256((__m256i *)(void *)pairs, pair);
+        const __m256i less = _mm256_add_epi32(_mm256_mullo_epi32(m[0], start[0]), _mm256_mullo_epi32(m[1], start[1]));
+        _mm256_store_ps(sums, _mm256_mul_ps(_mm256_cvtepi32_ps(less), _mm256_set1_ps(-1.0f / CENTER)));
+    }
+}
+
+void we_avx512_q8_tile(const we_q8 *x, int64_t first, int64_t n)
+{
+    we_avx2_q8_tile(x, first, n);
+    we_avx512_q8_join(x, first);
+}
+
+/* Of 8 rows at once, what we_q8_scale_of gives. */
+INLINE __m256 scales8(__m256i largest_bits, __m256 *inverse)
+{
+    const __m256 largest = _mm256_castsi256_ps(largest_bits), most = _mm256_set1_ps(127);
+    const __mmask8 finite = _mm256_cmplt_epu32_mask(largest_bits, _mm256_set1_epi32(0x7f800000));
+    const __mmask8 some = _mm256_cmp_ps_mask(largest, _mm256_set1_ps(1e-30f), _CMP_GE_OQ);
+    *inverse = _mm256_maskz_div_ps(finite & some, most, largest);
+    return _mm256_mask_mov_ps(_mm256_maskz_div_ps(some, largest, most), (__mmask8)~finite, _mm256_set1_ps(NAN));
+}
+
+void we_avx512_q8_group(const we_q8 *x, int64_t n, int64_t group, const float *columns)
+{
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    for (int64_t first = 0; first < n; first += TILE, columns += TILE * WE_Q8_GROUP) {
+        const int64_t rows = WE_MIN(n - first, TILE), at = first * (x->stride / WE_Q8_GROUP) + group * TILE;
+        __m512 a[TILE], b[TILE];
+        __m256i v[TILE];
+        UNROLL for (int i = 0; i < TILE; i++)
+        {
+            const __mmask16 there = i < rows ? 0xffff : 0;
+            a[i] = _mm512_maskz_loadu_ps(there, columns + i * WE_Q8_GROUP);
+            b[i] = _mm512_maskz_loadu_ps(there, columns + i * WE_Q8_GROUP + 16);
+            const __m512i most = _mm512_max_epu32(_mm512_and_si512(magnitude, _mm512_castps_si512(a[i])),
+                                                  _mm512_and_si512(magnitude, _mm512_castps_si512(b[i])));
+            v[i] = _mm256_max_epu32(_mm512_castsi512_si256(most), _mm512_extracti64x4_epi64(most, 1));
+        }
+        transpose8(v);
+        UNROLL for (int i = 4; i; i /= 2) UNROLL for (int j = 0; j < i; j++) v[j] = _mm256_max_epu32(v[j], v[j + i]);
+        __m256 inverse;
+        const __m256 scale = scales8(v[0], &inverse);
+        _Alignas(32) float factors[TILE];
+        _mm256_store_ps(factors, inverse);
+        UNROLL for (int i = 0; i < TILE; i++)
+        {
+            const __m512 factor = _mm512_set1_ps(factors[i]);
+            const __m512i qa = _mm512_cvtps_epi32(_mm512_mul_ps(a[i], factor));
+            const __m512i qb = _mm512_cvtps_epi32(_mm512_mul_ps(b[i], factor));
+            v[i] = _mm256_set_m128i(_mm512_cvtepi32_epi8(qb), _mm512_cvtepi32_epi8(qa));
+        }
+        transpose8(v);
+        __m256i sum = _mm256_setzero_si256();
+        UNROLL for (int i = 0; i < TILE; i++)
+        {
+            _mm256_store_si256((__m256i *)(void *)(x->tiles + at * WE_Q8_GROUP + 32 * i), v[i]);
+            sum = _mm256_dpbusd_epi32(sum, _mm256_set1_epi8(1), v[i]);
+        }
+        _mm256_store_ps(x->tile_scales + at, scale);
+        _mm256_store_ps(x->tile_sums + at, _mm256_mul_ps(scale, _mm256_cvtepi32_ps(sum)));
+    }
+}
+
+/* ---- Weights ---- */
+
+/* 4 bits: words of eight codes are brought to their lanes first, then split, which costs half of the shuffles. `whole`: all
+ * rows and columns of the panel exist. */
+INLINE void pack_nibbles(panel *out, const uint8_t *from, size_t row_bytes, int64_t n_rows, int64_t cols, bool whole)
+{
+    const __m512i low = _mm512_set1_epi64(0x2c2824200c080400), high = _mm512_set1_epi64(0x3c3834301c181410);
+    const __m512i nibble = _mm512_set1_epi8(15);
+    for (int64_t half = 0; half < 2; half++, from += 16 * row_bytes)
+        for (int64_t at = 0; at < cols; at += 128) {
+            __m512i v[16];
+            const uint8_t *p = from + at / 2;
+            const __mmask64 there = mask64((cols - at) / 2);
+            UNROLL for (int r = 0; r < 16; r++, p += row_bytes) v[r] =
+                whole ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi8(16 * half + r < n_rows ? there : 0, p);
+            transpose16(v);
+            uint8_t(*to)[64] = out->codes[half] + at / 4;
+            UNROLL for (int i = 0; i < 16; i++)
+            {
+                _mm512_store_si512(to[2 * i], _mm512_and_si512(_mm512_multishift_epi64_epi8(low, v[i]), nibble));
+                _mm512_store_si512(to[2 * i + 1], _mm512_and_si512(_mm512_multishift_epi64_epi8(high, v[i]), nibble));
+            }
+        }
+}
+
+INLINE void pack_bits(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols, int bits)
+{
+    const size_t row_bytes = (size_t)(w->cols * bits / 8);
+    const uint8_t *from = w->data + (size_t)first * row_bytes + c * bits / 8;
+    for (int64_t half = 0; half < 2; half++)
+        for (int64_t at = 0; at < cols; at += 64) {
+            __m512i v[16];
+            UNROLL for (int r = 0; r < 16; r++) v[r] =
+                16 * half + r < n_rows ? codes64(bits, from + (size_t)(16 * half + r) * row_bytes + at * bits / 8)
+                                       : _mm512_setzero_si512();
+            transpose16(v);
+            UNROLL for (int i = 0; i < 16; i++) _mm512_store_si512(out->codes[half][at / 4 + i], v[i]);
+        }
+}
+
+/* The low or the high half of each word. */
+INLINE __m512 half_floats(we_dtype dtype, __m512i words, bool high)
+{
+    if (dtype == WE_F16) return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(high ? _mm512_srli_epi32(words, 16) : words));
+    const __m512i upper = _mm512_set1_epi32((int)0xffff0000u);
+    return _mm512_castsi512_ps(high ? _mm512_and_si512(words, upper) : _mm512_slli_epi32(words, 16));
+}
+
+INLINE void put_scales(panel *out, int64_t group, int64_t each, int64_t half, __m512 scale, __m512 bias)
+{
+    bias = _mm512_fmadd_ps(scale, _mm512_set1_ps(CENTER), bias);
+    for (int64_t i = group * each; i < (group + 1) * each; i++) {
+        _mm512_store_ps(out->scales[i] + half, scale);
+        _mm512_store_ps(out->biases[i] + half, bias);
+    }
+}
+
+/* Up to eight halves are four words: a row's scales, its biases, and the same of the row 16 further are turned at once. */
+INLINE void pack_halves(panel *out, we_dtype dtype, const uint8_t *scales, const uint8_t *biases, size_t row_bytes,
+                        int64_t n_rows, int64_t n, int64_t each)
+{
+    const __mmask8 there = (__mmask8)mask16(n);
+    __m512i v[16];
+    UNROLL for (int r = 0; r < 16; r++, scales += row_bytes, biases += row_bytes)
+    {
+        const __mmask8 m0 = r < n_rows ? there : 0, m1 = r + 16 < n_rows ? there : 0;
+        v[r] = _mm512_castsi128_si512(_mm_maskz_loadu_epi16(m0, scales));
+        v[r] = _mm512_inserti32x4(v[r], _mm_maskz_loadu_epi16(m0, biases), 1);
+        v[r] = _mm512_inserti32x4(v[r], _mm_maskz_loadu_epi16(m1, scales + 16 * row_bytes), 2);
+        v[r] = _mm512_inserti32x4(v[r], _mm_maskz_loadu_epi16(m1, biases + 16 * row_bytes), 3);
+    }
+    transpose16(v);
+    for (int64_t g = 0; g < n; g++) UNROLL for (int h = 0; h < 2; h++)
+        {
+            const __m512i *words = v + 8 * h + g / 2;
+            put_scales(out, g, each, 16 * h, half_floats(dtype, words[0], g % 2), half_floats(dtype, words[4], g % 2));
+        }
+}
+
+INLINE void pack_floats(panel *out, const uint8_t *scales, const uint8_t *biases, size_t row_bytes, int64_t n_rows,
+                        int64_t n, int64_t each)
+{
+    for (int64_t half = 0; half < ROWS; half += 16) {
+        __m512i v[16];
+        for (int64_t r = 0; r < 16; r++) {
+            const size_t row = (size_t)(half + r) * row_bytes;
+            const __mmask8 there = half + r < n_rows ? (__mmask8)mask16(n) : 0;
+            const __m256 s = _mm256_maskz_loadu_ps(there, scales + row), b = _mm256_maskz_loadu_ps(there, biases + row);
+            v[r] = _mm512_castps_si512(_mm512_insertf32x8(_mm512_castps256_ps512(s), b, 1));
+        }
+        transpose16(v);
+        for (int64_t g = 0; g < n; g++)
+            put_scales(out, g, each, half, _mm512_castsi512_ps(v[g]), _mm512_castsi512_ps(v[8 + g]));
+    }
+}
+
+static void pack_scales(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols)
+{
+    const int64_t n = cols / w->quant.group_size, each = w->quant.group_size / 64;
+    const size_t row_bytes = we_matrix_row_scale_bytes(w);
+    const size_t at =
+        (size_t)first * row_bytes + (size_t)(c / w->quant.group_size * we_scale_size(WE_QUANT_AFFINE, w->dtype));
+    const uint8_t *scales = w->scales + at, *biases = w->biases + at;
+    switch (w->dtype) {
+    case WE_F32: pack_floats(out, scales, biases, row_bytes, n_rows, n, each); break;
+    case WE_F16: pack_halves(out, WE_F16, scales, biases, row_bytes, n_rows, n, each); break;
+    default: pack_halves(out, WE_BF16, scales, biases, row_bytes, n_rows, n, each); break;
+    }
+}
+
+static void pack(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols)
+{
+    switch (w->quant.bits) {
+    case 2: pack_bits(out, w, first, n_rows, c, cols, 2); break;
+    case 3: pack_bits(out, w, first, n_rows, c, cols, 3); break;
+    default: {
+        const size_t row_bytes = (size_t)w->cols / 2;
+        const uint8_t *from = w->data + (size_t)first * row_bytes + c / 2;
+        if (n_rows == ROWS && cols == BLOCK)
+            pack_nibbles(out, from, row_bytes, ROWS, BLOCK, true);
+        else
+            pack_nibbles(out, from, row_bytes, n_rows, cols, false);
+    }
+    }
+    pack_scales(out, w, first, n_rows, c, cols);
+}
+
+/* ---- Products ---- */
+
+/* What a run reads of its tokens: pieces of a tile, at the panel's first column. */
+typedef struct tokens {
+    const int8_t *x;
+    const int32_t *starts, *pairs;
+    const float *sums;
+} tokens;
+
+/* RUN tokens x the panel. The first 32 of each 64 columns and the second side by side: their sums meet in registers. */
+INLINE void run(const panel *p, tokens t, int64_t steps, bool begin, float (*y)[ROWS])
+{
+    __m512 y0[RUN], y1[RUN];
+    UNROLL for (int i = 0; i < RUN; i++)
+    {
+        y0[i] = begin ? _mm512_setzero_ps() : _mm512_load_ps(y[i]);
+        y1[i] = begin ? _mm512_setzero_ps() : _mm512_load_ps(y[i] + 16);
+    }
+    const uint8_t(*c0)[64] = p->codes[0], (*c1)[64] = p->codes[1];
+    for (int64_t g = 0; g < steps; g++) {
+        __m512i a0[RUN], a1[RUN], b0[RUN], b1[RUN];
+        UNROLL for (int i = 0; i < RUN; i++)
+        {
+            a0[i] = a1[i] = _mm512_set1_epi32(t.starts[i]);
+            b0[i] = b1[i] = _mm512_set1_epi32(t.starts[TILE + i]);
+        }
+        UNROLL for (int k = 0; k < 8; k++)
+        {
+            const __m512i u0 = _mm512_load_si512(c0[k]), u1 = _mm512_load_si512(c1[k]);
+            const __m512i v0 = _mm512_load_si512(c0[k + 8]), v1 = _mm512_load_si512(c1[k + 8]);
+
+            UNROLL for (int i = 0; i < RUN; i++)
+            {
+                int32_t four, later;
+                memcpy(&four, t.x + 4 * (TILE * k + i), sizeof four);
+                memcpy(&later, t.x + 4 * (TILE * (k + 8) + i), sizeof later);
+                const __m512i xa = _mm512_set1_epi32(four), xb = _mm512_set1_epi32(later);
+                a0[i] = _mm512_dpbusd_epi32(a0[i], u0, xa);
+                a1[i] = _mm512_dpbusd_epi32(a1[i], u1, xa);
+                b0[i] = _mm512_dpbusd_epi32(b0[i], v0, xb);
+                b1[i] = _mm512_dpbusd_epi32(b1[i], v1, xb);
+            }
+        }
+        const __m512 scale0 = _mm512_load_ps(p->scales[g]), scale1 = _mm512_load_ps(p->scales[g] + 16);
+        const __m512 bias0 = _mm512_load_ps(p->biases[g]), bias1 = _mm512_load_ps(p->biases[g] + 16);
+        UNROLL for (int i = 0; i < RUN; i++)
+        {
+            const __m512i factors = _mm512_set1_epi32(t.pairs[i]);
+            const __m512i d0 = _mm512_mask_mov_epi16(a0[i], 0xaaaaaaaa, _mm512_slli_epi32(b0[i], 16));
+            const __m512i d1 = _mm512_mask_mov_epi16(a1[i], 0xaaaaaaaa, _mm512_slli_epi32(b1[i], 16));
+            const __m512 sum = _mm512_set1_ps(t.sums[i]);
+            y0[i] = _mm512_fmadd_ps(bias0, sum, y0[i]);
+            y1[i] = _mm512_fmadd_ps(bias1, sum, y1[i]);
+            y0[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_madd_epi16(d0, factors)), scale0, y0[i]);
+            y1[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_madd_epi16(d1, factors)), scale1, y1[i]);
+        }
+        c0 += 16, c1 += 16;
+        t.x += 64 * TILE, t.starts += 2 * TILE, t.pairs += TILE, t.sums += TILE;
+        __asm__ volatile(
+            "" ::
+                : "memory"); /* one step's products mixed with the next one's need more registers than there are */
+    }
+    UNROLL for (int i = 0; i < RUN; i++)
+    {
+        _mm512_store_ps(y[i], y0[i]);
+        _mm512_store_ps(y[i] + 16, y1[i]);
+    }
+}
+
+static void run_begin(const panel *p, const tokens *t, int64_t steps, float (*y)[ROWS]) { run(p, *t, steps, true, y); }
+static void run_more(const panel *p, const tokens *t, int64_t steps, float (*y)[ROWS]) { run(p, *t, steps, false, y); }
+
+/* n tokens from `token` x the panel at columns [c, c + cols). */
+static void panel_times(const panel *p, const we_q8 *x, int64_t c, int64_t cols, int64_t token, int64_t n, results y,
+                        ahead *next)
+{
+    const int64_t groups = x->stride / WE_Q8_GROUP, fetch = next->rows / ((n + TILE - 1) / TILE) + 1;
+    for (int64_t t = 0; t < n; t += RUN) {
+        const int64_t tile = token + t / TILE * TILE, i = t % TILE, at = tile * groups + c / WE_Q8_GROUP * TILE;
+        const tokens v = { .x = x->tiles + tile * x->stride + c * TILE + 4 * i,
+                           .starts = x->tile_starts + at + i,
+                           .pairs = x->tile_pairs + at / 2 + i,
+                           .sums = x->pair_sums + at / 2 + i };
+        if (i == 0) ahead_rows(next, fetch);
+        (c == 0 ? run_begin : run_more)(p, &v, cols / 64, y + t);
+    }
+}
+
+/* All columns of up to 32 rows. `next` rows of `next_w` come after them. */
+static void rows_times(const we_matrix *w, int64_t first, int64_t rows, const we_q8 *x, int64_t token, int64_t n,
+                       panel *p, results y, const we_matrix *next_w, int64_t next_first, int64_t next_rows)
+{
+    for (int64_t c = 0; c < w->cols; c += BLOCK) {
+        const int64_t cols = WE_MIN(w->cols - c, BLOCK);
+        ahead next =
+            c + BLOCK < w->cols ? ahead_of(w, first, rows, c + BLOCK) : ahead_of(next_w, next_first, next_rows, 0);
+        pack(p, w, first, rows, c, cols);
+        panel_times(p, x, c, cols, token, n, y, &next);
+    }
+}
+
+/* Results go where they belong. */
+static void put(const float (*from)[ROWS], const float *units, int64_t n, int64_t n_rows, float *y, int64_t y_stride,
+                bool add)
+{
+    const __mmask16 m0 = mask16(n_rows), m1 = mask16(n_rows - 16);
+    for (int64_t t = 0; t < n; t++, y += y_stride) {
+        const __m512 unit = _mm512_set1_ps(units[t]);
+        __m512 v0 = _mm512_mul_ps(_mm512_load_ps(from[t]), unit),
+               v1 = _mm512_mul_ps(_mm512_load_ps(from[t] + 16), unit);
+        if (add) {
+            v0 = _mm512_add_ps(v0, _mm512_maskz_loadu_ps(m0, y));
+            v1 = _mm512_add_ps(v1, _mm512_maskz_loadu_ps(m1, y + 16));
+        }
+        _mm512_mask_storeu_ps(y, m0, v0);
+        _mm512_mask_storeu_ps(y + 16, m1, v1);
+    }
+}
+
+void we_avx512_q4(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
+                  int64_t y_stride, bool add, void *scratch)
+{
+    desk *d = scratch;
+    for (int64_t t = 0; t < n; t += CHUNK) {
+        const int64_t some = WE_MIN(n - t, CHUNK);
+        for (int64_t r = 0; r < n_rows; r += ROWS) {
+            const int64_t rows = WE_MIN(n_rows - r, ROWS), left = n_rows - r - rows;
+            rows_times(w, first + r, rows, x, t, some, &d->panel, d->y, w, first + r + rows, WE_MIN(left, ROWS));
+            put((const float(*)[ROWS])d->y, x->units + t, some, rows, y + t * y_stride + r, y_stride, add);
+        }
+    }
+}
