@@ -104,6 +104,7 @@ static GtkWidget *make_row(const found *f, gboolean is_current)
     gtk_box_append(GTK_BOX(box), words);
     gtk_box_append(GTK_BOX(box), check);
     gtk_list_box_row_set_child(GTK_LIST_BOX_ROW(row), box);
+    gtk_accessible_update_property(GTK_ACCESSIBLE(row), GTK_ACCESSIBLE_PROPERTY_LABEL, f->label, -1);
     g_object_set_data_full(G_OBJECT(row), "url", g_strdup(f->url), g_free);
     g_object_set_data_full(G_OBJECT(row), "section", g_strdup(f->section), g_free);
     g_object_set_data_full(G_OBJECT(row), "words", g_utf8_casefold(f->label, -1), g_free);
@@ -191,6 +192,7 @@ static GtkWidget *make_popover(desk_models *m)
     g_object_set(scroller, "propagate-natural-height", TRUE, "propagate-natural-width", TRUE, "max-content-height", 380,
                  "min-content-width", 300, "hscrollbar-policy", GTK_POLICY_NEVER, NULL);
     gtk_scrolled_window_set_child(GTK_SCROLLED_WINDOW(scroller), m->list);
+    gtk_widget_set_focusable(scroller, FALSE);
     g_object_set(wait, "spinning", TRUE, "margin-top", 24, "margin-bottom", 24, "width-request", 24, NULL);
     m->stack = gtk_stack_new();
     g_object_set(m->stack, "vhomogeneous", FALSE, NULL);

@@ -75,6 +75,9 @@ class Access(Desk):
                 self.assertEqual(self.nameless(), [], action)
                 subprocess.run(["xdotool", "key", "Escape"], check=True)
                 turn(0.3)
+            self.activate("model", window=True)
+            wait_for("the models", lambda: self.named("Built-in model", pyatspi.ROLE_LIST_ITEM))
+            self.assertEqual(self.nameless(), [])
             wait_for("the end", lambda: not self.rows("SELECT 1 FROM message WHERE state = 1"))
         self.quit()
 
