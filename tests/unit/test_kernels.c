@@ -642,6 +642,40 @@ TEST(kernels_max_skips_nans)
 
 /* ---- The tables themselves ---- */
 
+/* Guessed tokens are checked several at once: each must get the numbers that it gets alone. */
+TEST(kernels_few_tokens_have_the_bits_of_one)
+{
+    enum { ROWS = 19, TOKENS = 8 };
+    we_quant quants[MAX_QUANTS];
+    const size_t n_quants = all_quants(quants);
+    for (size_t i = 0; i < n_quants; i++) {
+        if (!we_q8_takes(quants[i])) continue;
+        for (int64_t cols = 1024; cols <= 5632; cols += 4608) {
+            we_matrix m = random_matrix(ROWS, cols, quants[i], WE_BF16);
+            float *x = random_floats(cols * TOKENS, 2), *one = random_floats(ROWS, 1),
+                  *several = random_floats(ROWS * TOKENS, 1);
+            void *scratch = scratch_new(cols);
+            EACH_CPU_VARIANT(k)
+                for (int64_t n = 2; n <= TOKENS; n++) {
+                    rounded all = round_rows(k, x, cols, n), alone = round_rows(k, x + (n - 1) * cols, cols, 1);
+                    k->linear_q8(&m, 0, ROWS, &all.q, n, several, ROWS, false, scratch);
+                    k->linear_q8(&m, 0, ROWS, &alone.q, 1, one, ROWS, false, scratch);
+                    if (memcmp(one, several + (n - 1) * ROWS, sizeof(float) * ROWS) != 0)
+                        fail_msg("%s: %s %d bits, %lld columns: the last of %lld tokens differs from itself alone",
+                                 k->name, we_quant_mode_name(quants[i].mode), quants[i].bits, (long long)cols,
+                                 (long long)n);
+                    free_rounded(&all);
+                    free_rounded(&alone);
+                }
+            we_free(scratch);
+            free_floats(x);
+            free_floats(one);
+            free_floats(several);
+            free_matrix(&m);
+        }
+    }
+}
+
 TEST(kernels_dots_are_as_many_as_they_say)
 {
     EACH_CPU_VARIANT(k) {

@@ -14,24 +14,26 @@
 
 #define BLOCK WE_Q8_PAD /* columns of a step */
 #define STEPS 8         /* vectors of a block */
-#define PREFETCH 4096   /* bytes ahead: the hardware's prefetcher stops at the end of every page */
+#define PREFETCH 8192   /* bytes ahead: the hardware's prefetcher stops at the end of every page */
 
 /* The activations of CHUNK blocks stay in the first cache. Longer rows pass by in groups, chunk after chunk; the next group is
- * fetched meanwhile, in the order of its bytes. */
+ * fetched meanwhile, in the order of its bytes. One token alone passes row after row, but sums up chunk after chunk as well: so
+ * the number of tokens changes no result. */
 #define CHUNK 5
 #define GROUP 16
 
 typedef struct few {
     const we_matrix *w;
     size_t code_bytes, scale_bytes; /* of a row */
+    int step, step_bytes;           /* scales of a block */
+    we_dtype dtype;                 /* of affine ones */
     int64_t block, n_blocks;        /* what of the columns is next */
     int64_t ahead;                  /* in bytes, of what is to be fetched; 0: PREFETCH */
     const int8_t *x;                /* [block][v][token][64], see order() */
     const float *scales;            /* [block][token][16 lanes]: the activations' */
     const float *sums;              /* [block][unit][token][16]: scaled sums of the codes, for biases */
-    float *row;                     /* [2][block][unit][scale, bias][16]: of this row and the next */
     __m512i lanes;                  /* lane_group of each */
-    void (*fill)(const struct few *f, int64_t row, float *out);
+    __m512i by;                     /* of a block's scales, the lane's (with 16 columns a scale: the first of two) */
     float *y[WE_FEW];
     bool add;
 } few;
@@ -80,8 +82,9 @@ static __m512i lane_groups(int bits)
 
 /* ---- Codes ---- */
 
-/* The block at p. Where several codes share a byte, plane after plane comes out of the turned bytes. */
-INLINE void unpack(bool e2m1, int bits, const uint8_t *p, __m512i v[STEPS])
+/* The block at p. Where several codes share a byte, plane after plane comes out of the turned bytes. raised: the high nibbles stay
+ * where they are, 16 times as large. */
+INLINE void unpack(bool e2m1, int bits, bool raised, const uint8_t *p, __m512i v[STEPS])
 {
     if (bits != 4 && bits != 2) {
         UNROLL for (int i = 0; i < STEPS; i++) v[i] = codes64(bits, p + 8 * bits * i);
@@ -98,85 +101,74 @@ INLINE void unpack(bool e2m1, int bits, const uint8_t *p, __m512i v[STEPS])
     const __m512i low = _mm512_set1_epi8((char)((1 << bits) - 1));
     UNROLL for (int i = 0; i < n; i++) UNROLL for (int j = 0; j < planes; j++)
     {
-        const __m512i c = _mm512_and_si512(_mm512_srli_epi16(bytes[i], (unsigned)(j * bits)), low);
+        const __m512i c = raised && j == 1 ? _mm512_andnot_si512(low, bytes[i])
+                                           : _mm512_and_si512(_mm512_srli_epi16(bytes[i], (unsigned)(j * bits)), low);
         v[planes * i + j] = e2m1 ? e2m1_bytes(c) : c;
     }
 }
 
-/* ---- Scales of a row ---- */
+/* ---- Scales ---- */
 
-INLINE void fill_row(const few *f, int64_t row, float *out, we_quant_mode mode, we_dtype dtype)
+/* A block's scales, or biases, each in the lanes that it is for; those not in `some` do not exist. */
+INLINE __m512 affine_lanes(const few *f, const uint8_t *p, __mmask16 some)
 {
-    const we_matrix *w = f->w;
-    const int size = w->quant.group_size, units = size == 16 ? 2 : 1;
-    const int64_t n_scales = w->cols / size, step = BLOCK / size, step_bytes = step * we_scale_size(mode, dtype);
-    const size_t at = (size_t)row * f->scale_bytes + (size_t)(f->block * step_bytes);
-    const uint8_t *s = w->scales + at, *b = mode == WE_QUANT_AFFINE ? w->biases + at : s;
-    const __m512i by = units == 2 ? _mm512_slli_epi32(f->lanes, 1)
-                                  : _mm512_srli_epi32(f->lanes, size == 128  ? 2
-                                                                : size == 64 ? 1
-                                                                             : 0);
-    for (int64_t i = 0, g = f->block * step; i < f->n_blocks; i++, g += step, s += step_bytes, b += step_bytes) {
-        const __mmask16 m = mask16(WE_MIN(n_scales - g, step));
-        const __m512 scale = scale_floats(mode, dtype, s, m);
-        _mm_prefetch((const char *)s + PREFETCH / 4, _MM_HINT_T0);
-        if (mode == WE_QUANT_AFFINE) {
-            _mm_prefetch((const char *)b + PREFETCH / 4, _MM_HINT_T0);
-            _mm512_store_ps(out, _mm512_permutexvar_ps(by, scale));
-            _mm512_store_ps(out + 16, _mm512_permutexvar_ps(by, scale_floats(mode, dtype, b, m)));
-            out += 32;
-            continue;
-        }
-        const __m512 behind = units == 2 ? scale_floats(mode, dtype, s + 16, mask16(n_scales - g - 16)) : scale;
-        for (int u = 0; u < units; u++, out += 32) { /* codes are twice the value, plus the offset */
-            const __m512 v = _mm512_permutex2var_ps(scale, _mm512_add_epi32(by, _mm512_set1_epi32(u)), behind);
-            _mm512_store_ps(out, _mm512_mul_ps(v, _mm512_set1_ps(0.5f)));
-            _mm512_store_ps(out + 16, _mm512_mul_ps(v, _mm512_set1_ps(-0.5f * E2M1_OFFSET)));
-        }
-    }
+    if (f->dtype == WE_F32) return _mm512_permutexvar_ps(f->by, _mm512_maskz_loadu_ps(some, p));
+    const __m256i halves = _mm256_maskz_loadu_epi16(some, p);
+    if (f->dtype == WE_F16) return _mm512_cvtph_ps(_mm256_permutexvar_epi16(_mm512_cvtepi32_epi16(f->by), halves));
+    /* bfloat16 is the upper half of a float */
+    return _mm512_castsi512_ps(
+        _mm512_maskz_permutexvar_epi16(0xaaaaaaaa, _mm512_slli_epi32(f->by, 16), _mm512_castsi256_si512(halves)));
 }
 
-#define FILL(name, mode, dtype) \
-    static void fill_##name(const few *f, int64_t row, float *out) { fill_row(f, row, out, mode, dtype); }
-FILL(f32, WE_QUANT_AFFINE, WE_F32)
-FILL(f16, WE_QUANT_AFFINE, WE_F16)
-FILL(bf16, WE_QUANT_AFFINE, WE_BF16)
-FILL(e8m0, WE_QUANT_MXFP4, WE_U8)
-FILL(e4m3, WE_QUANT_NVFP4, WE_U8)
-
-typedef void (*fill_fn)(const few *f, int64_t row, float *out);
-static fill_fn fill_of(const we_matrix *w)
+/* The same for e2m1, unit u, half as large: codes are twice the value. */
+INLINE __m512 e2m1_lanes(const few *f, const uint8_t *p, __mmask32 some, int units, int u)
 {
-    switch (w->quant.mode) {
-    case WE_QUANT_MXFP4: return fill_e8m0;
-    case WE_QUANT_NVFP4: return fill_e4m3;
-    default: return w->dtype == WE_F32 ? fill_f32 : w->dtype == WE_F16 ? fill_f16 : fill_bf16;
-    }
+    const __m128i low = _mm_maskz_loadu_epi8((__mmask16)some, p);
+    __m512 scale;
+    if (units == 1)
+        scale = _mm512_permutexvar_ps(f->by, e8m0_floats(low));
+    else
+        scale = _mm512_permutex2var_ps(e4m3_floats(low), _mm512_add_epi32(f->by, _mm512_set1_epi32(u)),
+                                       e4m3_floats(_mm_maskz_loadu_epi8((__mmask16)(some >> 16), p + 16)));
+    return _mm512_mul_ps(scale, _mm512_set1_ps(0.5f));
 }
 
 /* ---- Rows ---- */
 
+/* Where the next block of a row lies. */
+typedef struct place {
+    const uint8_t *codes, *scales, *biases;
+    __mmask32 some; /* of its scales */
+} place;
+
 /* A block of a row times n tokens; `units`: 2 where 16 columns have a scale. */
-INLINE void block_few(const few *f, const uint8_t *p, const float *row, int64_t i, bool e2m1, int bits, int units,
-                      int n, __m512 *acc)
+INLINE void block_few(const few *f, const place *at, int64_t i, bool e2m1, int bits, int units, int n, __m512 *acc)
 {
     const int64_t block = f->block + i;
     const int8_t *x = f->x + block * BLOCK * n;
     const float *scales = f->scales + block * 16 * n, *sums = f->sums + block * 16 * n * units;
-    row += i * 32 * units;
+    const bool raised = bits == 4 && !e2m1 && n <= 2; /* one shift for each token's sum instead of four for the codes */
     const int steps = STEPS / units;
     __m512i v[STEPS];
-    unpack(e2m1, bits, p, v);
+    unpack(e2m1, bits, raised, at->codes, v);
     UNROLL for (int u = 0; u < units; u++)
     {
-        __m512i dot[WE_FEW];
-        UNROLL for (int t = 0; t < n; t++) dot[t] = _mm512_setzero_si512();
-        UNROLL for (int k = 0; k < steps; k++) UNROLL for (int t = 0; t < n; t++) dot[t] =
-            _mm512_dpbusd_epi32(dot[t], v[steps * u + k], _mm512_load_si512(x + 64 * (n * (steps * u + k) + t)));
-        const __m512 scale = _mm512_load_ps(row + 32 * u), bias = _mm512_load_ps(row + 32 * u + 16);
+        __m512i dot[2][WE_FEW];
+        UNROLL for (int t = 0; t < n; t++) dot[0][t] = dot[1][t] = _mm512_setzero_si512();
+        UNROLL for (int k = 0; k < steps; k++) UNROLL for (int t = 0; t < n; t++)
+        {
+            __m512i *d = &dot[raised ? k % 2 : 0][t];
+            *d = _mm512_dpbusd_epi32(*d, v[steps * u + k], _mm512_load_si512(x + 64 * (n * (steps * u + k) + t)));
+        }
+        if (raised)
+            UNROLL for (int t = 0; t < n; t++) dot[0][t] = _mm512_add_epi32(dot[0][t], _mm512_srai_epi32(dot[1][t], 4));
+        const __m512 scale =
+            e2m1 ? e2m1_lanes(f, at->scales, at->some, units, u) : affine_lanes(f, at->scales, (__mmask16)at->some);
+        const __m512 bias = e2m1 ? _mm512_mul_ps(scale, _mm512_set1_ps(-E2M1_OFFSET))
+                                 : affine_lanes(f, at->biases, (__mmask16)at->some);
         UNROLL for (int t = 0; t < n; t++)
         {
-            const __m512 d = _mm512_mul_ps(_mm512_cvtepi32_ps(dot[t]), _mm512_load_ps(scales + 16 * t));
+            const __m512 d = _mm512_mul_ps(_mm512_cvtepi32_ps(dot[0][t]), _mm512_load_ps(scales + 16 * t));
             acc[t] = _mm512_fmadd_ps(d, scale, acc[t]);
             acc[t] = _mm512_fmadd_ps(bias, _mm512_load_ps(sums + 16 * (n * u + t)), acc[t]);
         }
@@ -201,47 +193,70 @@ INLINE __m256 sums_of(const __m512 a[8])
     return _mm256_insertf128_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x4_ps(sum, 2), 1);
 }
 
-INLINE void row_few(const few *f, int64_t row, int64_t out, const float *scales, const uint8_t *ahead, bool e2m1,
-                    int bits, int units, int n)
+/* The same of one: in that order. */
+INLINE float sum_of(__m512 a)
 {
-    const int64_t cols = f->w->cols - f->block * BLOCK, whole = WE_MIN(cols / BLOCK, f->n_blocks);
-    const int64_t step = BLOCK / 8 * bits;
-    const uint8_t *p = f->w->data + (size_t)row * f->code_bytes + f->block * step;
-    __m512 acc[WE_FEW];
-    UNROLL for (int t = 0; t < WE_FEW; t++) acc[t] = _mm512_setzero_ps();
-    for (int64_t b = 0; b < whole; b++, p += step, ahead += step) {
-        if (f->ahead)
-            UNROLL for (int i = 0; i < bits; i++) _mm_prefetch((const char *)ahead + 64 * i, _MM_HINT_T1);
-        else
-            UNROLL for (int i = 0; i < bits; i++) _mm_prefetch((const char *)p + PREFETCH + 64 * i, _MM_HINT_T0);
-        block_few(f, p, scales, b, e2m1, bits, units, n, acc);
-    }
-    if (whole < f->n_blocks) { /* what lies behind the row is not ours to read */
-        uint8_t tail[BLOCK] = { 0 };
-        memcpy(tail, p, (size_t)((cols - whole * BLOCK) * bits / 8));
-        block_few(f, tail, scales, whole, e2m1, bits, units, n, acc);
-    }
-    float sums[WE_FEW];
-    if (n == 1)
-        sums[0] = _mm512_reduce_add_ps(acc[0]);
-    else
-        _mm256_storeu_ps(sums, sums_of(acc));
-    UNROLL for (int t = 0; t < n; t++) f->y[t][out] = (f->add ? f->y[t][out] : 0.0f) + sums[t];
+    a = _mm512_add_ps(a, _mm512_permute_ps(a, 0x4e));
+    a = _mm512_add_ps(a, _mm512_permute_ps(a, 0xb1));
+    a = _mm512_add_ps(a, _mm512_shuffle_f32x4(a, a, 0xb1));
+    return _mm512_cvtss_f32(_mm512_add_ps(a, _mm512_shuffle_f32x4(a, a, 0x4e)));
 }
 
-/* Rows `at` and after. The next row's scales are prepared before a row, so that it does not wait for them. */
+/* Blocks [begin, end) of a row, from f->block on. */
+INLINE void blocks_few(const few *f, place *at, int64_t begin, int64_t end, const uint8_t *ahead, bool e2m1, int bits,
+                       int units, int n, __m512 *acc)
+{
+    const int64_t cols = f->w->cols - f->block * BLOCK, whole = WE_MIN(cols / BLOCK, end);
+    const int64_t step = BLOCK / 8 * bits, step_bytes = f->step_bytes;
+    for (int64_t b = begin; b < whole; b++) {
+        if (f->ahead)
+            UNROLL for (int i = 0; i < bits; i++) _mm_prefetch((const char *)ahead + b * step + 64 * i, _MM_HINT_T1);
+        else
+            UNROLL for (int i = 0; i < bits; i++)
+                _mm_prefetch((const char *)at->codes + PREFETCH + 64 * i, _MM_HINT_T0);
+        _mm_prefetch((const char *)at->scales + PREFETCH / 8, _MM_HINT_T0);
+        if (!e2m1) _mm_prefetch((const char *)at->biases + PREFETCH / 8, _MM_HINT_T0);
+        block_few(f, at, b, e2m1, bits, units, n, acc);
+        at->codes += step, at->scales += step_bytes, at->biases += step_bytes;
+    }
+    if (whole < end) { /* what lies behind the row is not ours to read */
+        uint8_t tail[BLOCK] = { 0 };
+        const int64_t left = cols - whole * BLOCK;
+        memcpy(tail, at->codes, (size_t)(left * bits / 8));
+        at->codes = tail;
+        at->some = (__mmask32)mask64(left / f->w->quant.group_size);
+        block_few(f, at, whole, e2m1, bits, units, n, acc);
+    }
+}
+
+INLINE void row_few(const few *f, int64_t row, int64_t out, const uint8_t *ahead, bool e2m1, int bits, int units, int n)
+{
+    const size_t codes = (size_t)row * f->code_bytes + (size_t)(f->block * BLOCK / 8 * bits);
+    const size_t scales = (size_t)row * f->scale_bytes + (size_t)(f->block * f->step_bytes);
+    place at = { .codes = f->w->data + codes,
+                 .scales = f->w->scales + scales,
+                 .biases = e2m1 ? NULL : f->w->biases + scales,
+                 .some = (__mmask32)mask64(f->step) };
+    for (int64_t b = 0; b < f->n_blocks; b += CHUNK) {
+        const bool add = f->add || b > 0;
+        __m512 acc[WE_FEW];
+        float sums[WE_FEW];
+        UNROLL for (int t = 0; t < WE_FEW; t++) acc[t] = _mm512_setzero_ps();
+        blocks_few(f, &at, b, WE_MIN(b + CHUNK, f->n_blocks), ahead, e2m1, bits, units, n, acc);
+        if (n == 1)
+            sums[0] = sum_of(acc[0]);
+        else
+            _mm256_storeu_ps(sums, sums_of(acc));
+        UNROLL for (int t = 0; t < n; t++) f->y[t][out] = (add ? f->y[t][out] : 0.0f) + sums[t];
+    }
+}
+
+/* Rows `at` and after. */
 INLINE void rows_few(const few *f, int64_t first, int64_t at, int64_t n_rows, bool e2m1, int bits, int units, int n)
 {
     const uint8_t *ahead = f->w->data + (size_t)(first + at) * f->code_bytes + f->ahead;
-    float *scales = f->row, *next = f->row + f->n_blocks * 32 * units;
-    f->fill(f, first + at, scales);
-    for (int64_t r = at; r < at + n_rows; r++, ahead += f->n_blocks * BLOCK / 8 * bits) {
-        if (r + 1 < at + n_rows) f->fill(f, first + r + 1, next);
-        row_few(f, first + r, r, scales, ahead, e2m1, bits, units, n);
-        float *const done = scales;
-        scales = next;
-        next = done;
-    }
+    for (int64_t r = at; r < at + n_rows; r++, ahead += f->n_blocks * BLOCK / 8 * bits)
+        row_few(f, first + r, r, ahead, e2m1, bits, units, n);
 }
 
 /* A function for each packing and number of tokens. */
@@ -361,29 +376,32 @@ static void few_tokens(const we_matrix *w, int64_t first, int64_t n_rows, const 
                        float *y, int64_t y_stride, bool add, uint8_t *scratch)
 {
     const int n = rows_sizes[size];
-    int8_t *values = (int8_t *)scratch; /* then scales, an eighth as large, sums, a quarter at most, the rows' */
+    const int group = w->quant.group_size;
+    int8_t *values = (int8_t *)scratch; /* then scales, an eighth as large, and sums, a quarter at most */
     float *scales = (float *)(void *)(scratch + n * x->stride);
     float *sums = scales + n * x->stride / WE_Q8_GROUP;
     few f = {
         .w = w,
         .code_bytes = we_matrix_row_bytes(w),
         .scale_bytes = we_matrix_row_scale_bytes(w),
+        .step = BLOCK / group,
+        .step_bytes = BLOCK / group * (int)we_scale_size(w->quant.mode, w->dtype),
+        .dtype = w->dtype,
         .n_blocks = x->stride / BLOCK,
         .x = values,
         .scales = scales,
         .sums = sums,
-        .row = sums + n * x->stride / 16,
         .lanes = lane_groups(w->quant.bits),
-        .fill = fill_of(w),
     };
+    f.by = group == 16 ? _mm512_slli_epi32(f.lanes, 1) : _mm512_srli_epi32(f.lanes, group == 128 ? 2 : group == 64);
     const int64_t n_blocks = f.n_blocks;
     order(&f, x, token, n, values, scales, sums);
     for (int t = 0; t < n; t++) f.y[t] = y + (token + t) * y_stride;
     const bool wide = n > 1 && n_blocks > CHUNK;
-    const int64_t group = wide ? GROUP : n_rows, chunk = wide ? CHUNK : n_blocks;
-    for (int64_t r = 0; r < n_rows; r += group)
+    const int64_t together = wide ? GROUP : n_rows, chunk = wide ? CHUNK : n_blocks;
+    for (int64_t r = 0; r < n_rows; r += together)
         for (f.block = 0; f.block < n_blocks; f.block += chunk) {
-            const int64_t rows = WE_MIN(group, n_rows - r);
+            const int64_t rows = WE_MIN(together, n_rows - r);
             f.n_blocks = WE_MIN(chunk, n_blocks - f.block);
             f.add = add || f.block > 0;
             if (wide) f.ahead = rows * ((int64_t)f.code_bytes + f.block * BLOCK / 8 * w->quant.bits);
