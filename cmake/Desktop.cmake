@@ -31,7 +31,7 @@ if(WE_FUZZ)
     return()
 endif()
 
-file(GLOB sources CONFIGURE_DEPENDS ${we_desktop_dir}/*.c)
+file(GLOB sources CONFIGURE_DEPENDS ${we_desktop_dir}/*.c ${we_desktop_dir}/*/*.c)
 file(GLOB_RECURSE resources CONFIGURE_DEPENDS ${we_desktop_dir}/icons/*.svg ${we_desktop_dir}/gtk/*.ui ${we_desktop_dir}/*.css)
 set(we_desktop_resources ${PROJECT_BINARY_DIR}/desktop/resources.c)
 add_custom_command(OUTPUT ${we_desktop_resources}

@@ -147,6 +147,7 @@ typedef struct we_config_value {
     char range[160];    /* "a whole number, 1 to 64" */
     char problem[1024]; /* where it is not valid */
     bool is_on;         /* of one that takes true or false: what the value means */
+    bool is_in_service; /* a secret that is kept in the secret service */
 } we_config_value;
 
 /** Read ./.env and the user's file, and apply WE_LOG. A program calls it once, at its start; a later call reads them anew.
@@ -179,6 +180,14 @@ WE_API we_status we_config_check(const char *name, const char *value, we_error *
  * Errors : those of we_config_check; WE_E_IO, WE_E_NOT_FOUND (no home folder), WE_E_NOMEM. The file is whole, old or new.
  * Threads: any; two programs that write at once: the later one wins. Since: 0.1 */
 WE_API we_status we_config_set(const char *name, const char *value, we_error *err);
+
+/** Keep an API key in the session's secret service (by way of libsecret, where that is installed) instead of the user's file, which
+ * then says "@secret-service" in its place; so every program that reads the configuration finds it. we_config_set takes it out again.
+ * name   : LLM_CHAT_API_KEY or OPENAI_API_KEY.
+ * Errors : WE_E_UNSUPPORTED (no secret service answers: nothing is changed, and we_config_set is the other way), those of
+ *          we_config_set.
+ * Threads: any; may wait for a person who unlocks the service. Since: 0.1 */
+WE_API we_status we_config_keep_secret(const char *name, const char *value, we_error *err);
 
 typedef struct we_backends we_backends; /* see "Backends" below */
 

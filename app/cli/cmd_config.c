@@ -32,6 +32,7 @@ static bool write_value(void *user, const we_config_value *v)
     cli_json_text(json, "refused", v->refused);
     cli_json_text(json, "problem", v->is_valid ? NULL : v->problem);
     cli_json_bool(json, "secret", v->is_secret);
+    cli_json_bool(json, "in_secret_service", v->is_in_service);
     cli_json_bool(json, "settable", v->is_settable);
     we_json_end_object(&json->w);
     return true;
@@ -47,7 +48,8 @@ static bool print_value(void *user, const we_config_value *v)
                                           : v->default_value[0] ? v->default_value
                                                                 : "not set"),
                    cli_style_code(stdout, CLI_STYLE_RESET));
-    cli_out_printf("  (%s)\n", v->path ? cli_escape_line(&text, v->path) : source_name(v));
+    cli_out_printf("  (%s%s)\n", v->is_in_service ? "the secret service, says " : "",
+                   v->path ? cli_escape_line(&text, v->path) : source_name(v));
     if (v->refused)
         cli_out_printf("%-28s   ./.env says %s, which was not followed\n", "", cli_escape_line(&text, v->refused));
     if (!v->is_valid) cli_out_printf("%-28s   %s\n", "", cli_escape_line(&text, v->problem));
@@ -75,20 +77,26 @@ static int list(const cli_options *options)
     return cli_json_end(&l.json);
 }
 
-static int change(const char *name, const char *value)
+/* keeps: in the secret service. */
+static int change(const char *name, const char *value, bool keeps)
 {
     we_error err;
     char *file = NULL;
-    if (we_config_set(name, value, &err) || we_config_file(&file, &err)) return cli_fail(&err);
+    const we_status st = keeps ? we_config_keep_secret(name, value, &err) : we_config_set(name, value, &err);
+    if (st || we_config_file(&file, &err)) return cli_fail(&err);
     we_config_value v = { .size = sizeof v };
-    cli_note("%s is %s %s", name, value ? "set in" : "not set any more in", file);
+    cli_note("%s is %s %s", name,
+             keeps   ? "kept in the secret service, says"
+             : value ? "set in"
+                     : "not set any more in",
+             file);
     if (!we_config_get(name, &v, NULL) && (v.source == WE_CONFIG_ENVIRONMENT || v.source == WE_CONFIG_DOTENV))
         cli_note("but %s comes first and sets it too", v.source == WE_CONFIG_DOTENV ? "./.env" : "the environment");
     we_free(file);
     return CLI_OK;
 }
 
-static int set(const cli_options *options, const char *pair)
+static int set(const cli_options *options, const char *pair, bool keeps)
 {
     const char *equals = strchr(pair, '=');
     if (!equals || equals == pair) return cli_usage_error(options->command, "'%s' is not of the form NAME=VALUE", pair);
@@ -97,7 +105,7 @@ static int set(const cli_options *options, const char *pair)
         cli_error("no memory for a variable's name");
         return CLI_FAILED;
     }
-    const int status = change(name, equals + 1);
+    const int status = change(name, equals + 1, keeps);
     we_free(name);
     return status;
 }
@@ -107,23 +115,26 @@ static int run(const cli_options *options)
     const cli_texts *words = &options->positional;
     if (words->n == 0) return list(options);
     const char *verb = words->items[0];
-    const bool is_set = strcmp(verb, "set") == 0, is_unset = strcmp(verb, "unset") == 0;
-    if ((!is_set && !is_unset) || words->n < 2)
+    const bool is_set = strcmp(verb, "set") == 0, is_unset = strcmp(verb, "unset") == 0,
+               keeps = strcmp(verb, "keep") == 0;
+    if ((!is_set && !is_unset && !keeps) || words->n < 2)
         return cli_usage_error(options->command, is_set     ? "set NAME=VALUE: which?"
+                                                 : keeps    ? "keep NAME=VALUE: which?"
                                                  : is_unset ? "unset NAME: which?"
-                                                            : "expected set NAME=VALUE or unset NAME");
+                                                            : "expected set NAME=VALUE, keep NAME=VALUE or unset NAME");
     int status = CLI_OK;
     for (size_t i = 1; i < words->n && !status; i++)
-        status = is_set ? set(options, words->items[i]) : change(words->items[i], NULL);
+        status = is_unset ? change(words->items[i], NULL, false) : set(options, words->items[i], keeps);
     return status;
 }
 
 const cli_command cli_command_config = {
     "config",
-    "[options] [set NAME=VALUE... | unset NAME...]",
+    "[options] [set NAME=VALUE... | keep NAME=VALUE | unset NAME...]",
     "show and set the variables, and where each value comes from",
     "A value comes from the environment, else ./.env, else your own file, else it is the default.\n"
-    "'set' and 'unset' change your own file. -v tells what each variable means and takes.",
+    "'set' and 'unset' change your own file; 'keep' puts an API key into the session's secret service, and into\n"
+    "your file that it is there. -v tells what each variable means and takes.",
     NULL,
     0,
     { NULL },

@@ -467,7 +467,5 @@ void desk_app_save_settings(desk_app *app)
 void desk_app_settings_changed(desk_app *app)
 {
     const desk_settings *s = &app->settings;
-    const desk_engine_options options = { s->context, s->kv_bits, s->threads, s->unload_minutes };
-    desk_engine_set_options(app->engine, &options);
     adw_style_manager_set_color_scheme(adw_style_manager_get_default(), (AdwColorScheme)s->color_scheme);
 }

@@ -7,13 +7,15 @@
  *   settings.h  this program's own settings             dialogs.c   questions about one conversation
  *   tray.c      the tray's item                         models.c    the menu of models
  *   widgets.h   small things that many make             monitor.c   the figures as plots
- *   zoom.c      the size of what is read                prefs.c     the settings dialog
+ *   zoom.c      the size of what is read                prefs/      the settings dialog
+ *   jobs.h      downloads and conversions
  * Everything here belongs to the main loop, which nothing may block. */
 #ifndef DESK_APP_H
 #define DESK_APP_H
 
 #include "chat.h"
 #include "engine.h"
+#include "jobs.h"
 #include "keeper.h"
 #include "settings.h"
 #include "widgets.h"
@@ -41,11 +43,13 @@ typedef struct desk_app {
     desk_settings settings;
     desk_keeper *keeper;
     desk_engine *engine;
+    desk_jobs *jobs;
     desk_engine_status status; /* the latest; its texts are owned */
     GListStore *chats;         /* of DeskChat that are kept, the latest first */
     DeskChat *current;         /* on the page */
     desk_window *window;       /* NULL: closed */
     desk_tray *tray;
+    GtkWidget *prefs;       /* the settings; NULL: closed */
     gboolean tray_is_shown; /* by some host */
     gboolean paused;        /* nothing new is asked */
     int zoom;               /* percent */
@@ -85,7 +89,7 @@ void desk_app_keep(desk_app *app, DeskChat *chat);
 void desk_app_save_settings(desk_app *app);
 /** While paused nothing is asked; an answer that runs goes on to its end. */
 void desk_app_set_paused(desk_app *app, gboolean paused);
-void desk_app_settings_changed(desk_app *app); /* hands them to the engine and the appearance */
+void desk_app_settings_changed(desk_app *app); /* the appearance follows */
 desk_light desk_app_light(const desk_app *app);
 /** What the light means, in words; g_free. */
 char *desk_app_light_text(const desk_app *app);
@@ -171,8 +175,9 @@ void desk_models_update(desk_models *m);
 
 GtkWidget *desk_monitor_new(void);
 
-/* ---- prefs.c ---- */
+/* ---- prefs/ ---- */
 
+/** The settings; where they are open already, they come to the front. */
 void desk_prefs_show(desk_app *app);
 
 /* ---- tray.c ---- */

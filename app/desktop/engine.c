@@ -9,7 +9,7 @@
 
 #define PIECE_MS 50
 
-typedef enum job_kind { LOAD, UNLOAD, ASK, SET_OPTIONS, QUIT } job_kind;
+typedef enum job_kind { LOAD, UNLOAD, ASK, LOOK_AGAIN, QUIT } job_kind;
 
 typedef struct job {
     job_kind kind;
@@ -17,7 +17,6 @@ typedef struct job {
     char *url, *messages;
     gboolean continues;
     guint load; /* the value of wanted_load when it was asked for */
-    desk_engine_options options;
 } job;
 
 struct desk_engine {
@@ -40,9 +39,7 @@ struct desk_engine {
 
     /* the thread's own */
     char *url; /* of the client */
-    desk_engine_options options;
     we_model_options model_options;
-    we_engine_options engine_options;
     gboolean loaded;
     guint running_load;
     gint64 told_us; /* when progress was told */
@@ -195,15 +192,9 @@ static we_status have_client(desk_engine *e, const char *url, we_error *err)
     g_free(e->url);
     e->url = g_strdup(url);
     e->model_options = (we_model_options)WE_MODEL_OPTIONS_INIT;
-    e->model_options.context = e->options.context;
-    e->model_options.kv_bits = e->options.kv_bits;
     e->model_options.progress = on_load;
     e->model_options.progress_user = e;
-    e->engine_options = (we_engine_options)WE_ENGINE_OPTIONS_INIT;
-    e->engine_options.threads = e->options.threads;
-    o.context = e->options.context;
     o.model = &e->model_options;
-    o.engine = &e->engine_options;
     o.on_note = on_note;
     o.user = e;
     const we_status st = we_client_open(&client, *url ? url : NULL, &o, err);
@@ -317,20 +308,20 @@ static void answer(desk_engine *e, const job *j)
     we_client_result_deinit(&r);
 }
 
-static void set_options(desk_engine *e, const desk_engine_options *o)
+/* MLX_UNLOAD_MINUTES in microseconds; 0: never. */
+static guint64 patience(void)
 {
-    const gboolean same =
-        o->context == e->options.context && o->kv_bits == e->options.kv_bits && o->threads == e->options.threads;
-    e->options = *o;
-    if (!same && e->client) unload(e);
+    we_config_value v = { .size = sizeof v };
+    if (we_config_get("MLX_UNLOAD_MINUTES", &v, NULL) || !v.value || !v.is_valid) return 0;
+    return g_ascii_strtoull(v.value, NULL, 10) * 60 * G_USEC_PER_SEC;
 }
 
 static gpointer live(gpointer p)
 {
     desk_engine *e = p;
     for (gboolean open = TRUE; open;) {
-        const guint64 patience = (guint64)e->options.unload_minutes * 60 * G_USEC_PER_SEC;
-        job *j = e->client && patience ? g_async_queue_timeout_pop(e->jobs, patience) : g_async_queue_pop(e->jobs);
+        const guint64 wait_us = e->loaded ? patience() : 0;
+        job *j = wait_us ? g_async_queue_timeout_pop(e->jobs, wait_us) : g_async_queue_pop(e->jobs);
         if (!j) {
             unload(e);
             continue;
@@ -339,7 +330,7 @@ static gpointer live(gpointer p)
         case LOAD: load(e, j->url, j->load); break;
         case UNLOAD: unload(e); break;
         case ASK: answer(e, j); break;
-        case SET_OPTIONS: set_options(e, &j->options); break;
+        case LOOK_AGAIN: break;
         case QUIT: open = FALSE; break;
         }
         job_free(j);
@@ -385,10 +376,7 @@ void desk_engine_close(desk_engine *e)
     unref(e);
 }
 
-void desk_engine_set_options(desk_engine *e, const desk_engine_options *options)
-{
-    push(e, (job){ .kind = SET_OPTIONS, .options = *options });
-}
+void desk_engine_settings_changed(desk_engine *e) { push(e, (job){ .kind = LOOK_AGAIN }); }
 
 void desk_engine_load(desk_engine *e, const char *url)
 {

@@ -46,17 +46,12 @@ typedef struct desk_engine_events {
     void (*note)(gpointer user, const char *text); /* who failed and who answers in its place */
 } desk_engine_events;
 
-typedef struct desk_engine_options { /* a change counts from the next answer on, for which the model is loaded again */
-    int context;                     /* 0: the model's, as the library limits it */
-    int kv_bits, threads;            /* 0: the library's choice */
-    int unload_minutes;              /* give the memory back after so long without a question; 0: never */
-} desk_engine_options;
-
 desk_engine *desk_engine_new(const desk_engine_events *events, gpointer user);
 /** Stops what runs and waits for the thread's end. */
 void desk_engine_close(desk_engine *e);
 
-void desk_engine_set_options(desk_engine *e, const desk_engine_options *options);
+/** The configuration has changed: look at it again. What a loaded model was loaded with stays until it is unloaded. */
+void desk_engine_settings_changed(desk_engine *e);
 /** Bring a model into memory. A load that runs is given up for this one.
  * url    : mlx://NAME and the like; "": what the configuration says. */
 void desk_engine_load(desk_engine *e, const char *url);

@@ -196,6 +196,7 @@ static void startup(GApplication *gtk, gpointer user)
     app->unsaved = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     app->keeper = desk_keeper_new(path, on_problem, app);
     app->engine = desk_engine_new(&desk_app_events, app);
+    app->jobs = desk_jobs_new(gtk);
     app->tray = desk_tray_new(app);
     g_free(path);
     we_free(dir);
@@ -234,6 +235,7 @@ static void on_shutdown(GApplication *gtk, gpointer user)
         gtk_window_destroy(desk_window_gtk(app->window));
     }
     desk_engine_close(app->engine);
+    desk_jobs_close(app->jobs);
     if (app->save_timer) g_source_remove(app->save_timer);
     desk_app_save_unsaved(app);
     desk_keeper_close(app->keeper);

@@ -26,10 +26,6 @@ void desk_settings_load(desk_settings *s)
     s->color_scheme = number(file, "color-scheme", 0, 4, 0);
     s->background = number(file, "background", 0, 1, 0);
     s->send_with_ctrl = number(file, "send-with-ctrl", 0, 1, 0);
-    s->context = number(file, "context", 0, 1 << 24, 0);
-    s->kv_bits = number(file, "kv-bits", 0, 16, 0);
-    s->threads = number(file, "threads", 0, 1024, 0);
-    s->unload_minutes = number(file, "unload-minutes", 0, 100000, 0);
     s->system = g_key_file_get_string(file, GROUP, "system", NULL);
     if (!s->system) s->system = g_strdup("");
     we_free(dir);
@@ -47,10 +43,6 @@ char *desk_settings_save(const desk_settings *s)
     g_key_file_set_integer(file, GROUP, "color-scheme", s->color_scheme);
     g_key_file_set_integer(file, GROUP, "background", s->background);
     g_key_file_set_integer(file, GROUP, "send-with-ctrl", s->send_with_ctrl);
-    g_key_file_set_integer(file, GROUP, "context", s->context);
-    g_key_file_set_integer(file, GROUP, "kv-bits", s->kv_bits);
-    g_key_file_set_integer(file, GROUP, "threads", s->threads);
-    g_key_file_set_integer(file, GROUP, "unload-minutes", s->unload_minutes);
     g_key_file_set_string(file, GROUP, "system", s->system);
     gsize len;
     char *text = g_key_file_to_data(file, &len, NULL), *dir = g_path_get_dirname(s->path);

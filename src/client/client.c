@@ -107,8 +107,12 @@ static we_status open_url(we_client *c, const char *url, we_error *err)
     if (!st) {
         c->kind = target.kind;
         c->wanted = we_strdup(target.model);
-        const char *key = c->options.api_key ? c->options.api_key : we_client_key_for(&target, url != NULL);
-        st = c->wanted ? stand_on(c, &target, key, err) : no_memory(err);
+        char *key = NULL;
+        st = !c->wanted           ? no_memory(err)
+             : c->options.api_key ? WE_OK
+                                  : we_client_key_for(&target, url != NULL, &key, err);
+        if (!st) st = stand_on(c, &target, key ? key : c->options.api_key, err);
+        we_free(key);
     }
     /* A kind that this build can't do fails over like one that is not there. */
     we_backend_target_deinit(&target);
@@ -401,7 +405,8 @@ static we_status try_kind(we_client *c, we_backend_kind kind, we_error *err)
         const we_backend_target *t = we_backend_target_of(s->backend);
         if (t->kind == kind && strcmp(t->base, target.base) == 0) st = we_fail(err, WE_E_NETWORK, "failed before");
     }
-    const char *key = st ? NULL : we_client_key_for(&target, false);
+    char *key = NULL;
+    if (!st) st = we_client_key_for(&target, false, &key, err);
     if (!st)
         st = we_backend_open(&probe, &target, &(we_backend_options){ .api_key = key, .connect_timeout_s = 2 }, err);
     if (!st) st = we_backend_inspect(probe, &report, INSPECT_MS, err);
@@ -411,6 +416,7 @@ static we_status try_kind(we_client *c, we_backend_kind kind, we_error *err)
         target.model = name;
         st = stand_on(c, &target, key, err);
     }
+    we_free(key);
     we_backend_report_deinit(&report);
     we_backend_close(probe);
     we_backend_target_deinit(&target);

@@ -51,7 +51,17 @@ const we_hub_model *we_client_known_model(const we_hub_models *table, const char
 /** "FALLBACK_MODEL_OLLAMA". */
 void we_client_fallback_variable(we_backend_kind kind, char variable[64]);
 
-/** The API key for a target, NULL: none. explicit_url: the URL was the caller's, not the configuration's. */
-const char *we_client_key_for(const we_backend_target *target, bool explicit_url);
+/** The API key for a target in *key, NULL: none; we_free. explicit_url: the URL was the caller's, not the configuration's.
+ * Errors: those of we_secret_get. */
+we_status we_client_key_for(const we_backend_target *target, bool explicit_url, char **key, we_error *err);
+
+/* ---- The secret service (secret.c) ---- */
+
+/* The value of a variable that is kept there. */
+#define WE_IN_SECRET_SERVICE "@secret-service"
+/** A variable's value; we_free. Errors: WE_E_UNSUPPORTED (no service answers), WE_E_NOT_FOUND (it has none), WE_E_NOMEM. */
+we_status we_secret_get(const char *name, char **value, we_error *err);
+/** Keep one; NULL takes it out. Errors: WE_E_UNSUPPORTED. */
+we_status we_secret_put(const char *name, const char *value, we_error *err);
 
 #endif

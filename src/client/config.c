@@ -22,7 +22,7 @@
 /* ---- The table ---- */
 
 typedef enum type { TEXT, WHOLE, NUMBER, YES_NO, BITS, KERNELS, URL, HOST, FOLDER, LEVELS, CHAIN } type;
-enum { SECRET = 1, TOLD_ONLY = 2, NOT_IN_DOTENV = 4 };
+enum { SECRET = 1, TOLD_ONLY = 2, NOT_IN_DOTENV = 4, MAY_BE_KEPT = 8 /* in the secret service */ };
 
 typedef struct row {
     const char *name;
@@ -35,8 +35,9 @@ typedef struct row {
 
 static const row rows[] = {
     { "LLM_CHAT_API_URL", URL, 0, 0, 0, "", "who answers run and chat, where --model is not given" },
-    { "LLM_CHAT_API_KEY", TEXT, SECRET, 0, 0, "", "API key, sent only to the server of LLM_CHAT_API_URL" },
-    { "OPENAI_API_KEY", TEXT, SECRET, 0, 0, "", "API key, sent only to https://api.openai.com" },
+    { "LLM_CHAT_API_KEY", TEXT, SECRET | MAY_BE_KEPT, 0, 0, "",
+      "API key, sent only to the server of LLM_CHAT_API_URL" },
+    { "OPENAI_API_KEY", TEXT, SECRET | MAY_BE_KEPT, 0, 0, "", "API key, sent only to https://api.openai.com" },
     { "LM_API_TOKEN", TEXT, SECRET, 0, 0, "", "API token of the LM Studio on this machine" },
     { "MLX_MODEL_NAME", TEXT, 0, 0, 0, "default", "the model, where neither --model nor LLM_CHAT_API_URL names one" },
     { "MLX_MAX_TOKENS", WHOLE, 0, 1, 2147483647, "to the context's end", "most tokens of an answer" },
@@ -362,6 +363,10 @@ static bool take_line(void *user, const we_envline *line)
         tell(r, "%s: line %zu is left out: %s counts only in the environment", r->path, line->number, rows[i].name);
         return true;
     }
+    if (!users && we_str_is(line->value, WE_IN_SECRET_SERVICE)) { /* a folder asks for a key of the user's */
+        tell(r, "%s: line %zu is left out: the secret service is not asked for a ./.env", r->path, line->number);
+        return true;
+    }
     if (line->value.len == 0) return true; /* set to nothing is not set, as in the environment */
     keep(r, &r->values[i], line->value);
     r->sources[i] = r->source;
@@ -503,6 +508,7 @@ static void give(size_t i, we_config_value *out)
     snprintf(v.problem, sizeof v.problem, "%s", v.is_valid ? "" : why.message);
     v.is_secret = r->flags & SECRET;
     v.is_settable = !(r->flags & TOLD_ONLY);
+    v.is_in_service = value && r->flags & MAY_BE_KEPT && strcmp(value, WE_IN_SECRET_SERVICE) == 0;
     v.value = value && v.is_secret ? masked : value;
     v.refused = from.source == WE_CONFIG_ENVIRONMENT ? NULL : from.refused;
     v.path = from.source == WE_CONFIG_USER || from.source == WE_CONFIG_DOTENV ? from.path : NULL;
@@ -571,7 +577,7 @@ we_status we_config_check(const char *name, const char *value, we_error *err)
     return value ? check(&rows[i], value, "the new value", err) : WE_OK;
 }
 
-we_status we_config_set(const char *name, const char *value, we_error *err)
+static we_status set(const char *name, const char *value, we_error *err)
 {
     const size_t i = find_row(we_str_from(name));
     char *path = NULL, *dir = NULL, *real = NULL;
@@ -595,6 +601,35 @@ we_status we_config_set(const char *name, const char *value, we_error *err)
     we_free(dir);
     we_free(path);
     return st;
+}
+
+/* Does the user's file say that it is kept elsewhere? */
+static bool is_kept(const char *name)
+{
+    held from;
+    const size_t i = find_row(we_str_from(name));
+    const char *value = i < N_ROWS && rows[i].flags & MAY_BE_KEPT ? value_of(i, &from) : NULL;
+    return value && from.source == WE_CONFIG_USER && strcmp(value, WE_IN_SECRET_SERVICE) == 0;
+}
+
+we_status we_config_set(const char *name, const char *value, we_error *err)
+{
+    const bool was_kept = is_kept(name);
+    const we_status st = set(name, value, err);
+    if (!st && was_kept && !is_kept(name)) we_secret_put(name, NULL, NULL); /* nobody would find it any more */
+    return st;
+}
+
+we_status we_config_keep_secret(const char *name, const char *value, we_error *err)
+{
+    const size_t i = find_row(we_str_from(name));
+    we_status st = we_config_check(name, value, err);
+    if (st) return st;
+    if (!(rows[i].flags & MAY_BE_KEPT))
+        return we_fail(err, WE_E_ARG, "%s is not kept in the secret service: LLM_CHAT_API_KEY and OPENAI_API_KEY are",
+                       name);
+    st = we_secret_put(name, value, err);
+    return st ? st : set(name, WE_IN_SECRET_SERVICE, err);
 }
 
 /* ---- Configuring by what is there ---- */

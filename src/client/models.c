@@ -130,20 +130,35 @@ static we_config_source source_of(const char *name)
     return we_config_get(name, &v, NULL) ? WE_CONFIG_DEFAULT : v.source;
 }
 
-const char *we_client_key_for(const we_backend_target *target, bool explicit_url)
+/* A variable's value, from the secret service where it is kept there. */
+static we_status key_of(const char *name, char **key, we_error *err)
 {
-    const char *key = we_env("LLM_CHAT_API_KEY"), *url = we_env("LLM_CHAT_API_URL");
-    if (!target->base[0]) return NULL;
-    if (key && url) {
+    const char *value = we_env(name);
+    if (!value) return WE_OK;
+    if (strcmp(value, WE_IN_SECRET_SERVICE) == 0) {
+        const we_status st = we_secret_get(name, key, err);
+        return st ? we_fail_in(err, st, "%s: ", name) : WE_OK;
+    }
+    *key = we_strdup(value);
+    return *key ? WE_OK : we_fail(err, WE_E_NOMEM, "no memory for an API key");
+}
+
+we_status we_client_key_for(const we_backend_target *target, bool explicit_url, char **key, we_error *err)
+{
+    const bool has_key = we_env("LLM_CHAT_API_KEY") != NULL;
+    const char *url = we_env("LLM_CHAT_API_URL");
+    *key = NULL;
+    if (!target->base[0]) return WE_OK;
+    if (has_key && url) {
         we_backend_target own;
         const bool is_own = !we_backend_target_parse(&own, url, NULL) && same_server(own.base, target->base);
         we_backend_target_deinit(&own);
         /* A folder's .env names the server, and the key is the user's own: it was not meant for that. */
         const bool is_meant =
             source_of("LLM_CHAT_API_URL") != WE_CONFIG_DOTENV || source_of("LLM_CHAT_API_KEY") == WE_CONFIG_DOTENV;
-        if (is_own && is_meant) return key;
-    } else if (key && explicit_url && target->kind == WE_BACKEND_OPENAI) {
-        return key;
+        if (is_own && is_meant) return key_of("LLM_CHAT_API_KEY", key, err);
+    } else if (has_key && explicit_url && target->kind == WE_BACKEND_OPENAI) {
+        return key_of("LLM_CHAT_API_KEY", key, err);
     }
-    return same_server(target->base, "https://api.openai.com") ? we_env("OPENAI_API_KEY") : NULL;
+    return same_server(target->base, "https://api.openai.com") ? key_of("OPENAI_API_KEY", key, err) : WE_OK;
 }

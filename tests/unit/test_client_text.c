@@ -123,9 +123,13 @@ static const char *key_for(const char *url, bool explicit_url)
     we_backend_target target;
     we_error err;
     CHECK_OK(we_backend_target_parse(&target, url, &err), &err);
-    const char *key = we_client_key_for(&target, explicit_url);
+    static char kept[32];
+    char *key;
+    CHECK_OK(we_client_key_for(&target, explicit_url, &key, &err), &err);
     we_backend_target_deinit(&target);
-    return key ? key : "none";
+    snprintf(kept, sizeof kept, "%s", key ? key : "none");
+    we_free(key);
+    return kept;
 }
 
 TEST(client_key_goes_only_to_its_own_server)
