@@ -301,7 +301,7 @@ static gboolean show_chain(gpointer user)
     GtkWidget *const focused = gtk_window_get_focus(GTK_WINDOW(p->window));
     b->shower = 0;
     for (guint i = 0; b->focus < 0 && focused && i < b->rows->len; i++)
-        if (gtk_widget_is_ancestor(focused, b->rows->pdata[i])) b->focus = (int)i;
+        if (focused == b->rows->pdata[i] || gtk_widget_is_ancestor(focused, b->rows->pdata[i])) b->focus = (int)i;
     prefs_clear(b->chain, b->rows);
     for (guint i = 0; i < b->found->len; i++) {
         GtkWidget *row = chain_row(p, (int)i, locked);

@@ -307,7 +307,6 @@ static void add_row_button(prefs *p, GtkWidget *row, const model *m, const char 
 static GtkWidget *installed_row(prefs *p, const model *m, const char *chosen, gboolean locked, GtkWidget **first)
 {
     GtkWidget *row = prefs_row(m->label, m->subtitle), *check = gtk_check_button_new();
-    gtk_accessible_update_property(GTK_ACCESSIBLE(check), GTK_ACCESSIBLE_PROPERTY_LABEL, m->label, -1);
     gtk_widget_set_valign(check, GTK_ALIGN_CENTER);
     if (*first)
         gtk_check_button_set_group(GTK_CHECK_BUTTON(check), GTK_CHECK_BUTTON(*first));
