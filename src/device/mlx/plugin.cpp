@@ -1281,6 +1281,7 @@ const we_device_ops ops = {
     .kv_append = kv_append,
     .attend = attend,
     .glu = glu,
+    .gated = nullptr, /* glu is one kernel where it counts */
     .add = add,
     .take_rows = take_rows,
     .sample = sample,
