@@ -156,7 +156,8 @@ int main(int argc, char **argv)
     static const int tokens[] = { 1, 2, 4, 8, 128, 256, 512 };
     for (size_t k = 0; k < WE_COUNT(kinds); k++)
         for (size_t t = 0; t < WE_COUNT(tokens); t++) {
-            if (only_bits && kinds[k].quant.bits != only_bits) continue;
+            const int bits = kinds[k].quant.mode ? kinds[k].quant.bits : 8 * (int)we_dtype_size(kinds[k].dtype);
+            if (only_bits && bits != only_bits) continue;
             if (only_tokens && tokens[t] != only_tokens) continue;
             measure(device, kinds[k].quant, kinds[k].dtype, rows, cols, bytes, tokens[t] > 8 ? n_bytes / 16 : n_bytes,
                     tokens[t], bandwidth);

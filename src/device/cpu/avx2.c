@@ -57,6 +57,131 @@ static void linear_plain_1(const we_matrix *w, int64_t first, int64_t n_rows, co
     }
 }
 
+/* ---- The same for few tokens of plain weights or mxfp8: straight from their bytes, four rows at a time, or two with more than
+ * two tokens: eight sums. One token of plain weights has its rows one by one, which memory likes better. ---- */
+
+#define FEW T
+#define MANY 8 /* more tokens than this are worth rows as float32 */
+
+typedef struct few {
+    const we_matrix *w;
+    const float *x[FEW];
+    float *y[FEW];
+    float *scales; /* mxfp8: [rows][scales of a row] */
+    bool add;
+} few;
+
+/* See e4m3_times in avx512.c. */
+INLINE __m256 e4m3_times(const uint8_t *p, float scale)
+{
+    const __m128i wide = _mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    const __m128i half = _mm_and_si128(_mm_slli_epi16(wide, 7), _mm_set1_epi16((short)0xbfff));
+    const __m128i most = _mm_set1_epi16(0x7f), nan = _mm_cmpeq_epi16(_mm_and_si128(wide, most), most);
+    return _mm256_mul_ps(_mm256_cvtph_ps(_mm_or_si128(half, _mm_srli_epi16(nan, 1))), _mm256_set1_ps(scale));
+}
+
+INLINE void load_few(const few *f, const uint8_t *const p[4], int64_t c, int64_t n_scales, we_quant_mode mode,
+                     we_dtype dtype, int rows, __m256 v[4])
+{
+    const size_t size = dtype == WE_F32 ? 4 : 2;
+    UNROLL for (int r = 0; r < rows; r++) v[r] = mode == WE_QUANT_MXFP8
+                                                     ? e4m3_times(p[r] + c, f->scales[r * n_scales + c / 32])
+                                                     : floats8(dtype, p[r] + (size_t)c * size);
+}
+
+INLINE void step_few(const __m256 *v, const float *const x[FEW], int64_t c, int rows, int n, __m256 s[FEW][4])
+{
+    UNROLL for (int t = 0; t < n; t++)
+    {
+        const __m256 xt = _mm256_loadu_ps(x[t] + c);
+        UNROLL for (int r = 0; r < rows; r++) s[t][r] = _mm256_fmadd_ps(v[r], xt, s[t][r]);
+    }
+}
+
+INLINE void rows_few(const few *f, int64_t row, int64_t out, we_quant_mode mode, we_dtype dtype, int rows, int n)
+{
+    const we_matrix *w = f->w;
+    const int64_t cols = w->cols, size = mode == WE_QUANT_MXFP8 ? 1 : dtype == WE_F32 ? 4 : 2, n_scales = cols / 32;
+    const uint8_t *p[4];
+    UNROLL for (int r = 0; r < rows; r++) p[r] = w->data + (size_t)((row + r) * cols * size);
+    if (mode == WE_QUANT_MXFP8) /* a half has 8 more of exponent bias */
+        for (int64_t g = 0; g < rows * n_scales; g++)
+            f->scales[g] = 256.0f * we_e8m0_to_f32(w->scales[row * n_scales + g]);
+    __m256 s[FEW][4], v[4];
+    UNROLL for (int t = 0; t < n; t++) UNROLL for (int r = 0; r < rows; r++) s[t][r] = _mm256_setzero_ps();
+    int64_t c = 0;
+    for (; c + 32 <= cols; c += 32) {
+        UNROLL for (int r = 0; r < rows; r++) for (int64_t i = 0; i < 32 * size; i += 64)
+            _mm_prefetch((const char *)p[r] + c * size + i + rows * cols * size, _MM_HINT_T1);
+        UNROLL for (int i = 0; i < 32; i += 8)
+        {
+            load_few(f, p, c + i, n_scales, mode, dtype, rows, v);
+            step_few(v, f->x, c + i, rows, n, s);
+        }
+    }
+    for (; c + 8 <= cols; c += 8) {
+        load_few(f, p, c, n_scales, mode, dtype, rows, v);
+        step_few(v, f->x, c, rows, n, s);
+    }
+    if (c < cols) {
+        float rest[8] = { 0 }, tails[FEW][8] = { 0 };
+        const float *x[FEW];
+        for (int r = 0; r < rows; r++) {
+            we_to_f32(dtype, p[r] + c * size, (size_t)(cols - c), rest);
+            v[r] = _mm256_loadu_ps(rest);
+        }
+        for (int t = 0; t < n; t++) x[t] = memcpy(tails[t], f->x[t] + c, (size_t)(cols - c) * sizeof(float));
+        step_few(v, x, 0, rows, n, s);
+    }
+    UNROLL for (int t = 0; t < n; t++) UNROLL for (int r = 0; r < rows; r++)
+    {
+        float *y = &f->y[t][out + r];
+        *y = (f->add ? *y : 0.0f) + sum8(s[t][r]);
+    }
+}
+
+/* A function for each storage and number of tokens. */
+typedef void (*rows_fn)(const few *f, int64_t first, int64_t n_rows);
+#define ROWS_FEW(name, mode, dtype, rows, n)                                                   \
+    static void rows_##name##_##n(const few *f, int64_t first, int64_t n_rows)                 \
+    {                                                                                          \
+        int64_t r = 0;                                                                         \
+        for (; r + rows <= n_rows; r += rows) rows_few(f, first + r, r, mode, dtype, rows, n); \
+        for (; r < n_rows; r++) rows_few(f, first + r, r, mode, dtype, 1, n);                  \
+    }
+#define ROWS_N(name, mode, dtype)     \
+    ROWS_FEW(name, mode, dtype, 4, 1) \
+    ROWS_FEW(name, mode, dtype, 4, 2) ROWS_FEW(name, mode, dtype, 2, 3) ROWS_FEW(name, mode, dtype, 2, 4)
+ROWS_N(f32, WE_QUANT_NONE, WE_F32)
+ROWS_N(f16, WE_QUANT_NONE, WE_F16)
+ROWS_N(bf16, WE_QUANT_NONE, WE_BF16)
+ROWS_N(mx8, WE_QUANT_MXFP8, WE_U8)
+
+static rows_fn rows_of(const we_matrix *w, int64_t n)
+{
+#define NAMES(name)                                                        \
+    {                                                                      \
+        rows_##name##_1, rows_##name##_2, rows_##name##_3, rows_##name##_4 \
+    }
+    static const rows_fn plain[3][FEW] = { [WE_F32] = NAMES(f32), [WE_F16] = NAMES(f16), [WE_BF16] = NAMES(bf16) };
+    static const rows_fn mxfp8[FEW] = NAMES(mx8);
+    return w->quant.mode == WE_QUANT_MXFP8 ? mxfp8[n - 1] : plain[w->dtype][n - 1];
+}
+
+static void linear_few(const we_matrix *w, int64_t first, int64_t n_rows, const float *x, int64_t x_stride, int64_t n,
+                       float *y, int64_t y_stride, bool add, void *scratch)
+{
+    for (int64_t token = 0; token < n; token += FEW) {
+        const int64_t some = WE_MIN(n - token, FEW);
+        few f = { .w = w, .scales = scratch, .add = add };
+        for (int64_t t = 0; t < some; t++) {
+            f.x[t] = x + (token + t) * x_stride;
+            f.y[t] = y + (token + t) * y_stride;
+        }
+        rows_of(w, some)(&f, first, n_rows);
+    }
+}
+
 INLINE void tile_f32(const float *const a[R], const float *const x[T], int64_t n, float out[T][R])
 {
     __m256 s[T][R];
@@ -81,6 +206,10 @@ static void linear_f32(const we_matrix *w, int64_t first, int64_t n_rows, const 
 {
     if (n == 1 && w->quant.mode == WE_QUANT_NONE) {
         linear_plain_1(w, first, n_rows, x, y, add);
+        return;
+    }
+    if (n <= MANY && (w->quant.mode == WE_QUANT_NONE || w->quant.mode == WE_QUANT_MXFP8)) {
+        linear_few(w, first, n_rows, x, x_stride, n, y, y_stride, add, scratch);
         return;
     }
     for (int64_t r = 0; r < n_rows; r += R) {

@@ -85,91 +85,94 @@ static void row_f32(const we_matrix *w, int64_t row, float *out)
 
 /* ---- float32 products ----
  *
- * Few tokens of plain weights or mxfp8: straight from their bytes, sixteen sums at once. Else four rows at a time as float32 in
- * scratch, times four tokens: sixteen sums from eight loads. */
+ * Few tokens of plain weights or mxfp8: straight from their bytes, four rows at a time, so that activations, which fill the first
+ * cache, are loaded once for four. Else four rows at a time as float32 in scratch. Either way times four tokens: sixteen sums. One
+ * token's sums are added up in the same order as those of several: guessed tokens are checked with what one alone gets. */
 
 #define R 4
-#define FEW 4         /* tokens of one pass over the rows */
-#define MANY 8        /* more tokens than this are worth rows as float32 */
-#define PREFETCH 2048 /* bytes ahead */
-
-INLINE __m512 sum4(__m512 a, __m512 b, __m512 c, __m512 d)
-{
-    return _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d));
-}
+#define FEW 4  /* tokens of one pass over the rows */
+#define MANY 8 /* more tokens than this are worth rows as float32 */
 
 typedef struct few {
     const we_matrix *w;
     const float *x[FEW];
     float *y[FEW];
-    float *scales; /* mxfp8: of the current row, 0 behind its end */
+    float *scales; /* mxfp8: [R][scales of a row] */
     bool add;
 } few;
 
-/* 64 columns, of which `left` exist, as float32. e4m3 becomes a half with 2^-8 of its value, which `scales` make good. */
-INLINE void floats64(we_quant_mode mode, we_dtype dtype, const uint8_t *p, const float *scales, int64_t left,
-                     __m512 v[4])
+/* e4m3 becomes a half with 2^-8 of its value, which the scale makes good: the sign is spread over what lies above seven bits, then one
+ * of them is taken away. */
+INLINE __m512 e4m3_times(__m128i codes, __m512 scale)
 {
-    if (mode == WE_QUANT_NONE) {
-        const size_t size = dtype == WE_F32 ? 4 : 2;
-        UNROLL for (int j = 0; j < 4; j++) v[j] = floats16(dtype, p + 16 * size * (size_t)j, mask16(left - 16 * j));
-        return;
-    }
-    const __m512i codes = _mm512_maskz_loadu_epi8(mask64(left), p);
-    const __m256i halves[2] = { _mm512_castsi512_si256(codes), _mm512_extracti64x4_epi64(codes, 1) };
-    UNROLL for (int j = 0; j < 2; j++)
-    {
-        const __m512i b = _mm512_cvtepu8_epi16(halves[j]), sign = _mm512_set1_epi16((short)0x8000);
-        const __m512i magnitude = _mm512_and_si512(b, _mm512_set1_epi16(0x7f));
-        const __mmask32 nan = _mm512_cmpeq_epi16_mask(magnitude, _mm512_set1_epi16(0x7f));
-        __m512i half =
-            _mm512_or_si512(_mm512_slli_epi16(magnitude, 7), _mm512_and_si512(_mm512_slli_epi16(b, 8), sign));
-        half = _mm512_mask_mov_epi16(half, nan, _mm512_set1_epi16(0x7fff));
-        const __m512 scale = _mm512_set1_ps(scales[j]);
-        v[2 * j] = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(half)), scale);
-        v[2 * j + 1] = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(half, 1)), scale);
-    }
+    const __m256i wide = _mm256_cvtepi8_epi16(codes);
+    __m256i half = _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16((short)0xbfff));
+    const __mmask16 nan = _mm_cmpeq_epi8_mask(_mm_or_si128(codes, _mm_set1_epi8(-128)), _mm_set1_epi8(-1));
+    half = _mm256_mask_mov_epi16(half, nan, _mm256_set1_epi16(0x7fff));
+    return _mm512_mul_ps(_mm512_cvtph_ps(half), scale);
 }
 
-INLINE void row_few(const few *f, int64_t row, int64_t out, we_quant_mode mode, we_dtype dtype, int n)
+/* Columns of `rows` rows times n tokens, 16 at a time; `left` of the last exist. */
+INLINE void step_few(const few *f, const uint8_t *const p[R], int64_t c, int64_t left, int64_t n_scales,
+                     we_quant_mode mode, we_dtype dtype, int rows, int n, __m512 s[FEW][R])
 {
-    const we_matrix *w = f->w;
-    const int64_t cols = w->cols, bytes = 64 * (mode == WE_QUANT_MXFP8 ? 1 : dtype == WE_F32 ? 4 : 2);
-    const uint8_t *p = w->data + (size_t)row * we_matrix_row_bytes(w);
-    if (mode == WE_QUANT_MXFP8) {
-        const int64_t n_scales = cols / 32;
-        for (int64_t g = 0; g < n_scales + 1; g += 16) {
-            const __m512 s = scales16(w, w->scales + row * n_scales, g, mask16(n_scales - g));
-            _mm512_storeu_ps(f->scales + g, _mm512_mul_ps(s, _mm512_set1_ps(256.0f)));
-        }
-    }
-    __m512 s[FEW][4], v[4];
-    UNROLL for (int t = 0; t < n; t++) UNROLL for (int j = 0; j < 4; j++) s[t][j] = _mm512_setzero_ps();
-    int64_t c = 0;
-    for (; c + 64 <= cols; c += 64, p += bytes) {
-        for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + PREFETCH + i, _MM_HINT_T0);
-        floats64(mode, dtype, p, f->scales + c / 32, 64, v);
-        UNROLL for (int t = 0; t < n; t++) UNROLL for (int j = 0; j < 4; j++) s[t][j] =
-            _mm512_fmadd_ps(v[j], _mm512_loadu_ps(f->x[t] + c + 16 * j), s[t][j]);
-    }
-    if (c < cols) {
-        floats64(mode, dtype, p, f->scales + c / 32, cols - c, v);
-        UNROLL for (int t = 0; t < n; t++) UNROLL for (int j = 0; j < 4; j++) s[t][j] =
-            _mm512_fmadd_ps(v[j], load_tail(f->x[t] + c + 16 * j, cols - c - 16 * j), s[t][j]);
+    const size_t size = mode == WE_QUANT_MXFP8 ? 1 : dtype == WE_F32 ? 4 : 2;
+    const __mmask16 m = mask16(left);
+    __m512 v[R];
+    UNROLL for (int r = 0; r < rows; r++)
+    {
+        const uint8_t *at = p[r] + (size_t)c * size;
+        if (mode == WE_QUANT_MXFP8)
+            v[r] = e4m3_times(_mm_maskz_loadu_epi8(m, at), _mm512_set1_ps(f->scales[r * n_scales + c / 32]));
+        else
+            v[r] = floats16(dtype, at, m);
     }
     UNROLL for (int t = 0; t < n; t++)
     {
-        const float sum = _mm512_reduce_add_ps(sum4(s[t][0], s[t][1], s[t][2], s[t][3]));
-        f->y[t][out] = (f->add ? f->y[t][out] : 0.0f) + sum;
+        const __m512 x = left >= 16 ? _mm512_loadu_ps(f->x[t] + c) : load_tail(f->x[t] + c, left);
+        UNROLL for (int r = 0; r < rows; r++) s[t][r] = _mm512_fmadd_ps(v[r], x, s[t][r]);
+    }
+}
+
+INLINE void rows_few(const few *f, int64_t row, int64_t out, we_quant_mode mode, we_dtype dtype, int rows, int n)
+{
+    const we_matrix *w = f->w;
+    const int64_t cols = w->cols, size = mode == WE_QUANT_MXFP8 ? 1 : dtype == WE_F32 ? 4 : 2, n_scales = cols / 32;
+    const uint8_t *p[R];
+    UNROLL for (int r = 0; r < rows; r++) p[r] = w->data + (size_t)((row + r) * cols * size);
+    if (mode == WE_QUANT_MXFP8) /* those of the rows lie behind each other */
+        for (int64_t g = 0; g < rows * n_scales; g += 16) {
+            const __mmask16 m = mask16(rows * n_scales - g);
+            const __m512 scale = scales16(w, w->scales + row * n_scales, g, m);
+            _mm512_storeu_ps(f->scales + g, _mm512_mul_ps(scale, _mm512_set1_ps(256.0f)));
+        }
+    __m512 s[FEW][R];
+    UNROLL for (int t = 0; t < n; t++) UNROLL for (int r = 0; r < rows; r++) s[t][r] = _mm512_setzero_ps();
+    int64_t c = 0;
+    for (; c + 32 <= cols; c += 32) {
+        UNROLL for (int r = 0; r < rows;
+                    r++) for (int64_t i = 0; i < 32 * size;
+                              i += 64) /* the next rows: the second cache, the first has activations */
+            _mm_prefetch((const char *)p[r] + c * size + i + rows * cols * size, _MM_HINT_T1);
+        step_few(f, p, c, 16, n_scales, mode, dtype, rows, n, s);
+        step_few(f, p, c + 16, 16, n_scales, mode, dtype, rows, n, s);
+    }
+    for (; c < cols; c += 16) step_few(f, p, c, WE_MIN(cols - c, 16), n_scales, mode, dtype, rows, n, s);
+    UNROLL for (int t = 0; t < n; t++) UNROLL for (int r = 0; r < rows; r++)
+    {
+        float *y = &f->y[t][out + r];
+        *y = (f->add ? *y : 0.0f) + _mm512_reduce_add_ps(s[t][r]);
     }
 }
 
 /* A function for each storage and number of tokens. */
 typedef void (*rows_fn)(const few *f, int64_t first, int64_t n_rows);
-#define ROWS_FEW(name, mode, dtype, n)                                                 \
-    static void rows_##name##_##n(const few *f, int64_t first, int64_t n_rows)         \
-    {                                                                                  \
-        for (int64_t r = 0; r < n_rows; r++) row_few(f, first + r, r, mode, dtype, n); \
+#define ROWS_FEW(name, mode, dtype, n)                                                \
+    static void rows_##name##_##n(const few *f, int64_t first, int64_t n_rows)        \
+    {                                                                                 \
+        int64_t r = 0;                                                                \
+        for (; r + R <= n_rows; r += R) rows_few(f, first + r, r, mode, dtype, R, n); \
+        for (; r < n_rows; r++) rows_few(f, first + r, r, mode, dtype, 1, n);         \
     }
 #define ROWS_N(name, mode, dtype)  \
     ROWS_FEW(name, mode, dtype, 1) \
