@@ -172,6 +172,7 @@ static void add_number(prefs *p, GtkWidget *group, const prefs_variable *v)
     r->row = prefs_row(_(v->title), NULL);
     r->control = gtk_spin_button_new_with_range(unset_place(v), v->most, v->step);
     GtkSpinButton *spin = GTK_SPIN_BUTTON(r->control);
+    gtk_spin_button_set_numeric(spin, FALSE); /* it also says "Automatic" */
     gtk_spin_button_set_digits(spin, v->digits);
     g_signal_connect(spin, "output", G_CALLBACK(on_output), r);
     g_signal_connect(spin, "input", G_CALLBACK(on_input), r);
