@@ -470,7 +470,8 @@ static void check_python(doctor *d)
              packages[0] ? packages : "none of mlx, mlx_lm, llama_cpp, transformers");
         const bool mlx = strstr(packages, "mlx") != NULL;
         d->area = "MLX";
-        find(d, VERDICT_NOTE, NULL, "Python's mlx package is %s; chats with MLX models run on this program's own engine",
+        find(d, VERDICT_NOTE, NULL,
+             "Python's mlx package is %s; chats with MLX models run on this program's own engine",
              mlx ? "installed" : "not installed, and not needed");
     }
     we_buf_deinit(&program);

@@ -6,6 +6,7 @@
 #define WE_MODEL_H
 
 #include "device/device.h"
+#include <stdatomic.h>
 
 /* Rows of a step that every device takes. A longer prompt goes in pieces, each of info.step_rows at most: what the scratch
  * tensors are made for, and never more than WE_STEP_ROWS_MOST. */
@@ -70,6 +71,7 @@ typedef struct we_step_request {
     const we_sample_spec *specs; /* [n_out], or NULL: no token is drawn */
     int32_t *sampled; /* out, [n_out], where specs are given; NULL: they stay in `drawn`, n_out <= WE_LOGIT_ROWS */
     we_tensor *drawn; /* the caller's ids of the device: read them, or let the next step go on from them */
+    const atomic_bool *cancelled; /* looked at between layers: true ends the step with WE_E_CANCELLED; or NULL */
     we_logits_fn on_logits; /* gets the logits of out_rows in order, WE_LOGIT_ROWS at a time (`first` counts from 0 in
                                     out_rows), or NULL; must not call the decoder; false ends the step with WE_E_CANCELLED */
     void *user;

@@ -15,13 +15,19 @@ static we_status update_dynamic_rope(we_decoder *m, const we_step_request *r, we
     return st;
 }
 
-static void run_layers(we_decoder *m, const we_tensor *ids)
+static bool is_cancelled(const we_step_request *r)
 {
+    return r->cancelled && atomic_load_explicit(r->cancelled, memory_order_relaxed);
+}
+
+static void run_layers(we_decoder *m, const we_step_request *r)
+{
+    const we_tensor *ids = r->ids ? m->step.ids : r->drawn_before;
     we_step *s = &m->step;
     const we_arch *page = m->arch;
     while (!page->layer) page = page->parent;
     s->d->ops->embed(s->d, s->x, m->embed_tokens, ids, m->config.embed_scale);
-    for (int64_t i = 0; i < m->config.num_hidden_layers; i++) page->layer(s, &m->layers[i]);
+    for (int64_t i = 0; i < m->config.num_hidden_layers && !is_cancelled(r); i++) page->layer(s, &m->layers[i]);
 }
 
 /* Logits of out_rows[first .. first + n), and tokens drawn from them. */
@@ -65,9 +71,11 @@ static we_status run_locked(we_decoder *m, const we_step_request *r, we_error *e
         const int n = WE_MIN(WE_LOGIT_ROWS, r->n_out - first);
         batch.goes_on = first > 0;
         d->ops->begin(d, &batch);
-        if (first == 0) run_layers(m, r->ids ? m->step.ids : r->drawn_before);
-        if (n > 0) run_head(m, r, first, n);
+        if (first == 0) run_layers(m, r);
+        const bool whole = !is_cancelled(r);
+        if (n > 0 && whole) run_head(m, r, first, n);
         if ((st = d->ops->end(d, err))) return st;
+        if (!whole) return we_fail(err, WE_E_CANCELLED, "stopped");
         if (n > 0 && (st = read_results(m, r, first, n, err))) return st;
     }
     return we_weights_check(m->weights, err); /* a file cut short gave zeros: what was computed is worthless */

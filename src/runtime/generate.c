@@ -69,8 +69,9 @@ static we_status prefill(we_seq *s, const we_generation *r, we_result *result, i
         size_t piece = WE_MIN(r->n_tokens - at, (size_t)s->info->step_rows);
         if (at < r->mark && r->mark < at + piece) piece = r->mark - at; /* a snapshot is taken between pieces */
         const bool last = at + piece == r->n_tokens;
-        if ((st = we_seq_feed(s, r->tokens + at, piece, &r->sampling, 0, last ? 1 : 0, token, NULL, NULL, err)))
-            return st;
+        st = we_seq_feed(s, r->tokens + at, piece, &r->sampling, 0, last ? 1 : 0, token, NULL, NULL, err);
+        if (st == WE_E_CANCELLED) continue; /* in the middle of a piece: the flag ends the loop */
+        if (st) return st;
         at += piece;
         if (at == r->mark && (st = we_seq_keep(s, err))) return st;
     }

@@ -102,6 +102,7 @@ we_status we_seq_feed(we_seq *s, const int32_t *ids, size_t n, const we_sampling
         .n_out = (int)n_out,
         .specs = n_draws ? specs : NULL,
         .sampled = sampled,
+        .cancelled = n_draws < n ? &s->cancelled : NULL, /* a prompt's piece; a step that draws all its rows is short */
         .on_logits = on_logits,
         .user = user,
     };

@@ -12,19 +12,28 @@ typedef struct bed {
     we_seq *seq;
 } bed;
 
-static bed open_bed(const char *name, int context)
+static bed open_bed_on(we_device *device, const char *name, int context)
 {
-    bed b;
+    bed b = { .device = device };
     we_error err;
     char path[128];
     snprintf(path, sizeof path, "logits/%s", name);
-    CHECK_OK(we_device_open(&b.device, &(we_device_options){ .threads = 2 }, &err), &err);
     CHECK_OK(we_decoder_open(&b.decoder, b.device, test_fixture(path),
                              &(we_decoder_options){ .precise = true, .context = context }, &err),
              &err);
     CHECK_OK(we_seq_open(&b.seq, b.decoder, &err), &err);
     return b;
 }
+
+static we_device *open_cpu(void)
+{
+    we_device *device;
+    we_error err;
+    CHECK_OK(we_device_open(&device, &(we_device_options){ .threads = 2 }, &err), &err);
+    return device;
+}
+
+static bed open_bed(const char *name, int context) { return open_bed_on(open_cpu(), name, context); }
 
 static void close_bed(bed *b)
 {
@@ -241,27 +250,79 @@ TEST(runtime_guesses_end_with_the_context)
     close_bed(&b);
 }
 
-static bool cancel_at_the_third(void *user, size_t first, size_t n, const float *rows)
+typedef struct canceller {
+    we_seq *seq;
+    size_t at; /* the row, or the product, at which it pulls the flag */
+} canceller;
+
+static bool cancel_at_row(void *user, size_t first, size_t n, const float *rows)
 {
+    const canceller *c = user;
     (void)n;
     (void)rows;
-    if (first >= 2 * WE_STEP_ROWS) atomic_store(we_seq_cancel_flag(user), true);
+    if (first >= c->at) atomic_store(we_seq_cancel_flag(c->seq), true);
     return true;
 }
 
-TEST(runtime_cancelling_stops_between_pieces)
+TEST(runtime_cancelling_stops_a_prompt)
 {
     bed b = open_bed("llama_f32", 0);
     we_error err;
     int32_t tokens[1000];
     make_tokens(tokens, WE_COUNT(tokens), 8);
-    CHECK_STATUS(we_seq_eval(b.seq, tokens, WE_COUNT(tokens), cancel_at_the_third, b.seq, &err), WE_E_CANCELLED, &err);
-    assert_int_equal(we_seq_length(b.seq), 3 * WE_STEP_ROWS);
-    we_result r = answer(b.seq, tokens, 900, 0, 4); /* the flag is still set */
+    const size_t piece = (size_t)we_decoder_get_info(b.decoder)->step_rows;
+    canceller at_the_third = { b.seq, 2 * piece };
+    CHECK_STATUS(we_seq_eval(b.seq, tokens, WE_COUNT(tokens), cancel_at_row, &at_the_third, &err), WE_E_CANCELLED,
+                 &err);
+    assert_int_equal(we_seq_length(b.seq), 2 * piece); /* the third is not whole */
+    we_result r = answer(b.seq, tokens, 900, 0, 4);    /* the flag is still set */
     assert_int_equal(r.finish, WE_FINISH_CANCELLED);
     assert_int_equal(r.n_tokens, 0);
     we_result_deinit(&r);
     close_bed(&b);
+}
+
+static bool cancel_at_product(void *user, const we_linear *l, int n, const float *x, int64_t n_rows)
+{
+    canceller *c = user;
+    (void)l;
+    (void)n;
+    (void)x;
+    (void)n_rows;
+    if (c->at > 0 && --c->at == 0) atomic_store(we_seq_cancel_flag(c->seq), true);
+    return true;
+}
+
+TEST(runtime_cancelling_stops_between_layers)
+{
+    static const char *const names[] = { "llama_f32", "gemma3_text_bf16" }; /* which has layers with a window */
+    for (size_t i = 0; i < WE_COUNT(names); i++) {
+        canceller c = { 0 };
+        we_error err;
+        we_device *tapped, *inner = open_cpu();
+        CHECK_OK(we_tap_open(&tapped, inner, cancel_at_product, &c, &err), &err);
+        bed b = open_bed_on(tapped, names[i], 0), other = open_bed(names[i], 0);
+        c.seq = b.seq;
+        int32_t tokens[300];
+        make_tokens(tokens, WE_COUNT(tokens), 8);
+        for (size_t at = 1; at < 8; at += 3) { /* in the first piece's first layer, and behind it */
+            c.at = at;
+            we_result r = answer(b.seq, tokens, WE_COUNT(tokens), 0, 4);
+            assert_int_equal(r.finish, WE_FINISH_CANCELLED);
+            assert_int_equal(we_seq_length(b.seq), 0);
+            assert_int_equal(c.at, 0);
+            we_result_deinit(&r);
+            atomic_store(we_seq_cancel_flag(b.seq), false);
+        }
+        we_result r = answer(b.seq, tokens, WE_COUNT(tokens), 0, 4),
+                  want = answer(other.seq, tokens, WE_COUNT(tokens), 0, 4);
+        same_answer(&r, &want);
+        we_result_deinit(&r);
+        we_result_deinit(&want);
+        close_bed(&b);
+        we_device_close(inner);
+        close_bed(&other);
+    }
 }
 
 /* ---- Perplexity ---- */

@@ -96,7 +96,7 @@ static inline int64_t we_scale_size(we_quant_mode mode, we_dtype dtype)
 #define WE_PANEL_ROWS 32
 static inline size_t we_kernel_scratch_bytes(int64_t cols)
 {
-    return (size_t)we_q8_stride(cols) * (WE_PANEL_ROWS + WE_PANEL_ROWS * 8 / 16) + 8192 + 32768;
+    return (size_t)we_q8_stride(cols) * (WE_PANEL_ROWS + WE_PANEL_ROWS * 8 / 16) + 8192 + 65536;
 }
 
 /* ---- A head's keys or values in a block of a cache of 8 or 4 bits ----

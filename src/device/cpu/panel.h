@@ -60,7 +60,7 @@ static void put(float (*from)[ROWS], int64_t n, int64_t n_rows, float *y, int64_
 /* ---- The loops ---- */
 
 /* Tokens whose results stay in the cache while all panels of some rows pass by: 32 rows of 128 take 16 KB. */
-#define CHUNK 128
+#define CHUNK 256
 
 /* The sums of n tokens for all weight groups: [tile][group][token]; `out` is used where x does not have them so. */
 static const float *sums_of(const we_matrix *w, const we_q8 *x, int64_t first, int64_t n, float *out)
@@ -126,7 +126,7 @@ static void linear_many(const we_matrix *w, int64_t first, int64_t n_rows, const
 static void linear_panels(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                           int64_t y_stride, bool add, void *scratch)
 {
-    static_assert(sizeof(many) <= 8192 + 32768, "fits the scratch, and 32 bytes a column for the sums besides");
+    static_assert(sizeof(many) <= 8192 + 65536, "fits the scratch, and 32 bytes a column for the sums besides");
     for (int64_t t = 0; t < n; t += CHUNK)
         linear_many(w, first, n_rows, x, t, WE_MIN(n - t, CHUNK), y, y_stride, add, scratch);
 }
