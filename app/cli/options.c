@@ -26,7 +26,8 @@ static const cli_option model_options[] = {
 static const cli_option engine_options[] = {
     { "context", 'c', CLI_INT, AT(context), 1, INT_LIMIT, "N",
       "most tokens of a session (default: the model's, at most 8192)" },
-    { "kv-bits", 0, CLI_CHOICE, AT(kv_bits), 0, 0, "16|8|4", "bits of each cached key and value (default 16)" },
+    { "kv-bits", 0, CLI_CHOICE, AT(kv_bits), 0, 0, "16|8|4",
+      "bits of each cached key and value (default 16; 4 costs some quality)" },
     { "allow-paging", 0, CLI_FLAG, AT(allow_paging), 0, 0, NULL, "load weights that exceed the available memory" },
     { "threads", 't', CLI_INT, AT(threads), 1, 1024, "N", "worker threads (default: one for each core)" },
     { "kernels", 0, CLI_TEXT, AT(kernels), 0, 0, "NAME",

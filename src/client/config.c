@@ -50,7 +50,7 @@ static const row rows[] = {
     { "MLX_CONTEXT_LENGTH", WHOLE, 0, 1, 2147483647, "the model's, at most 8192",
       "most tokens of a conversation, where the model takes so many" },
     { "MLX_KV_BITS", BITS, 0, 0, 0, "16",
-      "bits of each cached key and value: fewer hold longer chats in the same memory" },
+      "bits of each cached key and value: fewer hold longer chats in the same memory, 4 at some cost in quality" },
     { "MLX_THREADS", WHOLE, 0, 1, 1024, "one for each core", "worker threads of the CPU" },
     { "MLX_KERNELS", KERNELS, 0, 0, 0, "the best for this CPU",
       "which instruction set computes; MLX's GPU is left alone then" },
