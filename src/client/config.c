@@ -88,13 +88,13 @@ static const row rows[] = {
 static const char *const ranges[] = {
     [TEXT] = "a text", [WHOLE] = "a whole number", [NUMBER] = "a number", [YES_NO] = "true or false", [URL] = URLS,
     [HOST] = "HOST:PORT", [FOLDER] = "a folder", [LEVELS] = "error, warn, info, debug, trace or off",
-    [BITS] = "16, 8 or 4", [KERNELS] = "reference, avx2, avxvnni, avx512, avx512bf16 or neon",
+    [BITS] = "16, 8 or 4", [KERNELS] = "reference, avx2, avxvnni, avx512, avx512bf16, neon or neoni8mm",
     [CHAIN] = "names out of mlx, lmstudio, ollama, llamacpp and transformers, comma-separated, each once",
 };
 /* clang-format on */
 
 static const char *const word_lists[] = {
-    [BITS] = "16|8|4", [KERNELS] = "reference|avx2|avxvnni|avx512|avx512bf16|neon"
+    [BITS] = "16|8|4", [KERNELS] = "reference|avx2|avxvnni|avx512|avx512bf16|neon|neoni8mm"
 };
 
 static bool is_word(const char *list, we_str value)

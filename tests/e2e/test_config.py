@@ -112,7 +112,7 @@ class Config(EndToEnd):
         self.assertIn("1 threads", notes(MLX_THREADS="1"))
         self.assertIn("kernels reference", notes(MLX_KERNELS="reference"))
         for name, value, says in (("MLX_CONTEXT_LENGTH", "0", "1 to 2147483647"), ("MLX_KV_BITS", "5", "16, 8 or 4"),
-                                  ("MLX_THREADS", "many", "1 to 1024"), ("MLX_KERNELS", "fast", "avx512bf16 or neon"),
+                                  ("MLX_THREADS", "many", "1 to 1024"), ("MLX_KERNELS", "fast", "neon or neoni8mm"),
                                   ("MLX_PROMPT_LOOKUP", "perhaps", "true or false")):
             done = self.run_we("run", "hi", env={name: value}, status=None)
             self.assertNotEqual(done.status, 0, name)

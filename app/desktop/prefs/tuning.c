@@ -69,7 +69,7 @@ static bool add_model(void *user, const we_model_entry *e)
 
 static void look(GTask *task, gpointer source, gpointer data, GCancellable *cancel)
 {
-    static const char *const names[] = { "reference", "avx2", "avxvnni", "avx512", "avx512bf16", "neon" };
+    static const char *const names[] = { "reference", "avx2", "avxvnni", "avx512", "avx512bf16", "neon", "neoni8mm" };
     choices *c = g_new0(choices, 1);
     (void)source, (void)data, (void)cancel;
     c->kernels = g_ptr_array_new_with_free_func(g_free);
