@@ -162,9 +162,17 @@ static void on_tested(GObject *source, GAsyncResult *result, gpointer user)
     show_soon(p, -1);
 }
 
-static int index_of(GtkWidget *row) { return GPOINTER_TO_INT(g_object_get_data(G_OBJECT(row), "index")); }
-
 static prefs *prefs_of(GtkWidget *row) { return g_object_get_data(G_OBJECT(row), "prefs"); }
+
+/* Where its backend is now: a second key may come before the rows are made anew. -1: nowhere. */
+static int index_of(GtkWidget *row)
+{
+    const GPtrArray *found = prefs_of(row)->backends->found;
+    const char *id = g_object_get_data(G_OBJECT(row), "id");
+    for (guint i = 0; i < found->len; i++)
+        if (strcmp(((backend *)found->pdata[i])->id, id) == 0) return (int)i;
+    return -1;
+}
 
 /* Move one to another's place, and keep the order. */
 static void move(prefs *p, int from, int to)
@@ -253,11 +261,13 @@ static void add_moving(GtkWidget *row, int i, int n)
 static void on_test(GtkButton *button, gpointer row)
 {
     prefs *p = prefs_of(row);
-    backend *b = p->backends->found->pdata[index_of(row)];
+    const int at = index_of(row);
     (void)button;
+    if (at < 0) return;
+    backend *b = p->backends->found->pdata[at];
     b->testing = TRUE;
     test_start(p, b->id, g_strdup_printf("%s://%s", b->id, b->model), TRUE, on_tested);
-    show_soon(p, index_of(row));
+    show_soon(p, at);
 }
 
 static GtkWidget *chain_row(prefs *p, int i, gboolean locked)
@@ -268,7 +278,7 @@ static GtkWidget *chain_row(prefs *p, int i, gboolean locked)
     GtkWidget *light =
         gtk_image_new_from_icon_name(b->available ? "we-light-green-symbolic" : "we-light-yellow-symbolic");
     g_object_set_data(G_OBJECT(row), "prefs", p);
-    g_object_set_data(G_OBJECT(row), "index", GINT_TO_POINTER(i));
+    g_object_set_data_full(G_OBJECT(row), "id", g_strdup(b->id), g_free);
     gtk_widget_add_css_class(light, "light");
     gtk_widget_add_css_class(light, b->available ? "green" : "dim-label");
     gtk_accessible_update_property(GTK_ACCESSIBLE(light), GTK_ACCESSIBLE_PROPERTY_LABEL,
@@ -312,9 +322,10 @@ static gboolean show_chain(gpointer user)
     return G_SOURCE_REMOVE;
 }
 
+/* focus: the row that gets it; -1: who has it keeps it, or gets it as was asked for just before. */
 static void show_soon(prefs *p, int focus)
 {
-    p->backends->focus = focus;
+    if (focus >= 0 || !p->backends->shower) p->backends->focus = focus;
     if (!p->backends->shower) p->backends->shower = g_idle_add(show_chain, p);
 }
 
