@@ -499,6 +499,15 @@ static void rope(we_device *device, we_tensor *x, const we_rope *constant, int n
     we_cpu_for(d, x->rows, rows_a_piece(d, x->rows, x->cols), rope_rows, &p);
 }
 
+/* Positions whose codes share bytes (kernels.h: 32 of a cache of 4 bits) are one thread's: the first row from `r` on that begins
+ * such a group. */
+static int64_t group_from(const we_span *span, int64_t r)
+{
+    const int64_t end = span->first + span->n, into = (span->position + r - span->first) % WE_KV_GROUP;
+    if (r <= span->first) return span->first;
+    return r >= end || into == 0 ? WE_MIN(r, end) : WE_MIN(r + WE_KV_GROUP - into, end);
+}
+
 static void append_rows(void *arg, int64_t begin_row, int64_t end_row, int thread)
 {
     (void)thread;
@@ -506,7 +515,7 @@ static void append_rows(void *arg, int64_t begin_row, int64_t end_row, int threa
     const int64_t cols = p->x->cols;
     for (int s = 0; s < p->d->batch->n_spans; s++) {
         const we_span *span = &p->d->batch->spans[s];
-        for (int64_t r = WE_MAX(begin_row, span->first); r < WE_MIN(end_row, span->first + span->n); r++)
+        for (int64_t r = group_from(span, begin_row); r < group_from(span, end_row); r++)
             we_kv_write(&p->d->k, span->kv, p->layer, span->position + (r - span->first), p->x->f + r * cols,
                         p->y->f + r * cols);
     }
