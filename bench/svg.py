@@ -53,7 +53,7 @@ def panel(left, title, axis, lines, numbers):
             last = at_x(x)
     for name, line in lines:
         i = numbers[name]
-        out.append(f'<polyline class="line s{i}" points="' + " ".join(f"{at_x(p[0]):.1f},{at_y(p[1]):.1f}" for p in line) + '"/>')
+        out.append(f'<polyline class="line s{i}" fill="none" points="' + " ".join(f"{at_x(p[0]):.1f},{at_y(p[1]):.1f}" for p in line) + '"/>')
         for x, y, least, greatest in line:
             out.append(f'<line class="s{i}" x1="{at_x(x):.1f}" x2="{at_x(x):.1f}" y1="{at_y(least):.1f}" y2="{at_y(greatest):.1f}"/>')
             out.append(f'<circle cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="3.5" class="f{i}"><title>{escape(name)}: {y:.1f}</title></circle>')

@@ -11,7 +11,9 @@ import unittest
 
 import desk
 from desk import Gio, GLib, pyatspi, turn, wait_for
-import standins  # noqa: E402: desk knows where it is
+import hub  # noqa: E402: desk knows where these are
+import standins  # noqa: E402
+from support import ScriptedModel  # noqa: E402
 
 SERVICE = "org.freedesktop.secrets"
 ROOT = "/org/freedesktop/secrets"
@@ -153,6 +155,41 @@ class Settings(desk.Desk):
 
     def is_locked(self, node):
         return not node.getState().contains(pyatspi.STATE_SENSITIVE)
+
+    def test_a_model_is_converted_and_deleted(self):
+        models = os.path.join(self.home, "models")
+        ScriptedModel().save(os.path.join(models, "mlx", "mine"))
+        self.open("Models", LOCAL_MODELS_DIR=models)
+        self.press("Convert mine…")
+        self.press("Convert")
+        self.press("Delete mine-4bit…")                  # once it is listed
+        self.assertTrue(os.path.exists(os.path.join(models, "mlx", "mine-4bit", "config.json")))
+        self.press("Delete")
+        wait_for("its end", lambda: not os.path.exists(os.path.join(models, "mlx", "mine-4bit")))
+        self.assertTrue(os.path.exists(os.path.join(models, "mlx", "mine", "config.json")))
+        self.quit()
+
+    def test_a_download_shows_how_far_it_is_and_can_be_cancelled(self):
+        name, repo = "smollm2-135m-instruct", "mlx-community/SmolLM2-135M-Instruct"
+        folder = ScriptedModel().save(os.path.join(self.home, "source"))
+        files = {file: self.bytes_of(os.path.join(folder, file)) for file in os.listdir(folder)}
+        server = hub.Hub()
+        try:
+            server.add(repo, files, lfs=["model.safetensors"])
+            server.storage_fault = lambda asked: hub.Slow(64 << 10, 0.5)
+            self.open("Models", HF_ENDPOINT=server.url, HF_HOME=os.path.join(self.home, "hf"))
+            self.press(f"Download {name}")
+            self.sees("of 1.8")
+            self.press("Cancel")
+            wait_for("its end", lambda: not self.named("Cancel"))
+            self.assertNotIn(repo, self.texts())
+            server.storage_fault = lambda asked: None
+            self.press(f"Download {name}")
+            self.sees(repo)
+            self.assertEqual(self.log().count("ERROR"), 0)
+            self.quit()
+        finally:
+            server.close()
 
     def test_memory(self):
         self.open("Memory")
