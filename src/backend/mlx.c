@@ -19,10 +19,17 @@ static we_status open_mlx(we_backend *b, we_error *err)
     return b->own ? WE_OK : we_fail(err, WE_E_NOMEM, "no memory for a backend");
 }
 
-static void forget(mlx *m)
+static void close_draft(mlx *m)
 {
     we_session_close(m->draft);
     we_model_close(m->draft_model);
+    m->draft = NULL;
+    m->draft_model = NULL;
+}
+
+static void forget(mlx *m)
+{
+    close_draft(m);
     we_session_close(m->session);
     we_model_close(m->model);
     we_engine_close(m->engine);
@@ -99,14 +106,6 @@ static bool on_progress(void *user, uint64_t done, uint64_t total)
 {
     const progress *p = user;
     return !atomic_load(&p->b->cancel) && (!p->fn || p->fn(p->user, done, total));
-}
-
-static void close_draft(mlx *m)
-{
-    we_session_close(m->draft);
-    we_model_close(m->draft_model);
-    m->draft = NULL;
-    m->draft_model = NULL;
 }
 
 static we_status open_draft(mlx *m, const char *path, const we_model_options *o, we_error *err)
