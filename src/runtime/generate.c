@@ -70,7 +70,10 @@ static we_status prefill(we_seq *s, const we_generation *r, we_result *result, i
         if (at < r->mark && r->mark < at + piece) piece = r->mark - at; /* a snapshot is taken between pieces */
         const bool last = at + piece == r->n_tokens;
         st = we_seq_feed(s, r->tokens + at, piece, &r->sampling, 0, last ? 1 : 0, token, NULL, NULL, err);
-        if (st == WE_E_CANCELLED) continue; /* in the middle of a piece: the flag ends the loop */
+        if (st == WE_E_CANCELLED) { /* in the middle of a piece, which is forgotten */
+            *go_on = false;
+            return WE_OK;
+        }
         if (st) return st;
         at += piece;
         if (at == r->mark && (st = we_seq_keep(s, err))) return st;
