@@ -14,9 +14,8 @@ static we_status choose_context(we_decoder *m, const char *dir, we_error *err)
     int64_t most = m->config.max_position_embeddings ? m->config.max_position_embeddings : INT32_MAX;
     if (rope->kind == WE_ROPE_DYNAMIC)
         most = (int64_t)fmin((double)most * rope->factor, INT32_MAX); /* made to go beyond */
-    const int64_t want = m->options.context         ? m->options.context
-                         : m->options.usual_context ? WE_MIN(most, m->options.usual_context)
-                                                    : WE_MIN(most, DEFAULT_CONTEXT);
+    const int64_t usual = m->options.usual_context ? m->options.usual_context : DEFAULT_CONTEXT;
+    const int64_t want = m->options.context ? m->options.context : WE_MIN(most, usual);
     if (want < 1 || want > most)
         return we_fail(
             err, WE_E_RANGE,
