@@ -55,23 +55,25 @@ static bool descend(visit *v, const char *entry, const char *front, we_dir_fn ea
 
 /* ---- LM Studio ---- */
 
-bool we_hub_is_gguf_part(we_str file)
+/* "-00002-of-00003.gguf" at the name's end; NULL: it is whole. */
+static const char *part_of(we_str file)
 {
     static const char shape[] = "-#####-of-#####.gguf";
     const size_t n = sizeof shape - 1;
-    if (file.len < n) return false;
+    if (file.len < n) return NULL;
     const char *tail = file.ptr + file.len - n;
     for (size_t i = 0; i < n; i++)
-        if (shape[i] == '#' ? tail[i] < '0' || tail[i] > '9' : tail[i] != shape[i]) return false;
-    return true;
+        if (shape[i] == '#' ? tail[i] < '0' || tail[i] > '9' : tail[i] != shape[i]) return NULL;
+    return tail;
 }
+
+bool we_hub_is_gguf_part(we_str file) { return part_of(file) != NULL; }
 
 bool we_hub_is_gguf_name(we_str file)
 {
-    static const char first[] = "-00001-of-#####.gguf";
-    const bool is_later_part =
-        we_hub_is_gguf_part(file) && memcmp(file.ptr + file.len - (sizeof first - 1), first, strlen("-00001-")) != 0;
-    return we_str_ends_with(file, WE_STR(".gguf")) && !we_str_starts_with(file, WE_STR("mmproj")) && !is_later_part;
+    const char *part = part_of(file);
+    return we_str_ends_with(file, WE_STR(".gguf")) && !we_str_starts_with(file, WE_STR("mmproj")) &&
+           (!part || memcmp(part, "-00001", 6) == 0);
 }
 
 static bool lmstudio_file(void *user, const char *entry)
