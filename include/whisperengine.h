@@ -574,8 +574,8 @@ typedef struct we_model_info {
  * engine : must outlive the model.
  * path   : the folder (a name goes through we_model_find first).
  * opt    : NULL for the defaults; read, not kept.
- * Errors : WE_E_NOT_FOUND, WE_E_FORMAT, WE_E_UNSUPPORTED, WE_E_RANGE (context), WE_E_ARG (a variable's value), WE_E_CANCELLED (progress said so),
- *          WE_E_NOMEM ("Out of memory during model loading", with needed and available figures).
+ * Errors : WE_E_NOT_FOUND, WE_E_FORMAT, WE_E_UNSUPPORTED, WE_E_RANGE (context), WE_E_ARG (a variable's value), WE_E_CANCELLED
+ *          (progress said so), WE_E_NOMEM ("Out of memory during model loading", with needed and available figures).
  * Threads: any. Since: 0.1 */
 WE_API we_status we_model_open(we_model **out, we_engine *engine, const char *path, const we_model_options *opt,
                                we_error *err);
@@ -830,8 +830,8 @@ WE_API we_status we_convert_model_to_mlx(const char *source_model_path, const ch
 
 /* ---- Backends --------------------------------------------------------------------------------------------------- */
 
-/* Who can answer a conversation, in the order in which they are tried where FALLBACK_CHAIN says nothing else. The last one, any server with an OpenAI-style
- * interface, is reached only where a URL names it. */
+/* Who can answer a conversation, in the order in which they are tried where FALLBACK_CHAIN says nothing else. The last one, any
+ * server with an OpenAI-style interface, is reached only where a URL names it. */
 typedef enum we_backend_kind {
     WE_BACKEND_MLX,          /* this library's own engine */
     WE_BACKEND_LMSTUDIO,     /* an LM Studio that runs */
@@ -927,9 +927,8 @@ typedef struct we_client_options {
     const we_model_options *model;   /* likewise */
     we_note_fn on_note;              /* who failed and who answers in its place; NULL: none */
     void *user;                      /* handed to it */
-    const char
-        *draft_model; /* MLX: a smaller model of the same vocabulary guesses tokens. NULL: what MLX_DRAFT_MODEL says,
-                                        left out with a note where it does not fit; "": none */
+    const char *draft_model;         /* MLX: a smaller model of the same vocabulary that guesses tokens; "": none.
+                                        NULL: MLX_DRAFT_MODEL, left out with a note where it does not fit */
 } we_client_options;
 /* clang-format off */
 #define WE_CLIENT_OPTIONS_INIT { sizeof(we_client_options), NULL, 0, 0, 0, false, 0, NULL, NULL, NULL, NULL, NULL }
@@ -976,7 +975,8 @@ WE_API void we_client_close(we_client *client);
 /** Answer a conversation, streaming to opt->on_piece. A backend that fails before its first piece is asked again where that
  * may help; then the next of the chain takes over, continuing what is there of the answer.
  * opt    : NULL: what MLX_MAX_TOKENS, MLX_TEMPERATURE, MLX_TOP_P and MLX_PROMPT_LOOKUP say. So do max_tokens 0, temperature NAN,
- *          top_p 0 and prompt_lookup false; where they are not set either, and for top_k, min_p, repetition_penalty and seed at 0, the backend chooses.
+ *          top_p 0 and prompt_lookup false; where they are not set either, and for top_k, min_p, repetition_penalty and seed
+ *          at 0, the backend chooses.
  * result : out, may be NULL; `size` must be set; free its insides with we_client_result_deinit, after an error too (it then
  *          holds what came until there).
  * Errors : the first backend's, with what kept the others from answering; WE_E_ARG (a variable's value), WE_E_BUSY. Cancelling is
