@@ -14,7 +14,7 @@ def rules(shades, colors):
             + "".join(f".s{i}{{stroke:{c}}}.f{i}{{fill:{c}}}" for i, c in enumerate(colors)))
 
 
-STYLE = ("text{font:12px sans-serif}.title{font-size:15px;font-weight:bold}.panel{font-weight:bold}.line{fill:none;stroke-width:2}"
+STYLE = ("text{font:12px sans-serif}.title{font-size:15px;font-weight:bold}.panel{font-weight:bold}.line{stroke-width:2}"
          + rules(LIGHT, COLORS[0]) + "@media (prefers-color-scheme:dark){" + rules(DARK, COLORS[1]) + "}")
 
 
