@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Llama-shaped models of random weights, as an MLX folder and as a GGUF file of the same bits per weight.
 
-    bench/random_models.py --shape NAME [--bits 4|8] [--form mlx|gguf] [--tokenizer FOLDER] FOLDER
+    bench/random_models.py --shape NAME [--bits 4|8|16] [--form mlx|gguf] [--tokenizer FOLDER] FOLDER
 
 Speed depends on shapes and on how weights are stored, not on their values, so nothing is downloaded: the codes are a few megabytes
 of random bytes again and again, scales are constant, norms are 1. 4 bit: groups of 64 with a scale and a bias in bfloat16 (MLX),
-Q4_0 (GGUF), both 4.5 bits a weight; 8 bit: the same groups and Q8_0, both 8.5. The vocabulary of the MLX folder is made up and has
-no merges; --tokenizer copies a real one (its vocabulary must be the shape's).
+Q4_0 (GGUF), both 4.5 bits a weight; 8 bit: the same groups and Q8_0, both 8.5; 16: plain bfloat16, MLX alone. The vocabulary of the
+MLX folder is made up and has no merges; --tokenizer copies a real one (its vocabulary must be the shape's).
 
 Layouts: https://huggingface.co/docs/safetensors, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md."""
 import argparse
@@ -30,6 +30,7 @@ GROUP = 64
 GGUF_TYPES = {4: ("Q4_0", 2, 18, 2), 8: ("Q8_0", 8, 34, 7)}  # name, ggml's type, bytes of a block of 32, general.file_type
 EPS, ROPE_THETA, CONTEXT = 1e-5, 500000.0, 131072
 NOISE = random.Random(1).randbytes(1 << 22)
+PLAIN = b"".join(bytes((b, 0x3c | b & 0x80)) for b in NOISE[:1 << 13])  # bfloat16, magnitudes of 0.008 to 0.03
 
 
 def matrices(shape):
@@ -119,8 +120,9 @@ def write_mlx(shape, bits, folder, tokenizer=None):
               "num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head_dim, "intermediate_size": ffn,
               "vocab_size": vocab, "rms_norm_eps": EPS, "rope_theta": ROPE_THETA, "max_position_embeddings": CONTEXT,
               "tie_word_embeddings": tied, "attention_bias": False, "mlp_bias": False, "hidden_act": "silu",
-              "torch_dtype": "bfloat16", "bos_token_id": vocab - 2, "eos_token_id": vocab - 1,
-              "quantization": {"group_size": GROUP, "bits": bits}}
+              "torch_dtype": "bfloat16", "bos_token_id": vocab - 2, "eos_token_id": vocab - 1}
+    if bits < 16:
+        config["quantization"] = {"group_size": GROUP, "bits": bits}
     with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(config, f, indent=2)
     if tokenizer:
@@ -137,6 +139,9 @@ def write_mlx(shape, bits, folder, tokenizer=None):
         size += n_bytes
 
     for name, _, rows, cols in matrices(shape):
+        if bits == 16:
+            add(name + ".weight", "BF16", [rows, cols], rows * cols * 2)
+            continue
         add(name + ".weight", "U32", [rows, cols * bits // 32], rows * cols * bits // 8)
         add(name + ".scales", "BF16", [rows, cols // GROUP], rows * cols // GROUP * 2)
         add(name + ".biases", "BF16", [rows, cols // GROUP], rows * cols // GROUP * 2)
@@ -150,6 +155,8 @@ def write_mlx(shape, bits, folder, tokenizer=None):
             n = entry["data_offsets"][1] - entry["data_offsets"][0]
             if entry["dtype"] == "U32":
                 write_noise(f, n)
+            elif len(entry["shape"]) == 2 and bits == 16:
+                write_same(f, PLAIN, n)
             elif name.endswith(".scales"):
                 write_same(f, bf16(0.02 / 2 ** (bits - 1)), n)
             else:
@@ -217,11 +224,13 @@ def make(form, shape, bits, folder, tokenizer=None):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--shape", choices=SHAPES, required=True)
-    p.add_argument("--bits", type=int, choices=GGUF_TYPES, default=4)
+    p.add_argument("--bits", type=int, choices=(*GGUF_TYPES, 16), default=4)
     p.add_argument("--form", choices=("mlx", "gguf"), action="append")
     p.add_argument("--tokenizer")
     p.add_argument("folder")
     o = p.parse_args()
+    if o.bits == 16 and o.form != ["mlx"]:
+        p.error("--bits 16 needs --form mlx: there is no such GGUF file here")
     for form in o.form or ("mlx", "gguf"):
         print(make(form, o.shape, o.bits, o.folder, o.tokenizer))
     return 0

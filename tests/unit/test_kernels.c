@@ -406,6 +406,145 @@ TEST(kernels_float_products_agree_with_the_reference)
         }
 }
 
+/* ---- Products of bfloat16 ---- */
+
+static float *bf16_floats(const float *x, int64_t n)
+{
+    float *out = we_malloc((size_t)n * sizeof(float));
+    for (int64_t i = 0; i < n; i++) out[i] = we_bf16_to_f32(we_f32_to_bf16(x[i]));
+    return out;
+}
+
+/* Tiles of n rows, as the linear op lays them. */
+static uint32_t *bf16_tiles(const we_cpu_kernels *k, const float *x, int64_t x_stride, int64_t n, int64_t cols)
+{
+    const int64_t tiles = (n + WE_BF16_TILE - 1) / WE_BF16_TILE, words = we_bf16_tile_words(cols);
+    uint32_t *out = we_malloc_aligned(64, (size_t)(tiles * words) * sizeof *out);
+    for (int64_t t = 0; t < tiles; t++)
+        k->bf16_tile(x + t * WE_BF16_TILE * x_stride, x_stride, WE_MIN(n - t * WE_BF16_TILE, WE_BF16_TILE), cols,
+                     out + t * words);
+    return out;
+}
+
+TEST(kernels_bfloat16_tiles_hold_each_row_rounded)
+{
+    static const int64_t cols[] = { 1, 2, 15, 16, 17, 32, 33, 63, 64, 65, 130 };
+    EACH_CPU_VARIANT(k) {
+        if (!k->bf16_tile) continue;
+        for (size_t i = 0; i < WE_COUNT(cols) * WE_BF16_TILE; i++) {
+            const int64_t c = cols[i / WE_BF16_TILE], n = (int64_t)(i % WE_BF16_TILE) + 1;
+            float *x = random_floats(n * c, 3); /* its end is its allocation's */
+            uint32_t *tile = bf16_tiles(k, x, c, n, c);
+            for (int64_t at = 0; at < we_bf16_tile_words(c); at++)
+                for (int64_t half = 0; half < 2; half++) {
+                    const int64_t row = at % WE_BF16_TILE, col = at / WE_BF16_TILE * 2 + half;
+                    assert_int_equal(tile[at] >> (16 * half) & 0xffff,
+                                     row < n && col < c ? we_f32_to_bf16(x[row * c + col]) : 0);
+                }
+            we_free(tile);
+            free_floats(x);
+        }
+    }
+}
+
+/* Next to float32 products of the same rounded numbers: what is left is the order of the sums, of which each of the at most `cols`
+ * additions may be off by 2^-24 of what the terms' magnitudes add up to, and so may the reference's. */
+TEST(kernels_products_of_bfloat16_agree_with_the_reference)
+{
+    static const struct {
+        int64_t rows, cols, tokens;
+    } shapes[] = { { 1, 32, 9 },   { 16, 64, 16 },   { 31, 96, 10 },  { 33, 32, 17 },
+                   { 65, 544, 8 }, { 40, 1056, 23 }, { 7, 512, 261 }, { 64, 1024, 9 } };
+    static const struct {
+        we_quant quant;
+        we_dtype dtype;
+        int64_t fewer; /* columns: odd tails */
+    } kinds[] = { { { 0 }, WE_BF16, 0 },
+                  { { 0 }, WE_BF16, 5 },
+                  { { 0 }, WE_F16, 0 },
+                  { { 0 }, WE_F16, 14 },
+                  { { WE_QUANT_MXFP8, 8, 32 }, WE_BF16, 0 } };
+    for (size_t i = 0; i < WE_COUNT(shapes) * WE_COUNT(kinds); i++) {
+        const we_quant quant = kinds[i % WE_COUNT(kinds)].quant;
+        const we_dtype dtype = kinds[i % WE_COUNT(kinds)].dtype;
+        const int64_t rows = shapes[i / WE_COUNT(kinds)].rows, n = shapes[i / WE_COUNT(kinds)].tokens,
+                      cols = shapes[i / WE_COUNT(kinds)].cols - kinds[i % WE_COUNT(kinds)].fewer;
+        we_matrix m = random_matrix(rows + 1, cols, quant, dtype);
+        assert_true(we_bf16_takes(&m));
+        float *x = random_floats(n * (cols + 2), 1), *x_rounded = bf16_floats(x, n * (cols + 2)),
+              *y = random_floats(n * (rows + 3), 1), *got = random_floats(n * (rows + 3), 1),
+              *row = we_malloc((size_t)cols * sizeof(float));
+        void *scratch = scratch_new(cols);
+        EACH_CPU_VARIANT(k) {
+            if (!k->linear_bf16) continue;
+            uint32_t *tiles = bf16_tiles(k, x, cols + 2, n, cols);
+            for (int add = 0; add < 2; add++) {
+                memcpy(got, y, (size_t)(n * (rows + 3)) * sizeof(float));
+                k->linear_bf16(&m, 1, rows, tiles, n, got, rows + 3, add, scratch);
+                for (int64_t r = 0; r < rows + 3; r++) {
+                    if (r < rows) reference->row_f32(&m, 1 + r, row);
+                    for (int64_t t = 0; t < n; t++) {
+                        const float was = y[t * (rows + 3) + r], *xt = x_rounded + t * (cols + 2);
+                        double want = r >= rows || add ? (double)was : 0, terms = fabs(want);
+                        for (int64_t c = 0; r < rows && c < cols; c++) {
+                            const double term = (double)we_bf16_to_f32(we_f32_to_bf16(row[c])) * (double)xt[c];
+                            want += term;
+                            terms += fabs(term);
+                        }
+                        const float w = (float)want;
+                        check_within("linear_bf16", k, &got[t * (rows + 3) + r], &w, 1,
+                                     r < rows ? terms * (double)(cols + 2) * 0x1p-24 : 0);
+                    }
+                }
+            }
+            we_free(tiles);
+        }
+        we_free(scratch);
+        we_free(row);
+        we_free(x_rounded);
+        free_floats(x);
+        free_floats(y);
+        free_floats(got);
+        free_matrix(&m);
+    }
+}
+
+TEST(kernels_products_of_bfloat16_show_what_is_not_a_number)
+{
+    enum { ROWS = 33, COLS = 96, TOKENS = 11, BROKEN = 9 };
+    static const we_quant quants[] = { { 0 }, { WE_QUANT_MXFP8, 8, 32 } };
+    for (size_t q = 0; q < WE_COUNT(quants); q++) {
+        we_matrix m = random_matrix(ROWS, COLS, quants[q], WE_BF16);
+        float *x = random_floats(TOKENS * COLS, 1), y[TOKENS * ROWS];
+        x[BROKEN * COLS + 70] = NAN;
+        void *scratch = scratch_new(COLS);
+        EACH_CPU_VARIANT(k) {
+            if (!k->linear_bf16) continue;
+            uint32_t *tiles = bf16_tiles(k, x, COLS, TOKENS, COLS);
+            k->linear_bf16(&m, 0, ROWS, tiles, TOKENS, y, ROWS, false, scratch);
+            for (int i = 0; i < TOKENS * ROWS; i++) assert_int_equal(isnan(y[i]) != 0, i / ROWS == BROKEN);
+            /* and of a weight */
+            x[BROKEN * COLS + 70] = 1;
+            const size_t at = 32 * we_matrix_row_bytes(&m) + 71 * we_matrix_row_bytes(&m) / COLS;
+            uint8_t *weight = (uint8_t *)m.data + at, was[2] = { weight[0], weight[1] };
+            if (quants[q].mode)
+                weight[0] = 0xff;
+            else
+                put(WE_BF16, weight, NAN);
+            we_free(tiles);
+            tiles = bf16_tiles(k, x, COLS, TOKENS, COLS);
+            k->linear_bf16(&m, 0, ROWS, tiles, TOKENS, y, ROWS, false, scratch);
+            for (int i = 0; i < TOKENS * ROWS; i++) assert_int_equal(isnan(y[i]) != 0, i % ROWS == 32);
+            memcpy(weight, was, sizeof was);
+            x[BROKEN * COLS + 70] = NAN;
+            we_free(tiles);
+        }
+        we_free(scratch);
+        free_floats(x);
+        free_matrix(&m);
+    }
+}
+
 /* ---- Attention's products ---- */
 
 TEST(kernels_page_products_agree_with_the_reference)

@@ -15,19 +15,23 @@ typedef struct ahead {
 
 static inline ahead ahead_of(const we_matrix *w, int64_t row, int64_t n_rows, int64_t c)
 {
+    const bool plain = w->quant.mode == WE_QUANT_NONE; /* no scales */
+    const int64_t bits = plain ? 8 * (int64_t)we_dtype_size(w->dtype) : w->quant.bits;
     const size_t code_stride = we_matrix_row_bytes(w), scale_stride = we_matrix_row_scale_bytes(w);
-    const size_t scale_at =
-        (size_t)row * scale_stride + (size_t)(c / w->quant.group_size * we_scale_size(w->quant.mode, w->dtype));
-    const int64_t bytes = WE_MIN(w->cols - c, WE_Q8_PAD) * w->quant.bits / 8;
-    return (ahead){
-        .codes = w->data + (size_t)row * code_stride + (size_t)(c * w->quant.bits / 8),
-        .scales = w->scales + scale_at,
-        .biases = (w->biases ? w->biases : w->scales) + scale_at,
-        .code_stride = code_stride,
-        .scale_stride = scale_stride,
-        .lines = (int)(bytes + 63) / 64,
-        .rows = n_rows,
-    };
+    const uint8_t *codes = w->data + (size_t)row * code_stride + (size_t)(c * bits / 8);
+    ahead a = { .codes = codes,
+                .scales = codes,
+                .biases = codes,
+                .code_stride = code_stride,
+                .scale_stride = scale_stride,
+                .lines = (int)((WE_MIN(w->cols - c, WE_Q8_PAD) * bits / 8 + 63) / 64),
+                .rows = n_rows };
+    if (!plain) {
+        const int64_t at = c / w->quant.group_size * we_scale_size(w->quant.mode, w->dtype);
+        a.scales = w->scales + (size_t)row * scale_stride + (size_t)at;
+        a.biases = w->biases ? w->biases + (a.scales - w->scales) : a.scales;
+    }
+    return a;
 }
 
 static inline void fetch(const uint8_t *p) { __builtin_prefetch(p, 0, 2); } /* into the second cache */

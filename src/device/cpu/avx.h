@@ -29,8 +29,11 @@ void we_avx512_linear_ggml(const we_matrix *w, int64_t first, int64_t n_rows, co
                            int64_t y_stride, bool add, void *scratch); /* avx512_ggml.c */
 void we_avx2_linear_ggml(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                          int64_t y_stride, bool add, void *scratch); /* avx2_ggml.c */
-extern const we_kv_kernels we_avx512_kv, we_avx2_kv;                 /* avx512_kv.c, avx2_kv.c */
-int64_t we_avx512_dots(int64_t rounds, int32_t *sum);                /* avx512_dots.c */
-int64_t we_avx2_dots(int64_t rounds, int32_t *sum);                  /* avx2_dots.c */
+void we_avx512_linear_bf16(const we_matrix *w, int64_t first, int64_t n_rows, const uint32_t *x, int64_t n, float *y,
+                           int64_t y_stride, bool add, void *scratch); /* avx512_plain.c, with the next */
+void we_avx512_bf16_tile(const float *x, int64_t x_stride, int64_t n, int64_t cols, uint32_t *out);
+extern const we_kv_kernels we_avx512_kv, we_avx2_kv;  /* avx512_kv.c, avx2_kv.c */
+int64_t we_avx512_dots(int64_t rounds, int32_t *sum); /* avx512_dots.c */
+int64_t we_avx2_dots(int64_t rounds, int32_t *sum);   /* avx2_dots.c */
 
 #endif

@@ -101,17 +101,6 @@ typedef struct few {
     bool add;
 } few;
 
-/* e4m3 becomes a half with 2^-8 of its value, which the scale makes good: the sign is spread over what lies above seven bits, then one
- * of them is taken away. */
-INLINE __m512 e4m3_times(__m128i codes, __m512 scale)
-{
-    const __m256i wide = _mm256_cvtepi8_epi16(codes);
-    __m256i half = _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16((short)0xbfff));
-    const __mmask16 nan = _mm_cmpeq_epi8_mask(_mm_or_si128(codes, _mm_set1_epi8(-128)), _mm_set1_epi8(-1));
-    half = _mm256_mask_mov_epi16(half, nan, _mm256_set1_epi16(0x7fff));
-    return _mm512_mul_ps(_mm512_cvtph_ps(half), scale);
-}
-
 /* Columns of `rows` rows times n tokens, 16 at a time; `left` of the last exist. */
 INLINE void step_few(const few *f, const uint8_t *const p[R], int64_t c, int64_t left, int64_t n_scales,
                      we_quant_mode mode, we_dtype dtype, int rows, int n, __m512 s[FEW][R])

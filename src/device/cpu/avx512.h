@@ -65,6 +65,17 @@ INLINE __m512 e4m3_floats(__m128i v) /* a half has four more bits of exponent bi
     return _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256.0f));
 }
 
+/* e4m3 becomes a half with 2^-8 of its value, which the scale makes good: the sign is spread over what lies above seven bits, then one
+ * of them is taken away. */
+INLINE __m512 e4m3_times(__m128i codes, __m512 scale)
+{
+    const __m256i wide = _mm256_cvtepi8_epi16(codes);
+    __m256i half = _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16((short)0xbfff));
+    const __mmask16 nan = _mm_cmpeq_epi8_mask(_mm_or_si128(codes, _mm_set1_epi8(-128)), _mm_set1_epi8(-1));
+    half = _mm256_mask_mov_epi16(half, nan, _mm256_set1_epi16(0x7fff));
+    return _mm512_mul_ps(_mm512_cvtph_ps(half), scale);
+}
+
 INLINE __m512 e8m0_floats(__m128i v)
 {
     const __m512i b = _mm512_cvtepu8_epi32(v);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * build: -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -mf16c
  * avx512_bf16.c - attention's products for processors that also multiply bfloat16: twice as many at once as float32, and keys
- * and values are converted once for all queries of a unit instead of once for four. Everything else: avx512.c. */
+ * and values are converted once for all queries of a unit instead of once for four. Products with
+ * plain weights: avx512_plain.c. Everything else: avx512.c. */
 #include "device/cpu/avx512.h"
 
 static void to_bf16(const float *x, int64_t ldx, uint16_t *out, int64_t ldo, int64_t m, int64_t n)
@@ -74,6 +75,8 @@ static void mul_bf16(const uint16_t *a, int64_t lda, const uint32_t *b, int64_t 
 const we_cpu_kernels we_cpu_kernels_avx512_bf16 = {
     .name = "avx512bf16",
     .supported = we_x86_has_avx512_bf16,
+    .linear_bf16 = we_avx512_linear_bf16,
+    .bf16_tile = we_avx512_bf16_tile,
     .to_bf16 = to_bf16,
     .pairs_f16 = pairs_f16,
     .mul_bf16 = mul_bf16,

@@ -34,6 +34,8 @@ bool we_cpu_kernels_choose(const char *name, we_cpu_kernels *out)
         }
         FILL(linear_q8);
         FILL(linear_ggml);
+        FILL(linear_bf16);
+        FILL(bf16_tile);
         FILL(q8_quantize);
         FILL(mul_f32);
         FILL(mul_f16);
@@ -333,7 +335,7 @@ static bool grow_scratch(we_cpu *d, int64_t n_rows)
         d->thread_scratch_bytes = each;
     }
     return grow(&d->q8_bytes, &d->q8_size, we_q8_bytes(n_rows, cols)) &&
-           grow(&d->gated_bytes, &d->gated_size, d->k.q8_group ? we_q8_bytes(n_rows, cols) : 0) &&
+           grow(&d->gated_bytes, &d->gated_size, d->k.q8_group || d->k.linear_bf16 ? we_q8_bytes(n_rows, cols) : 0) &&
            grow(&d->partials, &d->partials_bytes, we_cpu_attend_partials_bytes(d)) &&
            grow(&d->sample_scratch, &d->sample_bytes, we_cpu_sample_bytes(atomic_load(&d->max_logits))) &&
            grow_ropes(d, n_rows);

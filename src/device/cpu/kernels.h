@@ -84,13 +84,29 @@ static inline bool we_q8_takes(we_quant quant)
     return quant.mode == WE_QUANT_AFFINE || quant.mode == WE_QUANT_MXFP4 || quant.mode == WE_QUANT_NVFP4;
 }
 
+/* ---- Activations rounded to bfloat16 ----
+ *
+ * For many rows of them: tiles of WE_BF16_TILE rows, [tile][pair of columns][row], the first column of a pair in the low half of a
+ * word. Beside an odd last column is 0, and so are rows that do not exist. */
+#define WE_BF16_TILE WE_Q8_TILE
+#define WE_BF16_FEW 8 /* most rows that stay float32: guessed tokens are checked with the bits of one alone */
+
+static inline int64_t we_bf16_tile_words(int64_t cols) { return (cols + 1) / 2 * WE_BF16_TILE; }
+
+/* Weights that linear_bf16 takes: of 16 bits, and mxfp8. */
+static inline bool we_bf16_takes(const we_matrix *w)
+{
+    return w->quant.mode == WE_QUANT_MXFP8 ||
+           (w->quant.mode == WE_QUANT_NONE && (w->dtype == WE_BF16 || w->dtype == WE_F16));
+}
+
 /* Bytes of a scale. */
 static inline int64_t we_scale_size(we_quant_mode mode, we_dtype dtype)
 {
     return mode != WE_QUANT_AFFINE ? 1 : dtype == WE_F32 ? 4 : 2;
 }
 
-/* Bytes that linear_f32 and linear_q8 may use behind their scratch pointer, which is aligned to 64: 32 rows, unpacked to a
+/* Bytes that linear_f32, linear_q8 and linear_bf16 may use behind their scratch pointer, which is aligned to 64: 32 rows, unpacked to a
  * byte an element, with a float32 scale and bias for each group of 16 (8 rows as float32 fit as well); and 32 KB for a panel's
  * results. */
 #define WE_PANEL_ROWS 32
@@ -148,6 +164,11 @@ typedef struct we_cpu_kernels {
     /* The same for ggml's blocks as they lie in the file, n <= WE_Q8_FEW. NULL: ggml.c unpacks them for linear_q8. */
     void (*linear_ggml)(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                         int64_t y_stride, bool add, void *scratch);
+    /* The fast path for weights that we_bf16_takes and more than WE_BF16_FEW tokens: activations in bfloat16, sums in float32. NULL,
+     * both: linear_f32 does it. bf16_tile: n rows, at most WE_BF16_TILE, of x. */
+    void (*linear_bf16)(const we_matrix *w, int64_t first, int64_t n_rows, const uint32_t *x, int64_t n, float *y,
+                        int64_t y_stride, bool add, void *scratch);
+    void (*bf16_tile)(const float *x, int64_t x_stride, int64_t n, int64_t cols, uint32_t *out);
     /* Round one row: its values, scales and sums, padding included. All tables give the same bits. */
     void (*q8_quantize)(const float *x, int64_t cols, int8_t *values, float *scales, float *sums);
     /* Lay rows [first, first + n), first a multiple of WE_Q8_TILE and n at most that, as a tile. NULL: linear_q8 reads none;

@@ -1,26 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0
- * linear.c - the `linear` op: several products of one input with weights. The input is rounded to int8 once (or stays
- * float32: precise steps, weights that are not packed integers), then the rows of all weights are handed out in blocks to
+ * linear.c - the `linear` op: several products of one input with weights. The input is rounded once, to int8 or bfloat16 (or stays
+ * float32: precise steps, few tokens of plain weights), then the rows of all weights are handed out in blocks to
  * the threads in one run of the pool; the arithmetic is in the kernels. */
 #include "device/cpu/ahead.h"
 #include "device/cpu/cpu_int.h"
 
 #include <assert.h>
 
+typedef enum form { FLOATS, CODES, HALVES } form; /* of the input: float32, int8, bfloat16 */
+
 typedef struct product {
     we_cpu *d;
     const we_linear *l;
     int n;
     const we_tensor *x;
-    we_q8 *q8; /* x rounded, where it is */
-    bool fast; /* q8 is filled */
+    form form;
+    we_q8 *q8;        /* x rounded: CODES */
+    uint32_t *halves; /* HALVES: tiles, in the bytes of a q8, which are more */
     int64_t block_rows;
 } product;
 
-static bool wants_q8(const we_cpu *d, const we_linear *l)
+static form form_of(const we_cpu *d, const we_linear *l, const we_tensor *x)
 {
     const we_matrix *w = &l->weight->matrix;
-    return !d->batch->precise && (we_q8_takes(w->quant) || we_cpu_ggml_takes(w));
+    if (d->batch->precise) return FLOATS;
+    if (we_q8_takes(w->quant) || we_cpu_ggml_takes(w)) return CODES;
+    return d->k.linear_bf16 && we_bf16_takes(w) && x->rows > WE_BF16_FEW ? HALVES : FLOATS;
 }
 static int64_t blocks_of(const product *p, const we_linear *l)
 {
@@ -61,6 +66,24 @@ static void quantize(product *p)
         we_cpu_for(p->d, rows, worth, quantize_rows, p);
 }
 
+static void halve_tiles(void *arg, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const product *p = arg;
+    const we_tensor *x = p->x;
+    for (int64_t t = begin; t < end; t++) {
+        const int64_t first = t * WE_BF16_TILE;
+        p->d->k.bf16_tile(x->f + first * x->cols, x->cols, WE_MIN(x->rows - first, WE_BF16_TILE), x->cols,
+                          p->halves + t * we_bf16_tile_words(x->cols));
+    }
+}
+
+static void round_input(product *p)
+{
+    if (p->form == CODES) quantize(p);
+    if (p->form == HALVES) we_cpu_for(p->d, (p->x->rows + WE_BF16_TILE - 1) / WE_BF16_TILE, 1, halve_tiles, p);
+}
+
 static void block(const product *p, const we_linear *l, int64_t first, int64_t n_rows, int thread)
 {
     const we_tensor *x = p->x;
@@ -68,12 +91,13 @@ static void block(const product *p, const we_linear *l, int64_t first, int64_t n
     const int64_t stride = l->out->cols;
     float *y = l->out->f + first;
     void *scratch = we_cpu_scratch(p->d, thread);
-    const bool fast = p->fast && wants_q8(p->d, l);
-    if (fast && w->quant.mode == WE_QUANT_GGML)
+    if (p->form == CODES && w->quant.mode == WE_QUANT_GGML)
         we_cpu_ggml_linear(&p->d->k, w, first, n_rows, p->q8, x->rows, y, stride, l->add, scratch,
                            (uint8_t *)scratch + p->d->ggml_panel);
-    else if (fast)
+    else if (p->form == CODES)
         p->d->k.linear_q8(w, first, n_rows, p->q8, x->rows, y, stride, l->add, scratch);
+    else if (p->form == HALVES)
+        p->d->k.linear_bf16(w, first, n_rows, p->halves, x->rows, y, stride, l->add, scratch);
     else
         p->d->k.linear_f32(w, first, n_rows, x->f, x->cols, x->rows, y, stride, l->add, scratch);
     if (l->bias)
@@ -114,23 +138,43 @@ static int64_t rows_of_block(const product *p, size_t row_bytes)
     return WE_MAX(panel, (int64_t)(65536 / (row_bytes * (size_t)p->x->rows)) / panel * panel);
 }
 
+/* Products that read the input in one form. */
+static void products(we_cpu *d, const we_linear *l, int n, const we_tensor *x, form read)
+{
+    const bool gated = d->gated_of == x;
+    product p = { .d = d,
+                  .l = l,
+                  .n = n,
+                  .x = x,
+                  .form = read,
+                  .q8 = gated ? &d->gated : &d->q8,
+                  .halves = (uint32_t *)(void *)(gated ? d->gated_bytes : d->q8_bytes) };
+    int64_t n_blocks = 0;
+    size_t row_bytes = 1;
+    for (int i = 0; i < n; i++) {
+        we_cpu_writes(d, l[i].out, x->rows);
+        row_bytes = WE_MAX(row_bytes, we_matrix_row_bytes(&l[i].weight->matrix));
+    }
+    if (!gated) round_input(&p);
+    p.block_rows = rows_of_block(&p, row_bytes);
+    for (int i = 0; i < n; i++) n_blocks += blocks_of(&p, &l[i]);
+    we_cpu_for_runs(d, n_blocks, 1, blocks, &p);
+}
+
 void we_cpu_linear(we_device *device, const we_linear *l, int n, const we_tensor *x)
 {
     we_cpu *d = we_cpu_of(device);
     if (we_cpu_failed(d) || n < 1) return;
-    product p = { .d = d, .l = l, .n = n, .x = x, .q8 = d->gated_of == x ? &d->gated : &d->q8 };
-    int64_t n_blocks = 0;
-    size_t row_bytes = 1;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         if (!fits(d, &l[i], x)) return;
-        we_cpu_writes(d, l[i].out, x->rows);
-        row_bytes = WE_MAX(row_bytes, we_matrix_row_bytes(&l[i].weight->matrix));
-        if (wants_q8(d, &l[i])) p.fast = true;
+    while (n > 0) {
+        const form read = form_of(d, l, x);
+        int same = 1;
+        while (same < n && form_of(d, &l[same], x) == read) same++;
+        products(d, l, same, x, read);
+        l += same;
+        n -= same;
     }
-    if (p.fast && p.q8 == &d->q8) quantize(&p);
-    p.block_rows = rows_of_block(&p, row_bytes);
-    for (int i = 0; i < n; i++) n_blocks += blocks_of(&p, &l[i]);
-    we_cpu_for_runs(d, n_blocks, 1, blocks, &p);
 }
 
 /* ---- gated ----
@@ -145,7 +189,8 @@ typedef struct gated {
 
 size_t we_cpu_linear_scratch_bytes(const we_cpu *d, int64_t n_rows, int64_t cols)
 {
-    const size_t results = d->k.q8_group ? (size_t)n_rows * WE_PANEL_ROWS * sizeof(float) : 0;
+    const bool gates = d->k.q8_group || d->k.linear_bf16;
+    const size_t results = gates ? (size_t)n_rows * WE_PANEL_ROWS * sizeof(float) : 0;
     return we_kernel_scratch_bytes(cols) + 2 * results;
 }
 
@@ -155,22 +200,46 @@ static void fetch_panel(const we_matrix *w, int64_t first)
     ahead_rows(&a, WE_PANEL_ROWS);
 }
 
+/* A panel's rows of a weight: y[n, WE_PANEL_ROWS] */
+static void panel_rows(const product *p, const we_matrix *w, int64_t first, float *y, void *scratch)
+{
+    const we_cpu_kernels *k = &p->d->k;
+    const int64_t n = p->x->rows, rows = WE_PANEL_ROWS;
+    if (p->form == CODES)
+        k->linear_q8(w, first, rows, p->q8, n, y, rows, false, scratch);
+    else
+        k->linear_bf16(w, first, rows, p->halves, n, y, rows, false, scratch);
+}
+
+/* Columns [first, first + WE_PANEL_ROWS) of what the next product reads. */
+static void round_columns(const product *p, int64_t cols, int64_t first, const float *y)
+{
+    we_cpu *d = p->d;
+    const int64_t n = p->x->rows;
+    if (p->form == CODES) {
+        d->k.q8_group(&d->gated, n, first / WE_Q8_GROUP, y);
+        return;
+    }
+    uint32_t *out = (uint32_t *)(void *)d->gated_bytes + first / 2 * WE_BF16_TILE;
+    for (int64_t t = 0; t < n; t += WE_BF16_TILE, out += we_bf16_tile_words(cols))
+        d->k.bf16_tile(y + t * WE_PANEL_ROWS, WE_PANEL_ROWS, WE_MIN(n - t, WE_BF16_TILE), WE_PANEL_ROWS, out);
+}
+
 static void gated_panels(void *arg, int64_t begin, int64_t end, int thread)
 {
     const gated *g = arg;
     const product *p = &g->p;
-    const we_cpu_kernels *k = &p->d->k;
     const we_matrix *gate = &p->l[0].weight->matrix, *up = &p->l[1].weight->matrix;
     const int64_t n = p->x->rows, cols = WE_PANEL_ROWS;
     void *scratch = we_cpu_scratch(p->d, thread);
     float *y = (float *)(void *)((uint8_t *)scratch + we_kernel_scratch_bytes(p->x->cols)), *z = y + n * cols;
     for (int64_t b = begin; b < end; b++) {
         fetch_panel(up, b * cols);
-        k->linear_q8(gate, b * cols, cols, p->q8, n, y, cols, false, scratch);
+        panel_rows(p, gate, b * cols, y, scratch);
         if (b + 1 < end) fetch_panel(gate, (b + 1) * cols);
-        k->linear_q8(up, b * cols, cols, p->q8, n, z, cols, false, scratch);
+        panel_rows(p, up, b * cols, z, scratch);
         g->glu(y, z, n * cols);
-        k->q8_group(&p->d->gated, n, b, y);
+        round_columns(p, gate->rows, b * cols, y);
     }
 }
 
@@ -190,13 +259,20 @@ static void gated_tiles(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-static bool gates(const we_cpu *d, const we_linear l[2], const we_tensor *x, const we_tensor *reader)
+/* The form of what all three read; FLOATS: gate and up are not joined here. */
+static form gated_form(const we_cpu *d, const we_linear l[2], const we_tensor *x, const we_tensor *reader)
 {
-    bool all = d->k.q8_group && !d->batch->precise && x->rows > WE_Q8_FEW && reader->kind == WE_TENSOR_WEIGHT &&
-               we_q8_takes(reader->matrix.quant) && l[0].weight->rows == l[1].weight->rows &&
-               l[0].weight->rows % WE_PANEL_ROWS == 0;
-    for (int i = 0; i < 2; i++) all = all && we_q8_takes(l[i].weight->matrix.quant) && !l[i].bias && !l[i].add;
-    return all;
+    const we_matrix *w[3] = { &l[0].weight->matrix, &l[1].weight->matrix, &reader->matrix };
+    if (d->batch->precise || x->rows <= WE_Q8_FEW || reader->kind != WE_TENSOR_WEIGHT ||
+        l[0].weight->rows != l[1].weight->rows || l[0].weight->rows % WE_PANEL_ROWS)
+        return FLOATS;
+    bool codes = d->k.q8_group, halves = d->k.linear_bf16;
+    for (int i = 0; i < 3; i++) {
+        codes = codes && we_q8_takes(w[i]->quant);
+        halves = halves && we_bf16_takes(w[i]);
+        if (i < 2 && (l[i].bias || l[i].add)) return FLOATS;
+    }
+    return codes ? CODES : halves ? HALVES : FLOATS;
 }
 
 bool we_cpu_gated(we_device *device, const we_linear l[2], const we_tensor *x, we_activation act,
@@ -205,17 +281,18 @@ bool we_cpu_gated(we_device *device, const we_linear l[2], const we_tensor *x, w
     static_assert(WE_PANEL_ROWS == WE_Q8_GROUP, "a panel's rows are a group of the next product");
     we_cpu *d = we_cpu_of(device);
     if (we_cpu_failed(d) || !fits(d, &l[0], x) || !fits(d, &l[1], x)) return true;
-    if (!gates(d, l, x, reader)) return false;
-    gated g = { .p = { .d = d, .l = l, .n = 2, .x = x, .q8 = &d->q8 } };
+    gated g = { .p = { .d = d, .l = l, .n = 2, .x = x, .form = gated_form(d, l, x, reader), .q8 = &d->q8 } };
+    if (g.p.form == FLOATS) return false;
+    g.p.halves = (uint32_t *)(void *)d->q8_bytes;
     switch (act) {
     case WE_ACT_SILU: g.glu = d->k.silu_mul; break;
     case WE_ACT_GELU: g.glu = d->k.gelu_mul; break;
     case WE_ACT_GELU_TANH: g.glu = d->k.gelu_tanh_mul; break;
     }
-    quantize(&g.p);
+    round_input(&g.p);
     we_q8_lay(&d->gated, d->gated_bytes, x->rows, l[0].weight->rows);
     we_cpu_for_runs(d, l[0].weight->rows / WE_PANEL_ROWS, 1, gated_panels, &g);
-    we_cpu_for(d, (x->rows + WE_Q8_TILE - 1) / WE_Q8_TILE, 1, gated_tiles, &g);
+    if (g.p.form == CODES) we_cpu_for(d, (x->rows + WE_Q8_TILE - 1) / WE_Q8_TILE, 1, gated_tiles, &g);
     we_cpu_writes(d, l[0].out, x->rows);
     d->gated_of = l[0].out;
     return true;

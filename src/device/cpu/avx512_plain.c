@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * build: -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mavx512vbmi -mfma -mf16c
+ * avx512_plain.c - many tokens times weights that are bfloat16 already, halves or mxfp8, by vdpbf16ps: two neighbours of a row times
+ * two of a token, added to a float32; twice what float32 products do at once. bfloat16 and mxfp8 (3 bits of mantissa, scales that are
+ * powers of two) lose nothing here; halves lose their last three bits, as activations lose theirs.
+ *
+ * As in avx512_q8.c a panel of 32 rows x 512 columns is brought into the first cache once, in an order in which lanes are rows, and
+ * tiles of eight tokens pass by. */
+#include "device/cpu/ahead.h"
+#include "device/cpu/avx512.h"
+
+#include <assert.h>
+
+#define BLOCK WE_Q8_PAD /* columns of a panel */
+#define ROWS WE_PANEL_ROWS
+#define TILE WE_BF16_TILE
+#define CHUNK 256 /* tokens whose results stay in the cache while all panels of some rows pass by */
+
+typedef uint32_t panel[BLOCK / 2][ROWS]; /* [two columns][row] */
+typedef float results[CHUNK][ROWS];
+
+typedef struct desk { /* in scratch */
+    _Alignas(64) panel panel;
+    results y;
+    float scales[ROWS][BLOCK / 32]; /* mxfp8 */
+} desk;
+static_assert(sizeof(desk) <= WE_Q8_PAD * (WE_PANEL_ROWS + WE_PANEL_ROWS * 8 / 16) + 8192 + 65536, "fits the scratch");
+
+/* ---- Activations ---- */
+
+/* Eight rows of 32 columns and of the next 32 are turned at once. */
+void we_avx512_bf16_tile(const float *x, int64_t x_stride, int64_t n, int64_t cols, uint32_t *out)
+{
+    for (int64_t c = 0; c < cols; c += 64) {
+        __m512i v[16];
+        UNROLL for (int i = 0; i < 16; i++)
+        {
+            const int64_t left = i % TILE < n ? cols - c - i / TILE * 32 : 0;
+            const float *at = x + (left > 0 ? i % TILE * x_stride + c + i / TILE * 32 : 0);
+            const __m512 a = _mm512_maskz_loadu_ps(mask16(left), at);
+            const __m512 b = left > 16 ? _mm512_maskz_loadu_ps(mask16(left - 16), at + 16) : _mm512_setzero_ps();
+            v[i] = (__m512i)_mm512_cvtne2ps_pbh(b, a);
+        }
+        transpose16(v);
+        const int64_t pairs = (WE_MIN(cols - c, 64) + 1) / 2;
+        for (int64_t p = 0; p < pairs; p++, out += TILE) {
+            const __m256i words = p < 16 ? _mm512_castsi512_si256(v[p]) : _mm512_extracti64x4_epi64(v[p - 16], 1);
+            _mm256_storeu_si256((__m256i *)(void *)out, words);
+        }
+    }
+}
+
+/* ---- Weights ---- */
+
+/* 32 columns of a row, of which `left` exist, as 16 pairs. */
+INLINE __m512i pairs16(const uint8_t *p, int64_t left, we_quant_mode mode, we_dtype dtype, const float *scale)
+{
+    if (mode == WE_QUANT_MXFP8) { /* whole groups */
+        const __m512 factor = _mm512_set1_ps(*scale);
+        const __m512 a = e4m3_times(_mm_loadu_si128((const __m128i *)(const void *)p), factor);
+        const __m512 b = e4m3_times(_mm_loadu_si128((const __m128i *)(const void *)(p + 16)), factor);
+        return (__m512i)_mm512_cvtne2ps_pbh(b, a);
+    }
+    const __m512i halves = left >= 32 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16((__mmask32)mask64(left), p);
+    if (dtype == WE_BF16) return halves;
+    const __m512 a = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
+    const __m512 b = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
+    return (__m512i)_mm512_cvtne2ps_pbh(b, a);
+}
+
+static void pack_scales(desk *d, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols)
+{
+    const int64_t groups = w->cols / 32;
+    const uint8_t *at = w->scales + first * groups + c / 32;
+    const __mmask16 there = mask16(cols / 32);
+    for (int64_t r = 0; r < n_rows; r++, at += groups) /* times what e4m3_times leaves out */
+        _mm512_store_ps(d->scales[r],
+                        _mm512_mul_ps(e8m0_floats(_mm_maskz_loadu_epi8(there, at)), _mm512_set1_ps(256.0f)));
+}
+
+INLINE void pack(desk *d, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols,
+                 we_quant_mode mode, we_dtype dtype)
+{
+    const int64_t size = mode == WE_QUANT_MXFP8 ? 1 : 2;
+    const size_t row_bytes = (size_t)(w->cols * size);
+    const uint8_t *from = w->data + (size_t)first * row_bytes + c * size;
+    if (mode == WE_QUANT_MXFP8) pack_scales(d, w, first, n_rows, c, cols);
+    for (int64_t half = 0; half < ROWS; half += 16, from += 16 * row_bytes)
+        for (int64_t at = 0; at < cols; at += 32) {
+            __m512i v[16];
+            UNROLL for (int r = 0; r < 16; r++) v[r] =
+                half + r < n_rows ? pairs16(from + (size_t)r * row_bytes + at * size, cols - at, mode, dtype,
+                                            &d->scales[half + r][at / 32])
+                                  : _mm512_setzero_si512();
+            transpose16(v);
+            UNROLL for (int i = 0; i < 16; i++) _mm512_store_si512(d->panel[at / 2 + i] + half, v[i]);
+        }
+}
+
+static void pack_any(desk *d, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols)
+{
+    if (w->quant.mode == WE_QUANT_MXFP8)
+        pack(d, w, first, n_rows, c, cols, WE_QUANT_MXFP8, WE_U8);
+    else if (w->dtype == WE_F16)
+        pack(d, w, first, n_rows, c, cols, WE_QUANT_NONE, WE_F16);
+    else
+        pack(d, w, first, n_rows, c, cols, WE_QUANT_NONE, WE_BF16);
+}
+
+/* ---- Products ---- */
+
+/* A tile of tokens x the panel: sixteen sums. */
+INLINE void run(const uint32_t (*w)[ROWS], const uint32_t *x, int64_t pairs, bool begin, float (*y)[ROWS])
+{
+    __m512 s0[TILE], s1[TILE];
+    UNROLL for (int t = 0; t < TILE; t++)
+    {
+        s0[t] = begin ? _mm512_setzero_ps() : _mm512_load_ps(y[t]);
+        s1[t] = begin ? _mm512_setzero_ps() : _mm512_load_ps(y[t] + 16);
+    }
+    for (int64_t k = 0; k < pairs; k++, x += TILE) {
+        const __m512bh w0 = (__m512bh)_mm512_load_si512(w[k]), w1 = (__m512bh)_mm512_load_si512(w[k] + 16);
+        UNROLL for (int t = 0; t < TILE; t++)
+        {
+            const __m512bh v = (__m512bh)_mm512_set1_epi32((int)x[t]);
+            s0[t] = _mm512_dpbf16_ps(s0[t], w0, v);
+            s1[t] = _mm512_dpbf16_ps(s1[t], w1, v);
+        }
+    }
+    UNROLL for (int t = 0; t < TILE; t++)
+    {
+        _mm512_store_ps(y[t], s0[t]);
+        _mm512_store_ps(y[t] + 16, s1[t]);
+    }
+}
+
+static void run_begin(const uint32_t (*w)[ROWS], const uint32_t *x, int64_t pairs, float (*y)[ROWS])
+{
+    run(w, x, pairs, true, y);
+}
+static void run_more(const uint32_t (*w)[ROWS], const uint32_t *x, int64_t pairs, float (*y)[ROWS])
+{
+    run(w, x, pairs, false, y);
+}
+
+/* All columns of up to 32 rows; `next` rows come after them. x: the tokens' tiles. */
+static void rows_times(desk *d, const we_matrix *w, int64_t first, int64_t rows, const uint32_t *x, int64_t n,
+                       int64_t next_rows)
+{
+    const int64_t tiles = (n + TILE - 1) / TILE, tile_words = (w->cols + 1) / 2 * TILE;
+    for (int64_t c = 0; c < w->cols; c += BLOCK) {
+        const int64_t cols = WE_MIN(w->cols - c, BLOCK);
+        ahead next =
+            c + BLOCK < w->cols ? ahead_of(w, first, rows, c + BLOCK) : ahead_of(w, first + rows, next_rows, 0);
+        const int64_t fetch = next.rows / tiles + 1;
+        pack_any(d, w, first, rows, c, cols);
+        for (int64_t t = 0; t < tiles; t++) {
+            ahead_rows(&next, fetch);
+            (c == 0 ? run_begin : run_more)((const uint32_t(*)[ROWS])d->panel, x + t * tile_words + c / 2 * TILE,
+                                            (cols + 1) / 2, d->y + t * TILE);
+        }
+    }
+}
+
+/* Results go where they belong. */
+static void put(const float (*from)[ROWS], int64_t n, int64_t n_rows, float *y, int64_t y_stride, bool add)
+{
+    const __mmask16 m0 = mask16(n_rows), m1 = mask16(n_rows - 16);
+    for (int64_t t = 0; t < n; t++, y += y_stride) {
+        __m512 v0 = _mm512_load_ps(from[t]), v1 = _mm512_load_ps(from[t] + 16);
+        if (add) {
+            v0 = _mm512_add_ps(v0, _mm512_maskz_loadu_ps(m0, y));
+            v1 = _mm512_add_ps(v1, _mm512_maskz_loadu_ps(m1, y + 16));
+        }
+        _mm512_mask_storeu_ps(y, m0, v0);
+        _mm512_mask_storeu_ps(y + 16, m1, v1);
+    }
+}
+
+void we_avx512_linear_bf16(const we_matrix *w, int64_t first, int64_t n_rows, const uint32_t *x, int64_t n, float *y,
+                           int64_t y_stride, bool add, void *scratch)
+{
+    desk *d = scratch;
+    const int64_t pairs = (w->cols + 1) / 2;
+    for (int64_t t = 0; t < n; t += CHUNK) {
+        const int64_t some = WE_MIN(n - t, CHUNK);
+        for (int64_t r = 0; r < n_rows; r += ROWS) {
+            const int64_t rows = WE_MIN(n_rows - r, ROWS), left = n_rows - r - rows;
+            rows_times(d, w, first + r, rows, x + t * pairs, some, WE_MIN(left, ROWS));
+            put((const float(*)[ROWS])d->y, some, rows, y + t * y_stride + r, y_stride, add);
+        }
+    }
+}
