@@ -247,13 +247,18 @@ TEST(device_linear_takes_packed_weights)
     check_packed(64, (we_quant){ WE_QUANT_AFFINE, 4, 64 }); /* a whole row in one group */
 }
 
+/* Plain: bfloat16. */
 static we_matrix random_packed(int64_t rows, int64_t cols, we_quant quant)
 {
-    we_matrix m = { .rows = rows, .cols = cols, .quant = quant, .dtype = WE_F32 };
+    we_matrix m = { .rows = rows, .cols = cols, .quant = quant, .dtype = quant.mode ? WE_F32 : WE_BF16 };
     const size_t row = we_matrix_row_bytes(&m), scale_row = we_matrix_row_scale_bytes(&m), n = (size_t)rows;
     float *values = random_floats(rows * cols);
-    uint8_t *data = we_malloc(n * row), *scales = we_malloc(n * scale_row), *biases = we_malloc(n * scale_row);
-    for (size_t r = 0; r < n; r++)
+    uint8_t *data = we_malloc(n * row), *scales = we_malloc(n * scale_row + 1), *biases = we_malloc(n * scale_row + 1);
+    for (int64_t i = 0; !quant.mode && i < rows * cols; i++) {
+        const uint16_t half = we_f32_to_bf16(values[i]);
+        memcpy(data + 2 * i, &half, sizeof half);
+    }
+    for (size_t r = 0; quant.mode && r < n; r++)
         we_quant_row(m.quant, m.dtype, values + r * (size_t)cols, (size_t)cols, data + r * row, scales + r * scale_row,
                      biases + r * scale_row);
     m.data = data, m.scales = scales, m.biases = biases;
@@ -266,11 +271,10 @@ static void free_packed(we_matrix *m)
 }
 
 /* Two linears and glu in one, where a device has that, are the same one after the other: the product that reads them tells. */
-static void check_gated(we_device *d, we_quant quant, int n, we_activation act)
+static void check_gated(we_device *d, we_quant quant, we_quant reader, int n, we_activation act)
 {
     enum { COLS = 128, FF = 608, OUT = 40 };
-    we_matrix m[] = { random_packed(FF, COLS, quant), random_packed(FF, COLS, quant),
-                      random_packed(OUT, FF, (we_quant){ WE_QUANT_AFFINE, 4, 32 }) };
+    we_matrix m[] = { random_packed(FF, COLS, quant), random_packed(FF, COLS, quant), random_packed(OUT, FF, reader) };
     we_tensor *t[] = { tensor(d, n, COLS), tensor(d, n, FF), tensor(d, n, FF), tensor(d, n, OUT) }, *w[3];
     we_error err;
     for (int i = 0; i < 3; i++) CHECK_OK(d->ops->weight_new(d, &m[i], &w[i], &err), &err);
@@ -312,11 +316,69 @@ TEST(device_gated_is_its_linears_and_glu)
     EACH_DEVICE(d)
     {
         if (!d->ops->gated) continue;
-        check_gated(d, (we_quant){ WE_QUANT_AFFINE, 4, 64 }, 131, WE_ACT_SILU);
-        check_gated(d, (we_quant){ WE_QUANT_AFFINE, 4, 64 }, 12, WE_ACT_SILU);
-        check_gated(d, (we_quant){ WE_QUANT_AFFINE, 8, 32 }, 13, WE_ACT_GELU_TANH);
-        check_gated(d, (we_quant){ WE_QUANT_MXFP4, 4, 32 }, 20, WE_ACT_GELU);
+        const we_quant q4 = { WE_QUANT_AFFINE, 4, 32 }, mxfp8 = { WE_QUANT_MXFP8, 8, 32 }, plain = { 0 };
+        check_gated(d, (we_quant){ WE_QUANT_AFFINE, 4, 64 }, q4, 131, WE_ACT_SILU);
+        check_gated(d, (we_quant){ WE_QUANT_AFFINE, 4, 64 }, q4, 12, WE_ACT_SILU);
+        check_gated(d, (we_quant){ WE_QUANT_AFFINE, 8, 32 }, q4, 13, WE_ACT_GELU_TANH);
+        check_gated(d, (we_quant){ WE_QUANT_MXFP4, 4, 32 }, q4, 20, WE_ACT_GELU);
+        check_gated(d, plain, plain, 37, WE_ACT_SILU);
+        check_gated(d, mxfp8, plain, 13, WE_ACT_GELU_TANH);
+        check_gated(d, plain, q4, 20, WE_ACT_SILU);
     }
+}
+
+/* Products of one input with weights that read it in several forms are what each is alone; up to eight tokens of plain weights are
+ * as exact on a CPU as in a precise step. */
+TEST(device_linear_rounds_its_input_as_each_weight_wants)
+{
+    enum { COLS = 96, OUT = 40, ROWS = 13, FEW = 8, N = 5 };
+    static const we_quant quants[N] = {
+        { 0 }, { WE_QUANT_AFFINE, 4, 32 }, { WE_QUANT_MXFP8, 8, 32 }, { 0 }, { WE_QUANT_AFFINE, 8, 32 }
+    };
+    we_matrix m[N];
+    float *x = random_floats(ROWS * COLS), unpacked[COLS];
+    double want[N][ROWS * OUT] = { { 0 } }, alone[N][ROWS * OUT];
+    for (int i = 0; i < N; i++) {
+        m[i] = random_packed(OUT, COLS, quants[i]);
+        for (int r = 0; r < OUT; r++) {
+            we_matrix_row_f32(&m[i], r, unpacked);
+            for (int t = 0; t < ROWS; t++)
+                for (int c = 0; c < COLS; c++) want[i][t * OUT + r] += (double)x[t * COLS + c] * (double)unpacked[c];
+        }
+    }
+    EACH_DEVICE(d)
+    {
+        we_tensor *in = tensor(d, ROWS, COLS), *w[N], *out[N];
+        we_linear l[N];
+        we_error err;
+        for (int i = 0; i < N; i++) {
+            CHECK_OK(d->ops->weight_new(d, &m[i], &w[i], &err), &err);
+            out[i] = tensor(d, ROWS, OUT);
+            l[i] = (we_linear){ .out = out[i], .weight = w[i] };
+        }
+        const we_batch batch = plain_batch(ROWS, false);
+        for (int together = 0; together < 2; together++) {
+            d->ops->begin(d, &batch);
+            fill(d, in, x, ROWS, COLS);
+            for (int i = 0; i < (together ? 1 : N); i++) d->ops->linear(d, &l[i], together ? N : 1, in);
+            check_end(d);
+            for (int i = 0; i < N; i++) {
+                const float *got = d->ops->read(d, out[i], NULL);
+                check_values(d, out[i], together ? alone[i] : want[i], ROWS * OUT, together ? 0 : 0.1);
+                for (int j = 0; j < ROWS * OUT; j++) alone[i][j] = (double)got[j];
+            }
+        }
+        const we_batch few = plain_batch(FEW, false);
+        d->ops->begin(d, &few);
+        fill(d, in, x, FEW, COLS);
+        d->ops->linear(d, l, 1, in);
+        check_end(d);
+        if (strcmp(d->ops->name, "cpu") == 0) check_values(d, out[0], want[0], FEW * OUT, 2e-5);
+        for (int i = 0; i < N; i++) d->ops->tensor_free(d, w[i]), d->ops->tensor_free(d, out[i]);
+        d->ops->tensor_free(d, in);
+    }
+    for (int i = 0; i < N; i++) free_packed(&m[i]);
+    we_free(x);
 }
 
 TEST(device_norm_rope_glu_add_and_take_rows_are_their_formulas)
