@@ -158,9 +158,10 @@ int main(int argc, char **argv)
         for (size_t t = 0; t < WE_COUNT(tokens); t++) {
             const int bits = kinds[k].quant.mode ? kinds[k].quant.bits : 8 * (int)we_dtype_size(kinds[k].dtype);
             if (only_bits && bits != only_bits) continue;
-            if (only_tokens && tokens[t] != only_tokens) continue;
-            measure(device, kinds[k].quant, kinds[k].dtype, rows, cols, bytes, tokens[t] > 8 ? n_bytes / 16 : n_bytes,
-                    tokens[t], bandwidth);
+            if (only_tokens && t) continue;
+            const int n = only_tokens ? only_tokens : tokens[t];
+            measure(device, kinds[k].quant, kinds[k].dtype, rows, cols, bytes, n > 64 ? n_bytes / 16 : n_bytes, n,
+                    bandwidth);
         }
     we_free(bytes);
     we_device_close(device);
