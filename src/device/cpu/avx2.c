@@ -71,22 +71,10 @@ typedef struct few {
     bool add;
 } few;
 
-/* See e4m3_times in avx512.c. */
-INLINE __m256 e4m3_times(const uint8_t *p, float scale)
-{
-    const __m128i wide = _mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p));
-    const __m128i half = _mm_and_si128(_mm_slli_epi16(wide, 7), _mm_set1_epi16((short)0xbfff));
-    const __m128i most = _mm_set1_epi16(0x7f), nan = _mm_cmpeq_epi16(_mm_and_si128(wide, most), most);
-    return _mm256_mul_ps(_mm256_cvtph_ps(_mm_or_si128(half, _mm_srli_epi16(nan, 1))), _mm256_set1_ps(scale));
-}
-
-INLINE void load_few(const few *f, const uint8_t *const p[4], int64_t c, int64_t n_scales, we_quant_mode mode,
-                     we_dtype dtype, int rows, __m256 v[4])
+INLINE void load_few(const uint8_t *const p[4], int64_t c, we_dtype dtype, int rows, __m256 v[4])
 {
     const size_t size = dtype == WE_F32 ? 4 : 2;
-    UNROLL for (int r = 0; r < rows; r++) v[r] = mode == WE_QUANT_MXFP8
-                                                     ? e4m3_times(p[r] + c, f->scales[r * n_scales + c / 32])
-                                                     : floats8(dtype, p[r] + (size_t)c * size);
+    UNROLL for (int r = 0; r < rows; r++) v[r] = floats8(dtype, p[r] + (size_t)c * size);
 }
 
 INLINE void step_few(const __m256 *v, const float *const x[FEW], int64_t c, int rows, int n, __m256 s[FEW][4])
@@ -98,29 +86,80 @@ INLINE void step_few(const __m256 *v, const float *const x[FEW], int64_t c, int 
     }
 }
 
+/* n scales of mxfp8, times 256: a half has 8 more of exponent bias. 0 is 2^-127, 255 no number. */
+INLINE void scales_few(const few *f, int64_t first, int64_t n)
+{
+    const uint8_t *p = f->w->scales + first;
+    const __m256i zero = _mm256_setzero_si256(), last = _mm256_set1_epi32(255), half = _mm256_set1_epi32(0x00400000);
+    int64_t g = 0;
+    for (; g + 8 <= n; g += 8) {
+        const __m256i b = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p + g)));
+        const __m256i ends = _mm256_or_si256(_mm256_cmpeq_epi32(b, zero), _mm256_cmpeq_epi32(b, last));
+        const __m256i bits = _mm256_or_si256(_mm256_slli_epi32(b, 23), _mm256_and_si256(ends, half));
+        _mm256_storeu_ps(f->scales + g, _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(256.0f)));
+    }
+    for (; g < n; g++) f->scales[g] = 256.0f * we_e8m0_to_f32(p[g]);
+}
+
+/* 16 columns of a row of mxfp8: see e4m3_times in avx512.h. What is not a number counts as 480 here. */
+INLINE void e4m3_times(const uint8_t *p, float scale, __m256 out[2])
+{
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
+    const __m256i half = _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16((short)0xbfff));
+    const __m256 factor = _mm256_set1_ps(scale);
+    out[0] = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(half)), factor);
+    out[1] = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(half, 1)), factor);
+}
+
+/* A group of 32 columns. `most`: the largest code of all rows, whose bit 7 is set; 0xff is no number. */
+INLINE void step_mxfp8(const few *f, const uint8_t *const p[4], int64_t c, int64_t n_scales, int rows, int n,
+                       __m256i *most, __m256 s[FEW][4])
+{
+    UNROLL for (int r = 0; r < rows; r++)
+    {
+        const __m256i codes = _mm256_loadu_si256((const __m256i *)(const void *)(p[r] + c));
+        *most = _mm256_max_epu8(*most, _mm256_or_si256(codes, _mm256_set1_epi8(-128)));
+        UNROLL for (int i = 0; i < 32; i += 16)
+        {
+            __m256 v[2];
+            e4m3_times(p[r] + c + i, f->scales[r * n_scales + c / 32], v);
+            UNROLL for (int t = 0; t < n; t++) UNROLL for (int j = 0; j < 2; j++) s[t][r] =
+                _mm256_fmadd_ps(v[j], _mm256_loadu_ps(f->x[t] + c + i + 8 * j), s[t][r]);
+        }
+    }
+}
+
+static bool has_no_number(const uint8_t *codes, int64_t n)
+{
+    return memchr(codes, 0x7f, (size_t)n) || memchr(codes, 0xff, (size_t)n);
+}
+
 INLINE void rows_few(const few *f, int64_t row, int64_t out, we_quant_mode mode, we_dtype dtype, int rows, int n)
 {
     const we_matrix *w = f->w;
     const int64_t cols = w->cols, size = mode == WE_QUANT_MXFP8 ? 1 : dtype == WE_F32 ? 4 : 2, n_scales = cols / 32;
     const uint8_t *p[4];
     UNROLL for (int r = 0; r < rows; r++) p[r] = w->data + (size_t)((row + r) * cols * size);
-    if (mode == WE_QUANT_MXFP8) /* a half has 8 more of exponent bias */
-        for (int64_t g = 0; g < rows * n_scales; g++)
-            f->scales[g] = 256.0f * we_e8m0_to_f32(w->scales[row * n_scales + g]);
+    if (mode == WE_QUANT_MXFP8) scales_few(f, row * n_scales, rows * n_scales);
     __m256 s[FEW][4], v[4];
+    __m256i most = _mm256_setzero_si256();
     UNROLL for (int t = 0; t < n; t++) UNROLL for (int r = 0; r < rows; r++) s[t][r] = _mm256_setzero_ps();
     int64_t c = 0;
     for (; c + 32 <= cols; c += 32) {
         UNROLL for (int r = 0; r < rows; r++) for (int64_t i = 0; i < 32 * size; i += 64)
             _mm_prefetch((const char *)p[r] + c * size + i + rows * cols * size, _MM_HINT_T1);
+        if (mode == WE_QUANT_MXFP8) { /* has no other columns */
+            step_mxfp8(f, p, c, n_scales, rows, n, &most, s);
+            continue;
+        }
         UNROLL for (int i = 0; i < 32; i += 8)
         {
-            load_few(f, p, c + i, n_scales, mode, dtype, rows, v);
+            load_few(p, c + i, dtype, rows, v);
             step_few(v, f->x, c + i, rows, n, s);
         }
     }
     for (; c + 8 <= cols; c += 8) {
-        load_few(f, p, c, n_scales, mode, dtype, rows, v);
+        load_few(p, c, dtype, rows, v);
         step_few(v, f->x, c, rows, n, s);
     }
     if (c < cols) {
@@ -133,6 +172,10 @@ INLINE void rows_few(const few *f, int64_t row, int64_t out, we_quant_mode mode,
         for (int t = 0; t < n; t++) x[t] = memcpy(tails[t], f->x[t] + c, (size_t)(cols - c) * sizeof(float));
         step_few(v, x, 0, rows, n, s);
     }
+    if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(most, _mm256_set1_epi8(-1))))
+        for (int r = 0; r < rows; r++)
+            if (has_no_number(p[r], cols))
+                for (int t = 0; t < n; t++) s[t][r] = _mm256_set1_ps(NAN);
     UNROLL for (int t = 0; t < n; t++) UNROLL for (int r = 0; r < rows; r++)
     {
         float *y = &f->y[t][out + r];
