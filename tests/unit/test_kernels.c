@@ -406,6 +406,30 @@ TEST(kernels_float_products_agree_with_the_reference)
         }
 }
 
+/* A code or a scale that is none makes its row NaN, and no other. */
+TEST(kernels_float_products_of_mxfp8_show_what_is_not_a_number)
+{
+    enum { ROWS = 11, COLS = 96, TOKENS = 9, BROKEN = 6 };
+    for (int64_t kind = 0; kind < 3; kind++) {
+        we_matrix m = random_matrix(ROWS, COLS, (we_quant){ WE_QUANT_MXFP8, 8, 32 }, WE_BF16);
+        uint8_t *at = kind < 2 ? (uint8_t *)m.data + BROKEN * COLS + 40 * kind : (uint8_t *)m.scales + BROKEN * 3 + 1;
+        *at = kind ? 0xff : 0x7f;
+        float *x = random_floats(TOKENS * COLS, 1), y[TOKENS * ROWS];
+        void *scratch = scratch_new(COLS);
+        EACH_CPU_VARIANT(k)
+            for (int64_t n = 1; n <= TOKENS; n++) {
+                k->linear_f32(&m, 0, ROWS, x, COLS, n, y, ROWS, false, scratch);
+                for (int64_t i = 0; i < n * ROWS; i++)
+                    if ((isnan(y[i]) != 0) != (i % ROWS == BROKEN))
+                        fail_msg("%s, %lld tokens, kind %lld: row %lld is %g", k->name, (long long)n, (long long)kind,
+                                 (long long)(i % ROWS), (double)y[i]);
+            }
+        we_free(scratch);
+        free_floats(x);
+        free_matrix(&m);
+    }
+}
+
 /* ---- Products of bfloat16 ---- */
 
 static float *bf16_floats(const float *x, int64_t n)

@@ -129,11 +129,6 @@ INLINE void step_mxfp8(const few *f, const uint8_t *const p[4], int64_t c, int64
     }
 }
 
-static bool has_no_number(const uint8_t *codes, int64_t n)
-{
-    return memchr(codes, 0x7f, (size_t)n) || memchr(codes, 0xff, (size_t)n);
-}
-
 INLINE void rows_few(const few *f, int64_t row, int64_t out, we_quant_mode mode, we_dtype dtype, int rows, int n)
 {
     const we_matrix *w = f->w;
@@ -174,7 +169,7 @@ INLINE void rows_few(const few *f, int64_t row, int64_t out, we_quant_mode mode,
     }
     if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(most, _mm256_set1_epi8(-1))))
         for (int r = 0; r < rows; r++)
-            if (has_no_number(p[r], cols))
+            if (e4m3_has_nan(p[r], cols))
                 for (int t = 0; t < n; t++) s[t][r] = _mm256_set1_ps(NAN);
     UNROLL for (int t = 0; t < n; t++) UNROLL for (int r = 0; r < rows; r++)
     {

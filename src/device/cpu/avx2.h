@@ -38,6 +38,11 @@ INLINE __m256 floats8(we_dtype dtype, const uint8_t *p)
     return dtype == WE_F16 ? _mm256_cvtph_ps(h) : bf16_floats8(h);
 }
 
+INLINE bool e4m3_has_nan(const uint8_t *codes, int64_t n)
+{
+    return memchr(codes, 0x7f, (size_t)n) || memchr(codes, 0xff, (size_t)n);
+}
+
 /* 8 vectors of 8 words: word j of vector i becomes word i of vector j. */
 INLINE void transpose8(__m256i v[8])
 {

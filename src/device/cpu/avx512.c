@@ -101,25 +101,40 @@ typedef struct few {
     bool add;
 } few;
 
-/* Columns of `rows` rows times n tokens, 16 at a time; `left` of the last exist. */
-INLINE void step_few(const few *f, const uint8_t *const p[R], int64_t c, int64_t left, int64_t n_scales,
-                     we_quant_mode mode, we_dtype dtype, int rows, int n, __m512 s[FEW][R])
+/* Columns of `rows` rows of a plain type times n tokens, 16 at a time; `left` of the last exist. */
+INLINE void step_few(const few *f, const uint8_t *const p[R], int64_t c, int64_t left, we_dtype dtype, int rows, int n,
+                     __m512 s[FEW][R])
 {
-    const size_t size = mode == WE_QUANT_MXFP8 ? 1 : dtype == WE_F32 ? 4 : 2;
+    const size_t size = dtype == WE_F32 ? 4 : 2;
     const __mmask16 m = mask16(left);
     __m512 v[R];
-    UNROLL for (int r = 0; r < rows; r++)
-    {
-        const uint8_t *at = p[r] + (size_t)c * size;
-        if (mode == WE_QUANT_MXFP8)
-            v[r] = e4m3_times(_mm_maskz_loadu_epi8(m, at), _mm512_set1_ps(f->scales[r * n_scales + c / 32]));
-        else
-            v[r] = floats16(dtype, at, m);
-    }
+    UNROLL for (int r = 0; r < rows; r++) v[r] = floats16(dtype, p[r] + (size_t)c * size, m);
     UNROLL for (int t = 0; t < n; t++)
     {
         const __m512 x = left >= 16 ? _mm512_loadu_ps(f->x[t] + c) : load_tail(f->x[t] + c, left);
         UNROLL for (int r = 0; r < rows; r++) s[t][r] = _mm512_fmadd_ps(v[r], x, s[t][r]);
+    }
+}
+
+/* A group of 32 columns of mxfp8: see e4m3_times. What is no number counts as 480 here; `most` is the largest code of all rows,
+ * whose bit 7 is set: 0xff tells. */
+INLINE void step_mxfp8(const few *f, const uint8_t *const p[R], int64_t c, int64_t n_scales, int rows, int n,
+                       __m256i *most, __m512 s[FEW][R])
+{
+    __m512 x[FEW][2];
+    UNROLL for (int t = 0; t < n; t++) UNROLL for (int i = 0; i < 2; i++) x[t][i] =
+        _mm512_loadu_ps(f->x[t] + c + 16 * i);
+    UNROLL for (int r = 0; r < rows; r++)
+    {
+        const __m256i codes = _mm256_loadu_si256((const __m256i *)(const void *)(p[r] + c));
+        const __m512i wide = _mm512_slli_epi16(_mm512_cvtepi8_epi16(codes), 7);
+        const __m512i half = _mm512_and_si512(wide, _mm512_set1_epi16((short)0xbfff));
+        const __m512 scale = _mm512_set1_ps(f->scales[r * n_scales + c / 32]);
+        const __m512 v0 = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(half)), scale);
+        const __m512 v1 = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(half, 1)), scale);
+        *most = _mm256_max_epu8(*most, _mm256_or_si256(codes, _mm256_set1_epi8(-128)));
+        UNROLL for (int t = 0; t < n; t++) s[t][r] =
+            _mm512_fmadd_ps(v1, x[t][1], _mm512_fmadd_ps(v0, x[t][0], s[t][r]));
     }
 }
 
@@ -137,16 +152,25 @@ INLINE void rows_few(const few *f, int64_t row, int64_t out, we_quant_mode mode,
         }
     __m512 s[FEW][R];
     UNROLL for (int t = 0; t < n; t++) UNROLL for (int r = 0; r < rows; r++) s[t][r] = _mm512_setzero_ps();
+    __m256i most = _mm256_setzero_si256();
     int64_t c = 0;
     for (; c + 32 <= cols; c += 32) {
         UNROLL for (int r = 0; r < rows;
                     r++) for (int64_t i = 0; i < 32 * size;
                               i += 64) /* the next rows: the second cache, the first has activations */
             _mm_prefetch((const char *)p[r] + c * size + i + rows * cols * size, _MM_HINT_T1);
-        step_few(f, p, c, 16, n_scales, mode, dtype, rows, n, s);
-        step_few(f, p, c + 16, 16, n_scales, mode, dtype, rows, n, s);
+        if (mode == WE_QUANT_MXFP8) { /* has no other columns */
+            step_mxfp8(f, p, c, n_scales, rows, n, &most, s);
+            continue;
+        }
+        step_few(f, p, c, 16, dtype, rows, n, s);
+        step_few(f, p, c + 16, 16, dtype, rows, n, s);
     }
-    for (; c < cols; c += 16) step_few(f, p, c, WE_MIN(cols - c, 16), n_scales, mode, dtype, rows, n, s);
+    for (; c < cols; c += 16) step_few(f, p, c, WE_MIN(cols - c, 16), dtype, rows, n, s);
+    if (_mm256_cmpeq_epi8_mask(most, _mm256_set1_epi8(-1)))
+        for (int r = 0; r < rows; r++)
+            if (e4m3_has_nan(p[r], cols))
+                for (int t = 0; t < n; t++) s[t][r] = _mm512_set1_ps(NAN);
     UNROLL for (int t = 0; t < n; t++) UNROLL for (int r = 0; r < rows; r++)
     {
         float *y = &f->y[t][out + r];
