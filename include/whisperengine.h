@@ -565,7 +565,7 @@ typedef struct we_model_info {
         *chat_format; /* without a chat template: the known family whose format a chat takes ("ChatML", "Llama 2", ...,
                                 or "plain"); static; else NULL */
     uint64_t
-        multiply_adds_per_token; /* with weights, by a token of a prompt: the head, which only the last needs, left out */
+        multiply_adds_per_token; /* with weights, by a token of a prompt; what only its last one needs is left out */
 } we_model_info;
 
 /** Load a model folder: config.json, model*.safetensors or weights.npz, tokenizer files if there are any.

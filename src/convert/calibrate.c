@@ -148,6 +148,7 @@ static we_status step(we_calibration *c, const int32_t *ids, size_t n, size_t po
                                       .ids = ids,
                                       .out_rows = out_rows,
                                       .n_out = (int)n_out,
+                                      .all_rows = true,
                                       .on_logits = on_logits,
                                       .user = user };
     if (position == 0) ops->kv_trim(c->tap, c->kv, 0);

@@ -62,6 +62,7 @@ typedef struct we_attend {
     int n_heads, n_kv_heads, head_dim; /* query head h reads KV head h / (n_heads / n_kv_heads) */
     float scale;                       /* on q.k */
     int window;                        /* 0: all; else the token itself and window - 1 before it */
+    int last; /* 0: all rows; else a span's last rows: what the others get is nobody's concern */
 } we_attend;
 
 /* How one token is drawn from one row of logits. Order: penalty on the logits of the distinct ids in `recent` (divided where
@@ -160,6 +161,7 @@ typedef struct we_device_ops {
      * done, here they are worth no op of their own; NULL: always so. */
     bool (*gated)(we_device *d, const we_linear l[2], const we_tensor *x, we_activation act, const we_tensor *reader);
     void (*add)(we_device *d, we_tensor *x, const we_tensor *y); /* x += y */
+    /* Rows of x, one behind the other. out may be x where they ascend. */
     void (*take_rows)(we_device *d, we_tensor *out, const we_tensor *x, const int32_t *rows, int n);
     void (*sample)(we_device *d, we_tensor *ids, const we_tensor *logits,
                    const we_sample_spec *specs); /* a spec a row */

@@ -34,6 +34,7 @@ void we_rotate(we_step *s, const we_layer *w)
 
 void we_attention(we_step *s, const we_layer *w)
 {
+    const bool cuts = s->n_kept && w->index == s->c->num_hidden_layers - 1;
     const we_attend spec = {
         .layer = w->index,
         .n_heads = (int)s->c->num_attention_heads,
@@ -41,9 +42,14 @@ void we_attention(we_step *s, const we_layer *w)
         .head_dim = (int)s->c->head_dim,
         .scale = s->c->attention_scale,
         .window = w->window,
+        .last = cuts ? s->kept_of_span : 0,
     };
-    s->d->ops->kv_append(s->d, w->index, s->k, s->v);
-    s->d->ops->attend(s->d, s->a, s->q, &spec);
+    const we_device_ops *ops = s->d->ops;
+    ops->kv_append(s->d, w->index, s->k, s->v);
+    ops->attend(s->d, s->a, s->q, &spec);
+    if (!cuts) return;
+    ops->take_rows(s->d, s->a, s->a, s->kept, s->n_kept);
+    ops->take_rows(s->d, s->x, s->x, s->kept, s->n_kept);
 }
 
 void we_project(we_step *s, we_tensor *out, const we_tensor *x, const we_proj *p)

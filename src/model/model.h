@@ -36,7 +36,7 @@ typedef struct we_decoder_info {
     int step_rows; /* rows of a step at most: the device's */
     bool rewinds;  /* any earlier position can be gone back to: no sliding windows, no recurrent state */
     uint64_t n_parameters, weights_bytes, weight_bytes_read_per_token;
-    uint64_t multiply_adds_per_token; /* with the layers' matrices */
+    uint64_t multiply_adds_per_token; /* of a prompt, with the layers' matrices */
     uint64_t kv_bytes_per_token, kv_bytes_at_context, scratch_bytes;
 } we_decoder_info;
 
@@ -66,8 +66,10 @@ typedef struct we_step_request {
     int n_spans, n_rows;  /* n_rows <= info.step_rows */
     const int32_t *ids;   /* [n_rows]; NULL: those in `drawn_before` */
     const we_tensor *drawn_before;
-    const int32_t *out_rows;     /* [n_out] rows whose logits are wanted; only for these is the output matrix read */
-    int n_out;                   /* 0: fill the caches only */
+    const int32_t *out_rows; /* [n_out] rows whose logits are wanted, ascending: only these go through the last layer's
+                                second half and the output matrix */
+    int n_out;               /* 0: fill the caches only */
+    bool all_rows;           /* every row goes through all layers, whatever is wanted: for who looks on (a tap) */
     const we_sample_spec *specs; /* [n_out], or NULL: no token is drawn */
     int32_t *sampled; /* out, [n_out], where specs are given; NULL: they stay in `drawn`, n_out <= WE_LOGIT_ROWS */
     we_tensor *drawn; /* the caller's ids of the device: read them, or let the next step go on from them */

@@ -106,6 +106,10 @@ typedef struct we_step {
     we_device *d;
     const we_config *c;
     we_tensor *ids, *x, *h, *q, *k, *v, *a, *gate, *up, *picked, *logits, *sampled;
+    const int32_t *kept; /* [n_kept], ascending: the rows that the last layer goes on with behind its keys and values */
+    int n_kept;          /* 0: all */
+    int kept_of_span;    /* they are among the last so many of each span */
+    int32_t last_row;
 } we_step;
 
 /* An architecture page. A page with a parent lists only what differs: tensors add to or replace the parent's of the same
@@ -169,7 +173,8 @@ void we_norm(we_step *s, we_tensor *out, const we_tensor *x, const we_tensor *we
 void we_qkv(we_step *s, const we_tensor *x, const we_layer *w); /* s->q, s->k, s->v = projections of x */
 void we_head_norms(we_step *s, const we_layer *w);              /* q_norm and k_norm, head by head */
 void we_rotate(we_step *s, const we_layer *w);                  /* s->q, s->k */
-void we_attention(we_step *s, const we_layer *w);               /* s->k, s->v to the cache; s->a from s->q */
+/* s->k, s->v to the cache; s->a from s->q. In the last layer s->a and s->x are left with the kept rows alone. */
+void we_attention(we_step *s, const we_layer *w);
 void we_project(we_step *s, we_tensor *out, const we_tensor *x, const we_proj *p);
 void we_project_add(we_step *s, we_tensor *out, const we_tensor *x, const we_proj *p);
 void we_gated(we_step *s, const we_tensor *x, const we_layer *w,

@@ -20,12 +20,30 @@ static bool is_cancelled(const we_step_request *r)
     return r->cancelled && atomic_load_explicit(r->cancelled, memory_order_relaxed);
 }
 
+/* Behind the last layer's keys and values only rows are needed whose logits are wanted: a prompt's last one. */
+static void choose_kept(we_step *s, const we_step_request *r)
+{
+    s->n_kept = s->kept_of_span = 0;
+    if (r->all_rows || r->n_out == r->n_rows) return;
+    s->last_row = r->n_rows - 1;
+    s->kept = r->n_out ? r->out_rows : &s->last_row; /* ops take no empty tensors */
+    s->n_kept = WE_MAX(r->n_out, 1);
+    s->kept_of_span = 1;
+    const we_span *span = r->spans;
+    for (int i = 0; i < r->n_out; i++) {
+        assert(i == 0 || r->out_rows[i] > r->out_rows[i - 1]);
+        while (r->out_rows[i] >= span->first + span->n) span++;
+        s->kept_of_span = WE_MAX(s->kept_of_span, span->first + span->n - r->out_rows[i]);
+    }
+}
+
 static void run_layers(we_decoder *m, const we_step_request *r)
 {
     const we_tensor *ids = r->ids ? m->step.ids : r->drawn_before;
     we_step *s = &m->step;
     const we_arch *page = m->arch;
     while (!page->layer) page = page->parent;
+    choose_kept(s, r);
     s->d->ops->embed(s->d, s->x, m->embed_tokens, ids, m->config.embed_scale);
     for (int64_t i = 0; i < m->config.num_hidden_layers && !is_cancelled(r); i++) page->layer(s, &m->layers[i]);
 }
@@ -34,7 +52,9 @@ static void run_layers(we_decoder *m, const we_step_request *r)
 static void run_head(we_decoder *m, const we_step_request *r, int first, int n)
 {
     we_step *s = &m->step;
-    s->d->ops->take_rows(s->d, s->picked, s->x, r->out_rows + first, n);
+    int32_t kept[WE_LOGIT_ROWS];
+    for (int i = 0; i < n; i++) kept[i] = first + i;
+    s->d->ops->take_rows(s->d, s->picked, s->x, s->n_kept ? kept : r->out_rows + first, n);
     we_norm(s, s->picked, s->picked, m->norm);
     we_project(s, s->logits, s->picked, &m->lm_head);
     if (r->specs) s->d->ops->sample(s->d, r->drawn ? r->drawn : s->sampled, s->logits, r->specs + first);

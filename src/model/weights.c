@@ -215,6 +215,13 @@ static we_status make_proj(binder *b, const bound *t, const char *name, int64_t 
     return make_tensor(b, &bias, &out->bias);
 }
 
+/* Of the last layer a prompt's tokens need what their keys and values come from, and only the last token the rest. */
+static bool every_token_reads(const we_config *c, const we_layer *layer, size_t field)
+{
+    return layer->index < c->num_hidden_layers - 1 || field == WE_LAYER(q_proj) || field == WE_LAYER(k_proj) ||
+           field == WE_LAYER(v_proj);
+}
+
 /* One row of a page's table, for one layer. */
 static we_status bind_field(binder *b, we_layer *layer, const we_tensor_spec *spec)
 {
@@ -236,7 +243,7 @@ static we_status bind_field(binder *b, we_layer *layer, const we_tensor_spec *sp
     if ((st = find_matrix(b, name, all_rows ? all_rows : rows, cols, &t))) return st;
     if (first == 0) count(b, &t); /* a joined tensor once */
     t.matrix = we_matrix_rows(&t.matrix, first, rows);
-    b->m->info.multiply_adds_per_token += (uint64_t)(rows * cols);
+    if (every_token_reads(c, layer, spec->field)) b->m->info.multiply_adds_per_token += (uint64_t)(rows * cols);
     return make_proj(b, &t, name, first, field);
 }
 

@@ -509,6 +509,34 @@ typedef struct feed {
     int position, n;
 } feed;
 
+/* The same where only each span's last rows are asked for. */
+static void feed_last(we_device *d, const feed *f, int n_feeds, const we_attend *all, const we_span *spans,
+                      const float *q_rows, const double *want, double tolerance)
+{
+    const int q_width = all->n_heads * all->head_dim, rows = spans[n_feeds - 1].first + spans[n_feeds - 1].n;
+    const we_batch batch = { .spans = spans, .n_spans = n_feeds, .n_rows = rows };
+    we_tensor *q = tensor(d, rows, q_width), *out = tensor(d, rows, q_width), *picked = tensor(d, rows, q_width);
+    for (int last = 1; last <= 70; last += 69)
+        for (int i = 0; i < n_feeds; i++) {
+            const int n = WE_MIN(last, f[i].n), first = spans[i].first + f[i].n - n;
+            int32_t *which = we_malloc((size_t)n * sizeof *which);
+            for (int r = 0; r < n; r++) which[r] = first + r;
+            we_attend a = *all;
+            a.last = last;
+            d->ops->begin(d, &batch);
+            fill(d, q, q_rows, rows, q_width);
+            d->ops->attend(d, out, q, &a);
+            d->ops->take_rows(d, picked, out, which, n);
+            d->ops->take_rows(d, q, q, which, n);
+            check_end(d);
+            check_values(d, picked, want + (int64_t)first * q_width, (int64_t)n * q_width, tolerance);
+            assert_memory_equal(d->ops->read(d, q, NULL), q_rows + (int64_t)first * q_width,
+                                (size_t)(n * q_width) * sizeof(float));
+            we_free(which);
+        }
+    d->ops->tensor_free(d, q), d->ops->tensor_free(d, out), d->ops->tensor_free(d, picked);
+}
+
 static void feed_and_check(we_device *d, const feed *f, int n_feeds, double tolerance)
 {
     const history *h = f[0].h;
@@ -554,6 +582,7 @@ static void feed_and_check(we_device *d, const feed *f, int n_feeds, double tole
             attend_plainly(f[i].h, q_rows + row * q_width, f[i].position + r, want + row * q_width);
         }
     check_values(d, out, want, rows * q_width, tolerance);
+    feed_last(d, f, n_feeds, &a, spans, q_rows, want, tolerance);
     we_tensor *all[] = { q, k, v, out, projection };
     for (size_t i = 0; i < WE_COUNT(all); i++) d->ops->tensor_free(d, all[i]);
     we_free(q_rows), we_free(kv_rows[0]), we_free(kv_rows[1]), we_free(want), we_free(wide);

@@ -3,6 +3,7 @@
  * the right logits is tests/conformance/test_logits.c.) */
 #include "model/model.h"
 #include "support.h"
+#include <math.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -198,4 +199,58 @@ TEST(model_counts_what_it_reads)
     assert_int_equal(i->weight_bytes_read_per_token, i->weights_bytes - 259 * (128 / 2 + 128 / 32 * 8));
     we_decoder_close(decoder);
     we_device_close(device);
+}
+
+typedef struct logits {
+    float rows[4][259];
+} logits;
+
+static bool keep_logits(void *user, size_t first, size_t n, const float *rows)
+{
+    logits *l = user;
+    memcpy(l->rows[first], rows, n * sizeof l->rows[0]);
+    return true;
+}
+
+/* Two sequences in one step. The last layer leaves out rows that nobody asked for, and that changes nothing for the others. */
+TEST(model_rows_that_are_not_wanted_change_nothing)
+{
+    static const char *const names[] = { "logits/llama_q4_g32_f32", "logits/gemma3_text_long_q4" };
+    static const int32_t ids[9] = { 5, 9, 77, 31, 200, 8, 14, 15, 90 }, wanted[] = { 2, 5, 6 };
+    for (size_t m = 0; m < WE_COUNT(names); m++) {
+        we_error err;
+        we_device *device;
+        we_decoder *decoder;
+        we_kv *kv[2];
+        logits got[2] = { 0 };
+        CHECK_OK(we_device_open(&device, &(we_device_options){ .threads = 1 }, &err), &err);
+        CHECK_OK(
+            we_decoder_open(&decoder, device, test_fixture(names[m]), &(we_decoder_options){ .precise = true }, &err),
+            &err);
+        for (int i = 0; i < 2; i++) {
+            CHECK_OK(we_decoder_kv_new(decoder, &kv[i], &err), &err);
+            CHECK_OK(device->ops->kv_reserve(device, kv[i], 0, 6, &err), &err);
+        }
+        const we_span spans[] = { { kv[0], 0, 6, 0 }, { kv[1], 6, 3, 0 } };
+        for (int all = 0; all < 2; all++) {
+            const we_step_request r = { .spans = spans,
+                                        .n_spans = 2,
+                                        .n_rows = 9,
+                                        .ids = ids,
+                                        .out_rows = wanted,
+                                        .n_out = WE_COUNT(wanted),
+                                        .all_rows = all,
+                                        .on_logits = keep_logits,
+                                        .user = &got[all] };
+            CHECK_OK(we_decoder_step(decoder, &r, &err), &err);
+        }
+        for (size_t i = 0; i < WE_COUNT(wanted); i++)
+            for (int j = 0; j < 259; j++)
+                if (!(fabsf(got[0].rows[i][j] - got[1].rows[i][j]) <= 1e-4f))
+                    fail_msg("%s, row %d, token %d: %g, with all rows %g", names[m], wanted[i], j,
+                             (double)got[0].rows[i][j], (double)got[1].rows[i][j]);
+        for (int i = 0; i < 2; i++) device->ops->kv_free(device, kv[i]);
+        we_decoder_close(decoder);
+        we_device_close(device);
+    }
 }

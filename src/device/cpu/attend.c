@@ -97,8 +97,13 @@ static desk desk_of(const work *w, int thread)
 
 /* ---- Units ---- */
 
-static int blocks_of(const work *w, const we_span *span) { return (span->n + w->block_rows - 1) / w->block_rows; }
-static int parts_of(const work *w, const we_span *span) { return span->n <= SPLIT_ROWS ? w->n_parts : 1; }
+/* Rows of a span that are asked for: its last ones. */
+static int rows_of(const work *w, const we_span *span) { return w->a->last ? WE_MIN(w->a->last, span->n) : span->n; }
+static int blocks_of(const work *w, const we_span *span)
+{
+    return (rows_of(w, span) + w->block_rows - 1) / w->block_rows;
+}
+static int parts_of(const work *w, const we_span *span) { return rows_of(w, span) <= SPLIT_ROWS ? w->n_parts : 1; }
 static int64_t units_of(const work *w, const we_span *span)
 {
     return (int64_t)w->a->n_kv_heads * blocks_of(w, span) * parts_of(w, span);
@@ -110,8 +115,8 @@ static unit unit_at(const work *w, int64_t index)
     for (; index >= units_of(w, span); span++) index -= units_of(w, span);
     const int parts = parts_of(w, span), blocks = blocks_of(w, span);
     unit u = { .span = span, .part = (int)(index % parts), .head = (int)(index / parts % w->a->n_kv_heads) };
-    u.row = (blocks - 1 - (int)(index / parts / w->a->n_kv_heads)) *
-            w->block_rows; /* the last rows see most: they go first */
+    /* The last rows see most: they go first. */
+    u.row = span->n - rows_of(w, span) + (blocks - 1 - (int)(index / parts / w->a->n_kv_heads)) * w->block_rows;
     u.n_rows = WE_MIN(w->block_rows, span->n - u.row);
     const int64_t first = span->position + u.row, last = first + u.n_rows - 1;
     const int64_t lo = w->a->window ? WE_MAX(first - w->a->window + 1, 0) : 0, hi = last + 1;
@@ -147,7 +152,7 @@ static void gather_queries(const work *w, const unit *u, desk *k)
         k->sum[i] = 0;
     }
     const int64_t m = u->n_rows * w->group;
-    k->many = !w->d->batch->precise && u->span->n > FLOAT_ROWS && m >= MANY_QUERIES;
+    k->many = !w->d->batch->precise && rows_of(w, u->span) > FLOAT_ROWS && m >= MANY_QUERIES;
     k->bf16 = w->d->k.mul_bf16 && u->span->kv->bits <= 16 && k->many;
     if (u->span->kv->bits < 16) sum_queries(k, m, w->a->head_dim);
     if (k->bf16) w->d->k.to_bf16(k->q, dim, k->q_half, dim + dim % 2, m, dim);
@@ -320,7 +325,7 @@ static void join_all(const work *w)
     for (int s = 0; s < w->d->batch->n_spans; s++) {
         const we_span *span = &w->d->batch->spans[s];
         if (parts_of(w, span) == 1) continue;
-        for (int r = 0; r < span->n; r++)
+        for (int r = span->n - rows_of(w, span); r < span->n; r++)
             for (int h = 0; h < w->a->n_heads; h++) join(w, span->first + r, h);
     }
 }

@@ -583,10 +583,11 @@ static void add(we_device *device, we_tensor *x, const we_tensor *y)
 static void take_rows(we_device *device, we_tensor *out, const we_tensor *x, const int32_t *rows, int n)
 {
     we_cpu *d = we_cpu_of(device);
+    const int64_t n_rows = x->rows; /* out may be x */
     if (!takes(d, out, n, x->cols, "take_rows")) return;
     for (int i = 0; i < n; i++) {
-        if (rows[i] < 0 || rows[i] >= x->rows) {
-            we_cpu_fail(d, WE_E_INTERNAL, "take_rows: row %d of %lld", rows[i], (long long)x->rows);
+        if (rows[i] < 0 || rows[i] >= n_rows) {
+            we_cpu_fail(d, WE_E_INTERNAL, "take_rows: row %d of %lld", rows[i], (long long)n_rows);
             return;
         }
         memmove(out->f + i * x->cols, x->f + rows[i] * x->cols, (size_t)x->cols * sizeof(float));
