@@ -354,6 +354,29 @@ TEST(kernels_int8_products_do_not_saturate)
     }
 }
 
+/* A step's tokens with the weights that have most to keep beside them: groups of 16. */
+TEST(kernels_int8_products_of_a_whole_step_stay_in_their_scratch)
+{
+    enum { COLS = 4096, TOKENS = 256, FENCE = 64 };
+    we_matrix m = random_matrix(3, COLS, (we_quant){ WE_QUANT_NVFP4, 4, 16 }, WE_U8);
+    float *x = random_floats(COLS * TOKENS, 2), *y = random_floats(3 * TOKENS, 1);
+    const size_t bytes = we_kernel_scratch_bytes(COLS);
+    uint8_t *scratch = we_malloc_aligned(64, bytes + FENCE), fence[FENCE];
+    memset(fence, 0xa5, FENCE);
+    memcpy(scratch + bytes, fence, FENCE);
+    rounded r = round_rows(reference, x, COLS, TOKENS);
+    EACH_CPU_VARIANT(k) {
+        lay_tiles(k, &r.q, TOKENS);
+        k->linear_q8(&m, 0, 3, &r.q, TOKENS, y, 3, false, scratch);
+        if (memcmp(scratch + bytes, fence, FENCE) != 0) fail_msg("%s writes behind its scratch", k->name);
+    }
+    free_rounded(&r);
+    we_free(scratch);
+    free_floats(x);
+    free_floats(y);
+    free_matrix(&m);
+}
+
 TEST(kernels_int8_products_of_a_broken_activation_are_not_numbers)
 {
     we_matrix m = random_matrix(3, 128, (we_quant){ WE_QUANT_AFFINE, 4, 64 }, WE_BF16);

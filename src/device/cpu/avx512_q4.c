@@ -16,9 +16,9 @@
 #define BLOCK WE_Q8_PAD /* columns of a panel */
 #define ROWS WE_PANEL_ROWS
 #define TILE WE_Q8_TILE
-#define RUN 4      /* tokens of one run through the panel: 16 integer sums and 8 results in registers */
-#define CENTER 8   /* what codes are taken less */
-#define CHUNK 256  /* tokens whose results stay in the cache while all panels of some rows pass by */
+#define RUN 4    /* tokens of one run through the panel: 16 integer sums and 8 results in registers */
+#define CENTER 8 /* what codes are taken less */
+#define CHUNK WE_PANEL_TOKENS
 #define MOST 32767 /* the greatest factor of a unit */
 
 typedef struct panel {
@@ -33,7 +33,7 @@ typedef struct desk { /* in scratch */
     panel panel;
     results y;
 } desk;
-static_assert(sizeof(desk) <= WE_Q8_PAD * (WE_PANEL_ROWS + WE_PANEL_ROWS * 8 / 16) + 8192 + 65536, "fits the scratch");
+static_assert(sizeof(desk) <= WE_PANEL_BYTES, "fits the scratch");
 
 bool we_avx512_q4_takes(we_quant quant)
 {

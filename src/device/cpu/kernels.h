@@ -106,13 +106,15 @@ static inline int64_t we_scale_size(we_quant_mode mode, we_dtype dtype)
     return mode != WE_QUANT_AFFINE ? 1 : dtype == WE_F32 ? 4 : 2;
 }
 
-/* Bytes that linear_f32, linear_q8 and linear_bf16 may use behind their scratch pointer, which is aligned to 64: 32 rows, unpacked to a
- * byte an element, with a float32 scale and bias for each group of 16 (8 rows as float32 fit as well); and 32 KB for a panel's
- * results. */
+/* Bytes that linear_f32, linear_q8 and linear_bf16 may use behind their scratch pointer, which is aligned to 64. Many tokens take most: a panel
+ * of rows with the results of WE_PANEL_TOKENS, and, for weights in groups of 16, a float32 for each of those tokens and groups of
+ * a row. (16 rows as float32 take no more.) */
 #define WE_PANEL_ROWS 32
+#define WE_PANEL_TOKENS 256 /* their results stay in the cache while all panels of some rows pass by: 32 KB */
+#define WE_PANEL_BYTES 65536
 static inline size_t we_kernel_scratch_bytes(int64_t cols)
 {
-    return (size_t)we_q8_stride(cols) * (WE_PANEL_ROWS + WE_PANEL_ROWS * 8 / 16) + 8192 + 65536;
+    return WE_PANEL_BYTES + (size_t)we_q8_stride(cols) / 16 * WE_PANEL_TOKENS * sizeof(float);
 }
 
 /* ---- A head's keys or values in a block of a cache of 8 or 4 bits ----

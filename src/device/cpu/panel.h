@@ -59,8 +59,7 @@ static void put(float (*from)[ROWS], int64_t n, int64_t n_rows, float *y, int64_
 
 /* ---- The loops ---- */
 
-/* Tokens whose results stay in the cache while all panels of some rows pass by: 32 rows of 128 take 16 KB. */
-#define CHUNK 256
+#define CHUNK WE_PANEL_TOKENS
 
 /* The sums of n tokens for all weight groups: [tile][group][token]; `out` is used where x does not have them so. */
 static const float *sums_of(const we_matrix *w, const we_q8 *x, int64_t first, int64_t n, float *out)
@@ -99,7 +98,7 @@ static void panel_times(const panel *p, const we_matrix *w, int64_t c, int64_t c
 typedef struct many { /* in scratch */
     panel panel;
     float y[CHUNK][ROWS];
-    float sums[]; /* of CHUNK tokens: 32 bytes a column for groups of 16, less for others */
+    float sums[]; /* of CHUNK tokens, for the groups of a row */
 } many;
 
 static void linear_many(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t token, int64_t n,
@@ -126,7 +125,7 @@ static void linear_many(const we_matrix *w, int64_t first, int64_t n_rows, const
 static void linear_panels(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                           int64_t y_stride, bool add, void *scratch)
 {
-    static_assert(sizeof(many) <= 8192 + 65536, "fits the scratch, and 32 bytes a column for the sums besides");
+    static_assert(sizeof(many) <= WE_PANEL_BYTES, "leaves the rest of the scratch to the sums");
     for (int64_t t = 0; t < n; t += CHUNK)
         linear_many(w, first, n_rows, x, t, WE_MIN(n - t, CHUNK), y, y_stride, add, scratch);
 }
