@@ -11,10 +11,10 @@
 void we_avx512_few(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                    int64_t y_stride, bool add, uint8_t *scratch);
 
-/* Many tokens and the most common packings, those that it takes: avx512_q4.c. */
-bool we_avx512_q4_takes(we_quant quant);
-void we_avx512_q4(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
-                  int64_t y_stride, bool add, void *scratch);
+/* Many tokens and the most common packings, those that it takes: avx512_affine.c. */
+bool we_avx512_affine_takes(we_quant quant);
+void we_avx512_affine(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
+                      int64_t y_stride, bool add, void *scratch);
 
 /* The low n bits set. */
 INLINE __mmask64 mask64(int64_t n) { return n >= 64 ? ~0ull : n <= 0 ? 0 : (1ull << n) - 1; }

@@ -3,8 +3,9 @@
  * avx512_q8.c - products of int8 activations with packed weights by vpdpbusd: unsigned codes times signed activations, four
  * neighbours at a time, into int32. e2m1 codes become unsigned as 2 * value + 12; what the 12 adds is taken off again.
  *
- * For many tokens; few: avx512_few.c. A panel of 32 rows x 512 columns is unpacked once into the first cache, so that one vector
- * holds 4 columns of 16 rows; then every token passes by. Lanes are rows: nothing is summed across a vector. */
+ * For many tokens and groups of 16 or 32 (wider ones: avx512_affine.c; few tokens: avx512_few.c). A panel of 32 rows x 512 columns
+ * is unpacked once into the first cache, so that one vector holds 4 columns of 16 rows; then every token passes by. Lanes are
+ * rows: nothing is summed across a vector. */
 #include "device/cpu/avx512.h"
 #include "device/cpu/avx_panel.h"
 
@@ -99,75 +100,56 @@ INLINE void dot_tile(const int8_t (*c0)[64], const int8_t (*c1)[64], const int8_
     }
 }
 
-/* 32 rows x n tokens x the panel's columns. For each weight group: `steps` times integers over columns that share an activation
- * scale, times that scale; at the group's end the weight's scale and bias. The first `steps` - 1 wait in `wait`, in the first
- * cache. What the compiler must not do is to mix one step's products with the next one's: it runs out of registers. */
-INLINE void run_tile(const panel *p, const tile *t, int64_t n_groups, int steps, int words, int n)
+/* 32 rows x n tokens x the panel's columns, in weight groups of `words` x 4: integers, then both scales and the bias. What the
+ * compiler must not do is to mix one group's products with the next one's: it runs out of registers. */
+INLINE void run_tile(const panel *p, const tile *t, int64_t n_groups, int words, int n)
 {
     const int8_t(*c0)[64] = p->codes[0], (*c1)[64] = p->codes[1], *x = t->x;
     const float *scales = t->scales, *sums = t->sums;
     float(*y)[ROWS] = t->y;
-    _Alignas(64) float wait[TILE][ROWS];
     for (int64_t g = 0; g < n_groups; g++, sums += TILE) {
-        UNROLL for (int s = 0; s < steps; s++)
+        __m512i d0[TILE], d1[TILE];
+        dot_tile(c0, c1, x, words, n, d0, d1);
+        c0 += words, c1 += words, x += words * 4 * TILE;
+        const __m512 s0 = _mm512_load_ps(p->scales[g]), s1 = _mm512_load_ps(p->scales[g] + 16);
+        const __m512 b0 = _mm512_load_ps(p->biases[g]), b1 = _mm512_load_ps(p->biases[g] + 16);
+        UNROLL for (int i = 0; i < n; i++)
         {
-            __m512i d0[TILE], d1[TILE];
-            dot_tile(c0, c1, x, words, n, d0, d1);
-            c0 += words, c1 += words, x += words * 4 * TILE;
-            const __m512 s0 = _mm512_load_ps(p->scales[g]), s1 = _mm512_load_ps(p->scales[g] + 16);
-            const __m512 b0 = _mm512_load_ps(p->biases[g]), b1 = _mm512_load_ps(p->biases[g] + 16);
-            UNROLL for (int i = 0; i < n; i++)
-            {
-                const __m512 xs = _mm512_set1_ps(scales[i]), sum = _mm512_set1_ps(sums[i]);
-                __m512 f0 = _mm512_cvtepi32_ps(d0[i]), f1 = _mm512_cvtepi32_ps(d1[i]);
-                f0 = s ? _mm512_fmadd_ps(f0, xs, _mm512_load_ps(wait[i])) : _mm512_mul_ps(f0, xs);
-                f1 = s ? _mm512_fmadd_ps(f1, xs, _mm512_load_ps(wait[i] + 16)) : _mm512_mul_ps(f1, xs);
-                if (s < steps - 1) {
-                    _mm512_store_ps(wait[i], f0);
-                    _mm512_store_ps(wait[i] + 16, f1);
-                    continue;
-                }
-                const __m512 y0 = _mm512_fmadd_ps(b0, sum, _mm512_load_ps(y[i]));
-                const __m512 y1 = _mm512_fmadd_ps(b1, sum, _mm512_load_ps(y[i] + 16));
-                _mm512_store_ps(y[i], _mm512_fmadd_ps(f0, s0, y0));
-                _mm512_store_ps(y[i] + 16, _mm512_fmadd_ps(f1, s1, y1));
-            }
-            if (words == 8 || g % 2) scales += TILE; /* two groups of 16 columns have one scale */
-            __asm__ volatile("" ::: "memory");
+            const __m512 xs = _mm512_set1_ps(scales[i]), sum = _mm512_set1_ps(sums[i]);
+            const __m512 f0 = _mm512_mul_ps(_mm512_cvtepi32_ps(d0[i]), xs);
+            const __m512 f1 = _mm512_mul_ps(_mm512_cvtepi32_ps(d1[i]), xs);
+            const __m512 y0 = _mm512_fmadd_ps(b0, sum, _mm512_load_ps(y[i]));
+            const __m512 y1 = _mm512_fmadd_ps(b1, sum, _mm512_load_ps(y[i] + 16));
+            _mm512_store_ps(y[i], _mm512_fmadd_ps(f0, s0, y0));
+            _mm512_store_ps(y[i] + 16, _mm512_fmadd_ps(f1, s1, y1));
         }
+        if (words == 8 || g % 2) scales += TILE; /* two groups of 16 columns have one scale */
+        __asm__ volatile("" ::: "memory");
     }
 }
 
 /* A function for each size of group and 8 or 4 tokens. */
-#define TILE_OF(size, steps, words, n)                                             \
+#define TILE_OF(size, words, n)                                                    \
     static void tile_##size##_##n(const panel *p, const tile *t, int64_t n_groups) \
     {                                                                              \
-        run_tile(p, t, n_groups, steps, words, n);                                 \
+        run_tile(p, t, n_groups, words, n);                                        \
     }
-TILE_OF(16, 1, 4, 8)
-TILE_OF(16, 1, 4, 4)
-TILE_OF(32, 1, 8, 8)
-TILE_OF(32, 1, 8, 4)
-TILE_OF(64, 2, 8, 8)
-TILE_OF(64, 2, 8, 4)
-TILE_OF(128, 4, 8, 8)
-TILE_OF(128, 4, 8, 4)
+TILE_OF(16, 4, 8)
+TILE_OF(16, 4, 4)
+TILE_OF(32, 8, 8)
+TILE_OF(32, 8, 4)
 
 static tile_fn tile_of(we_quant quant, int64_t n)
 {
-    switch (quant.group_size) {
-    case 16: return n > 4 ? tile_16_8 : tile_16_4;
-    case 32: return n > 4 ? tile_32_8 : tile_32_4;
-    case 64: return n > 4 ? tile_64_8 : tile_64_4;
-    default: return n > 4 ? tile_128_8 : tile_128_4;
-    }
+    if (quant.group_size == 16) return n > 4 ? tile_16_8 : tile_16_4;
+    return n > 4 ? tile_32_8 : tile_32_4;
 }
 
 void we_avx512_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                          int64_t y_stride, bool add, void *scratch)
 {
-    if (n > WE_Q8_FEW && we_avx512_q4_takes(w->quant))
-        we_avx512_q4(w, first, n_rows, x, n, y, y_stride, add, scratch);
+    if (n > WE_Q8_FEW && we_avx512_affine_takes(w->quant))
+        we_avx512_affine(w, first, n_rows, x, n, y, y_stride, add, scratch);
     else if (n > WE_Q8_FEW)
         linear_panels(w, first, n_rows, x, n, y, y_stride, add, scratch);
     else

@@ -42,7 +42,7 @@ typedef struct we_q8 {
     int8_t *tiles;      /* [rows / 8, stride / 4, 8, 4]: four columns of each row side by side */
     float *tile_scales; /* [rows / 8, stride / WE_Q8_GROUP, 8] */
     float *tile_sums;   /* the same */
-    /* And once more where a row has one scale, its unit, and a group an integer factor of it (AVX-512: avx512_q4.c). */
+    /* And once more where a row has one scale, its unit, and a group an integer factor of it (AVX-512: avx512_affine.c). */
     int32_t *tile_starts; /* [rows / 8, stride / WE_Q8_GROUP, 8]: -8 times the sum of the group's codes */
     int32_t *tile_pairs;  /* [rows / 8, stride / 64, 8]: the factors of two groups, the first in the low half */
     float *pair_sums;     /* the same: the sum of factor times code of both */
@@ -160,7 +160,8 @@ typedef struct we_cpu_kernels {
      * The exact path: float32 activations and accumulation, any weight format. */
     void (*linear_f32)(const we_matrix *w, int64_t first, int64_t n_rows, const float *x, int64_t x_stride, int64_t n,
                        float *y, int64_t y_stride, bool add, void *scratch);
-    /* The fast path for weights that we_q8_takes: int8 activations, exact integers within a group. */
+    /* The fast path for weights that we_q8_takes: int8 activations, exact integers within a group; but where tiles are joined
+     * (q8_join) a group's sum of 5 to 8 bit codes may lose bits below the highest 15. */
     void (*linear_q8)(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                       int64_t y_stride, bool add, void *scratch);
     /* The same for ggml's blocks as they lie in the file, n <= WE_Q8_FEW. NULL: ggml.c unpacks them for linear_q8. */

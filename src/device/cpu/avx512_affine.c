@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * build: -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi -mfma -mf16c
- * avx512_q4.c - many tokens times affine codes of up to 4 bits in groups of 64 or 128, what most models are: panels as in
- * avx512_q8.c, with less to do beside the dot products, which share their two pipes with every multiplication.
+ * avx512_affine.c - many tokens times affine codes in groups of 64 or 128, what most models are: panels as in avx512_q8.c, with
+ * less to do beside the dot products, which share their two pipes with every multiplication.
  *
- * Codes less 8 have sums over 32 columns that fit in 16 bits. So two neighbours' sums, times the activations' scales, are one
- * vpmaddwd instead of two multiplications; those scales are integers for it, 15 bits of a unit that the whole row shares (their
- * error is far below that of the activations' own rounding). The 8 is subtracted where a sum begins. Per 64 columns of 16 rows and
- * a token: 16 dot products, a vpmaddwd, a multiplication by the weight's scale, one for its bias; shifting, blending and
- * converting go to the other pipes. */
+ * Two neighbours' sums over 32 columns, in 16 bits each, times the activations' scales, are one vpmaddwd instead of two
+ * multiplications; those scales are integers for it, 15 bits of a unit that the whole row shares (their error is far below that of
+ * the activations' own rounding). Sums of codes of up to 4 bits fit once the codes are taken less 8, which is subtracted where
+ * a sum begins. Those of wider codes lose their lowest bits: an eighth of what they are less sure of by the activations' rounding.
+ * Per 64 columns of 16 rows and a token: 16 dot products, a vpmaddwd, a multiplication by the weight's scale, one for its bias;
+ * shifting, blending and converting go to the other pipes. */
 #include "device/cpu/ahead.h"
 #include "device/cpu/avx512.h"
 
@@ -17,14 +18,14 @@
 #define ROWS WE_PANEL_ROWS
 #define TILE WE_Q8_TILE
 #define RUN 4    /* tokens of one run through the panel: 16 integer sums and 8 results in registers */
-#define CENTER 8 /* what codes are taken less */
+#define CENTER 8 /* what codes of up to 4 bits are taken less */
 #define CHUNK WE_PANEL_TOKENS
 #define MOST 32767 /* the greatest factor of a unit */
 
 typedef struct panel {
     uint8_t codes[2][BLOCK / 4][64]; /* [half][4 columns][16 rows x 4] */
     float scales[BLOCK / 64][ROWS];
-    float biases[BLOCK / 64][ROWS]; /* and CENTER times the scale */
+    float biases[BLOCK / 64][ROWS]; /* and what codes are taken less times the scale */
 } panel;
 
 typedef float results[CHUNK][ROWS]; /* of a panel's rows, in the tokens' units */
@@ -35,10 +36,10 @@ typedef struct desk { /* in scratch */
 } desk;
 static_assert(sizeof(desk) <= WE_PANEL_BYTES, "fits the scratch");
 
-bool we_avx512_q4_takes(we_quant quant)
-{
-    return quant.mode == WE_QUANT_AFFINE && quant.bits <= 4 && quant.group_size >= 64;
-}
+bool we_avx512_affine_takes(we_quant quant) { return quant.mode == WE_QUANT_AFFINE && quant.group_size >= 64; }
+
+/* The lowest bits that a sum of unsigned codes loses: 32 x 255 x 127 >> 5 is less than 2^15. */
+INLINE int lost_bits(int bits) { return bits > 4 ? bits - 3 : 0; }
 
 /* ---- Activations ---- */
 
@@ -186,7 +187,6 @@ INLINE __m512 half_floats(we_dtype dtype, __m512i words, bool high)
 
 INLINE void put_scales(panel *out, int64_t group, int64_t each, int64_t half, __m512 scale, __m512 bias)
 {
-    bias = _mm512_fmadd_ps(scale, _mm512_set1_ps(CENTER), bias);
     for (int64_t i = group * each; i < (group + 1) * each; i++) {
         _mm512_store_ps(out->scales[i] + half, scale);
         _mm512_store_ps(out->biases[i] + half, bias);
@@ -244,6 +244,15 @@ static void pack_scales(panel *out, const we_matrix *w, int64_t first, int64_t n
     case WE_F16: pack_halves(out, WE_F16, scales, biases, row_bytes, n_rows, n, each); break;
     default: pack_halves(out, WE_BF16, scales, biases, row_bytes, n_rows, n, each); break;
     }
+    const int lost = lost_bits(w->quant.bits);
+    const __m512 center = _mm512_set1_ps(lost ? 0 : CENTER), unit = _mm512_set1_ps((float)(1 << lost));
+    for (int64_t i = 0; i < cols / 64; i++)
+        for (int64_t half = 0; half < ROWS; half += 16) {
+            float *scale = out->scales[i] + half, *bias = out->biases[i] + half;
+            const __m512 s = _mm512_load_ps(scale);
+            _mm512_store_ps(bias, _mm512_fmadd_ps(s, center, _mm512_load_ps(bias)));
+            _mm512_store_ps(scale, _mm512_mul_ps(s, unit));
+        }
 }
 
 static void pack(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols)
@@ -251,6 +260,9 @@ static void pack(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, 
     switch (w->quant.bits) {
     case 2: pack_bits(out, w, first, n_rows, c, cols, 2); break;
     case 3: pack_bits(out, w, first, n_rows, c, cols, 3); break;
+    case 5: pack_bits(out, w, first, n_rows, c, cols, 5); break;
+    case 6: pack_bits(out, w, first, n_rows, c, cols, 6); break;
+    case 8: pack_bits(out, w, first, n_rows, c, cols, 8); break;
     default: {
         const size_t row_bytes = (size_t)w->cols / 2;
         const uint8_t *from = w->data + (size_t)first * row_bytes + c / 2;
@@ -272,8 +284,15 @@ typedef struct tokens {
     const float *sums;
 } tokens;
 
+/* Sums without their lowest bits: a's in the low halves of words, b's in the high ones. */
+INLINE __m512i pair_of(__m512i a, __m512i b, int lost)
+{
+    if (lost) a = _mm512_srli_epi32(a, (unsigned)lost);
+    return _mm512_mask_mov_epi16(a, 0xaaaaaaaa, _mm512_slli_epi32(b, (unsigned)(16 - lost)));
+}
+
 /* RUN tokens x the panel. The first 32 of each 64 columns and the second side by side: their sums meet in registers. */
-INLINE void run(const panel *p, tokens t, int64_t steps, bool begin, float (*y)[ROWS])
+INLINE void run(const panel *p, tokens t, int64_t steps, bool begin, int lost, float (*y)[ROWS])
 {
     __m512 y0[RUN], y1[RUN];
     UNROLL for (int i = 0; i < RUN; i++)
@@ -286,8 +305,9 @@ INLINE void run(const panel *p, tokens t, int64_t steps, bool begin, float (*y)[
         __m512i a0[RUN], a1[RUN], b0[RUN], b1[RUN];
         UNROLL for (int i = 0; i < RUN; i++)
         {
-            a0[i] = a1[i] = _mm512_set1_epi32(t.starts[i]);
-            b0[i] = b1[i] = _mm512_set1_epi32(t.starts[TILE + i]);
+            /* To nearest; what lies in the middle goes up in one and down in the other. */
+            a0[i] = a1[i] = _mm512_set1_epi32(lost ? 1 << (lost - 1) : t.starts[i]);
+            b0[i] = b1[i] = _mm512_set1_epi32(lost ? (1 << (lost - 1)) - 1 : t.starts[TILE + i]);
         }
         UNROLL for (int k = 0; k < 8; k++)
         {
@@ -311,8 +331,7 @@ INLINE void run(const panel *p, tokens t, int64_t steps, bool begin, float (*y)[
         UNROLL for (int i = 0; i < RUN; i++)
         {
             const __m512i factors = _mm512_set1_epi32(t.pairs[i]);
-            const __m512i d0 = _mm512_mask_mov_epi16(a0[i], 0xaaaaaaaa, _mm512_slli_epi32(b0[i], 16));
-            const __m512i d1 = _mm512_mask_mov_epi16(a1[i], 0xaaaaaaaa, _mm512_slli_epi32(b1[i], 16));
+            const __m512i d0 = pair_of(a0[i], b0[i], lost), d1 = pair_of(a1[i], b1[i], lost);
             const __m512 sum = _mm512_set1_ps(t.sums[i]);
             y0[i] = _mm512_fmadd_ps(bias0, sum, y0[i]);
             y1[i] = _mm512_fmadd_ps(bias1, sum, y1[i]);
@@ -332,12 +351,35 @@ INLINE void run(const panel *p, tokens t, int64_t steps, bool begin, float (*y)[
     }
 }
 
-static void run_begin(const panel *p, const tokens *t, int64_t steps, float (*y)[ROWS]) { run(p, *t, steps, true, y); }
-static void run_more(const panel *p, const tokens *t, int64_t steps, float (*y)[ROWS]) { run(p, *t, steps, false, y); }
+typedef void run_fn(const panel *p, const tokens *t, int64_t steps, float (*y)[ROWS]);
+#define RUN_OF(lost)                                                                              \
+    static void run_begin_##lost(const panel *p, const tokens *t, int64_t steps, float(*y)[ROWS]) \
+    {                                                                                             \
+        run(p, *t, steps, true, lost, y);                                                         \
+    }                                                                                             \
+    static void run_more_##lost(const panel *p, const tokens *t, int64_t steps, float(*y)[ROWS])  \
+    {                                                                                             \
+        run(p, *t, steps, false, lost, y);                                                        \
+    }
+RUN_OF(0)
+RUN_OF(2)
+RUN_OF(3)
+RUN_OF(5)
+
+/* more: the tokens have results of earlier columns. */
+static run_fn *run_of(int bits, bool more)
+{
+    switch (bits) {
+    case 5: return more ? run_more_2 : run_begin_2;
+    case 6: return more ? run_more_3 : run_begin_3;
+    case 8: return more ? run_more_5 : run_begin_5;
+    default: return more ? run_more_0 : run_begin_0;
+    }
+}
 
 /* n tokens from `token` x the panel at columns [c, c + cols). */
-static void panel_times(const panel *p, const we_q8 *x, int64_t c, int64_t cols, int64_t token, int64_t n, results y,
-                        ahead *next)
+static void panel_times(const panel *p, run_fn *times, const we_q8 *x, int64_t c, int64_t cols, int64_t token,
+                        int64_t n, results y, ahead *next)
 {
     const int64_t groups = x->stride / WE_Q8_GROUP, fetch = next->rows / ((n + TILE - 1) / TILE) + 1;
     for (int64_t t = 0; t < n; t += RUN) {
@@ -347,7 +389,7 @@ static void panel_times(const panel *p, const we_q8 *x, int64_t c, int64_t cols,
                            .pairs = x->tile_pairs + at / 2 + i,
                            .sums = x->pair_sums + at / 2 + i };
         if (i == 0) ahead_rows(next, fetch);
-        (c == 0 ? run_begin : run_more)(p, &v, cols / 64, y + t);
+        times(p, &v, cols / 64, y + t);
     }
 }
 
@@ -360,7 +402,7 @@ static void rows_times(const we_matrix *w, int64_t first, int64_t rows, const we
         ahead next =
             c + BLOCK < w->cols ? ahead_of(w, first, rows, c + BLOCK) : ahead_of(next_w, next_first, next_rows, 0);
         pack(p, w, first, rows, c, cols);
-        panel_times(p, x, c, cols, token, n, y, &next);
+        panel_times(p, run_of(w->quant.bits, c > 0), x, c, cols, token, n, y, &next);
     }
 }
 
@@ -382,8 +424,8 @@ static void put(const float (*from)[ROWS], const float *units, int64_t n, int64_
     }
 }
 
-void we_avx512_q4(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
-                  int64_t y_stride, bool add, void *scratch)
+void we_avx512_affine(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
+                      int64_t y_stride, bool add, void *scratch)
 {
     desk *d = scratch;
     for (int64_t t = 0; t < n; t += CHUNK) {
