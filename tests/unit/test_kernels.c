@@ -645,43 +645,132 @@ TEST(kernels_page_products_agree_with_the_reference)
     }
 }
 
-/* bfloat16: what the pieces mean together, next to the same product of rounded numbers. */
-TEST(kernels_bfloat16_products_agree_with_the_reference)
+/* ---- Attention in bfloat16 ---- */
+
+#define BLOCKS 3
+
+static float bf16_of(float x) { return we_bf16_to_f32(we_f32_to_bf16(x)); }
+
+typedef struct bf16_case {
+    int64_t m, dim;
+    float *q;                    /* [m, dim] */
+    uint16_t *halves[BLOCKS][2]; /* keys [dim, WE_KV_BLOCK], values [WE_KV_BLOCK, dim] */
+    uint8_t *from, *to;          /* [m] of the last block; the others are seen whole */
+} bf16_case;
+
+/* From what is rounded to bfloat16, all else in double precision. */
+static void attend_plainly(const bf16_case *c, int64_t i, double *out)
 {
-    static const int64_t ms[] = { 1, 3, 4, 17 }, ns[] = { 1, 16, 33, 64, 80 }, ks[] = { 1, 5, 64, 80 };
-    for (size_t i = 0; i < WE_COUNT(ms) * WE_COUNT(ns) * WE_COUNT(ks); i++) {
-        const int64_t m = ms[i % 4], n = ns[i / 4 % 5], k = ks[i / 20], lda = k + 1, ldb = n + 3, ldc = n + 2;
-        const int64_t even = k + k % 2, n_pairs = even / 2;
-        float *a = random_floats(m * lda, 1), *b = random_floats(k * ldb, 1), *c = random_floats(m * ldc, 1);
-        float *want = random_floats(m * ldc, 1), *got = random_floats(m * ldc, 1),
-              *a_rounded = random_floats(m * lda, 1);
-        uint16_t *half = we_malloc((size_t)(k * ldb) * 2), *a_half = we_malloc((size_t)(m * even) * 2);
-        uint32_t *pairs = we_malloc((size_t)(n_pairs * n) * 4);
-        reference->to_f16(b, half, k * ldb);
-        for (int64_t j = 0; j < k * ldb; j++) b[j] = we_bf16_to_f32(we_f32_to_bf16(we_f16_to_f32(half[j])));
-        for (int64_t j = 0; j < m * lda; j++) a_rounded[j] = we_bf16_to_f32(we_f32_to_bf16(a[j]));
-        EACH_CPU_VARIANT(v) {
-            if (!v->mul_bf16) continue;
-            for (int add = 0; add < 2; add++) {
-                memcpy(want, c, (size_t)(m * ldc) * sizeof(float));
-                memcpy(got, c, (size_t)(m * ldc) * sizeof(float));
-                reference->mul_f32(a_rounded, lda, b, ldb, want, ldc, m, n, k, add);
-                v->to_bf16(a, lda, a_half, even, m, k);
-                v->pairs_f16(half, ldb, k, n, pairs, n);
-                v->mul_bf16(a_half, even, pairs, n, got, ldc, m, n, n_pairs, add);
-                check_near("mul_bf16", v, got, want, m * ldc, 2e-6);
+    double weights[BLOCKS][WE_KV_BLOCK], most = -INFINITY, sum = 0;
+    for (int b = 0; b < BLOCKS; b++)
+        for (int p = 0; p < WE_KV_BLOCK; p++) {
+            const bool seen = b < BLOCKS - 1 || (p >= c->from[i] && p < c->to[i]);
+            double score = 0;
+            for (int64_t l = 0; l < c->dim; l++)
+                score += (double)(bf16_of(c->q[i * c->dim + l]) *
+                                  bf16_of(we_f16_to_f32(c->halves[b][0][l * WE_KV_BLOCK + p])));
+            weights[b][p] = seen ? score : -INFINITY;
+            most = fmax(most, weights[b][p]);
+        }
+    for (int64_t l = 0; l < c->dim; l++) out[l] = 0;
+    for (int b = 0; b < BLOCKS; b++)
+        for (int p = 0; p < WE_KV_BLOCK; p++) {
+            const double w = exp2(weights[b][p] - most);
+            sum += w;
+            for (int64_t l = 0; l < c->dim; l++)
+                out[l] += w * (double)bf16_of(we_f16_to_f32(c->halves[b][1][p * c->dim + l]));
+        }
+    for (int64_t l = 0; l < c->dim; l++) out[l] /= sum;
+}
+
+static void attend_fast(const we_cpu_kernels *k, const bf16_case *c, float *out)
+{
+    const int64_t m = c->m, dim = c->dim, stride = dim + dim % 2;
+    uint16_t *q = we_malloc((size_t)(m * stride) * 2);
+    uint32_t *keys = we_malloc((size_t)(stride / 2 * WE_KV_BLOCK) * 4);
+    uint32_t *values = we_malloc((size_t)(WE_KV_BLOCK / 2 * dim) * 4);
+    float *reference_of = we_malloc((size_t)m * sizeof(float)),
+          (*sum)[WE_SUM_LANES] = we_calloc((size_t)m, sizeof *sum);
+    for (int64_t i = 0; i < m; i++) reference_of[i] = -INFINITY;
+    memset(out, 0, (size_t)(m * dim) * sizeof(float));
+    k->to_bf16(c->q, dim, q, stride, m, dim);
+    for (int b = 0; b < BLOCKS; b++) {
+        k->pairs_f16(c->halves[b][0], dim, WE_KV_BLOCK, keys);
+        k->pairs_f16(c->halves[b][1], WE_KV_BLOCK, dim, values);
+        const bool last = b == BLOCKS - 1;
+        k->attend_bf16(&(we_bf16_block){ keys, values, dim },
+                       &(we_bf16_queries){ q, last ? c->from : NULL, last ? c->to : NULL, reference_of, sum, out }, m);
+    }
+    for (int64_t i = 0; i < m; i++) {
+        float all = 0;
+        for (int j = 0; j < WE_SUM_LANES; j++) all += sum[i][j];
+        for (int64_t l = 0; l < dim; l++) out[i * dim + l] /= all;
+    }
+    we_free(q), we_free(keys), we_free(values), we_free(reference_of), we_free(sum);
+}
+
+/* Scores grow from block to block, beyond what the first one's reference can be kept for. */
+static bf16_case random_case(int64_t m, int64_t dim)
+{
+    bf16_case c = { m, dim, random_floats(m * dim, 3), { { NULL } }, we_malloc((size_t)m), we_malloc((size_t)m) };
+    for (int b = 0; b < BLOCKS; b++)
+        for (int which = 0; which < 2; which++) {
+            float *x = random_floats(WE_KV_BLOCK * dim, which ? 1 : (float)(1 + 4 * b));
+            c.halves[b][which] = we_malloc((size_t)(WE_KV_BLOCK * dim) * 2);
+            reference->to_f16(x, c.halves[b][which], WE_KV_BLOCK * dim);
+            free_floats(x);
+        }
+    for (int64_t i = 0; i < m; i++) {
+        c.from[i] = (uint8_t)(random_bits() % 3 ? random_bits() % WE_KV_BLOCK : 0);
+        c.to[i] = (uint8_t)(c.from[i] + random_bits() % (WE_KV_BLOCK + 1u - c.from[i])); /* some see nothing */
+    }
+    return c;
+}
+
+static void free_case(bf16_case *c)
+{
+    for (int b = 0; b < BLOCKS; b++) we_free(c->halves[b][0]), we_free(c->halves[b][1]);
+    free_floats(c->q);
+    we_free(c->from), we_free(c->to);
+}
+
+TEST(kernels_bfloat16_attention_agrees_with_the_definition)
+{
+    static const int64_t ms[] = { 1, 3, 4, 17 }, dims[] = { 1, 5, 16, 40, 64, 80, 128, 256 };
+    for (size_t n = 0; n < WE_COUNT(ms) * WE_COUNT(dims); n++) {
+        bf16_case c = random_case(ms[n % 4], dims[n / 4]);
+        float *got = random_floats(c.m * c.dim, 1);
+        double *want = we_malloc((size_t)c.dim * sizeof *want);
+        EACH_CPU_VARIANT(k) {
+            if (!k->attend_bf16) continue;
+            attend_fast(k, &c, got);
+            for (int64_t i = 0; i < c.m; i++) {
+                attend_plainly(&c, i, want);
+                for (int64_t l = 0; l < c.dim; l++) /* weights are rounded, to one in 512 */
+                    if (!(fabs((double)got[i * c.dim + l] - want[l]) <= 2e-3))
+                        fail_msg("%s: %lld queries of %lld: query %lld, number %lld is %g, expected %g", k->name,
+                                 (long long)c.m, (long long)c.dim, (long long)i, (long long)l,
+                                 (double)got[i * c.dim + l], want[l]);
             }
         }
-        we_free(half);
-        we_free(a_half);
-        we_free(pairs);
-        free_floats(a);
-        free_floats(b);
-        free_floats(c);
-        free_floats(want);
+        we_free(want);
         free_floats(got);
-        free_floats(a_rounded);
+        free_case(&c);
     }
+}
+
+TEST(kernels_bfloat16_attention_of_what_is_no_number_is_none)
+{
+    bf16_case c = random_case(5, 64);
+    float *got = random_floats(c.m * c.dim, 1);
+    c.q[2 * c.dim + 7] = NAN;
+    EACH_CPU_VARIANT(k) {
+        if (!k->attend_bf16) continue;
+        attend_fast(k, &c, got);
+        for (int64_t i = 0; i < c.m; i++) assert_int_equal(isnan(got[i * c.dim]), i == 2);
+    }
+    free_floats(got);
+    free_case(&c);
 }
 
 /* ---- Caches of 8 and 4 bits ---- */

@@ -12,8 +12,9 @@
 #include <math.h>
 
 #define BLOCK_QUERIES 64 /* query vectors of a unit, if a row has fewer */
-#define MAX_GROUP 256    /* query heads for one KV head */
-#define MANY_QUERIES 48  /* fewer are not worth converting the keys and values for all of them */
+#define LOG2E 1.44269504f
+#define MAX_GROUP 256   /* query heads for one KV head */
+#define MANY_QUERIES 48 /* fewer are not worth converting the keys and values for all of them */
 #define FLOAT_ROWS \
     8 /* rows of a span that stay float32: guessed tokens are checked with the numbers that one alone gets */
 #define SPLIT_ROWS 4  /* a span of more rows has units enough */
@@ -40,58 +41,68 @@ typedef struct unit {
 
 /* What a thread works with; pieces of its scratch. m = n_rows * group vectors. */
 typedef struct desk {
-    float *q;                   /* [m, head_dim], scaled */
-    float *q_sums;              /* 8 and 4 bits: [m, groups] */
-    uint16_t *q_half, *weights; /* bfloat16: the same, rows even; the scores of a block */
-    float *acc;                 /* [m, head_dim] */
-    float *scores;              /* [m, WE_KV_BLOCK] */
-    float *most;                /* [m] largest score so far */
-    float *sum;                 /* [m] of exp(score - most) */
-    uint32_t *pairs;            /* bfloat16: keys or values of a block, converted */
-    uint16_t *halves;           /* 8 and 4 bits: the same, unpacked */
-    bool many;                  /* queries */
-    bool bf16;                  /* this unit's products are */
+    float *q;                     /* [m, head_dim], scaled */
+    float *q_sums;                /* 8 and 4 bits: [m, groups] */
+    float *acc;                   /* [m, head_dim] */
+    float *scores;                /* [m, WE_KV_BLOCK] */
+    float *most;                  /* [m] largest score so far, or what scores are measured against */
+    float *sum;                   /* [m] of exp(score - most) */
+    uint16_t *halves;             /* a block unpacked or cut out */
+    uint16_t *q_half;             /* bfloat16: queries, rows even */
+    uint32_t *keys, *values;      /* of a block, converted */
+    float (*lanes)[WE_SUM_LANES]; /* [m] whose sum is `sum` */
+    uint8_t *from, *to;           /* [m] */
+    bool many;                    /* queries */
+    bool bf16;                    /* this unit's products are */
 } desk;
 
 /* ---- Scratch ---- */
+
+static void *take(uint8_t **at, int64_t bytes)
+{
+    void *p = *at;
+    *at += (bytes + 63) / 64 * 64;
+    return p;
+}
+
+/* For m queries of `vectors` numbers; gives its size. */
+static size_t lay(desk *k, uint8_t *bytes, int64_t m, int64_t vectors, int64_t dim)
+{
+    const int64_t word = sizeof(float);
+    uint8_t *at = bytes;
+    *k = (desk){ .q = take(&at, vectors * word) };
+    k->acc = take(&at, vectors * word);
+    k->scores = take(&at, m * WE_KV_BLOCK * word);
+    k->most = take(&at, m * word);
+    k->sum = take(&at, m * word);
+    k->q_sums = take(&at, m * we_kv_groups((int)dim) * word);
+    k->halves = take(&at, WE_KV_BLOCK * dim * 2);
+    k->q_half = take(&at, (vectors + m) * 2);
+    k->keys = take(&at, WE_KV_BLOCK * (dim + 1) / 2 * word);
+    k->values = take(&at, WE_KV_BLOCK * dim / 2 * word);
+    k->lanes = take(&at, m * (int64_t)sizeof *k->lanes);
+    k->from = take(&at, m);
+    k->to = take(&at, m);
+    return (size_t)(at - bytes);
+}
 
 static int64_t most_queries(int group) { return WE_MAX(BLOCK_QUERIES, group); }
 
 size_t we_cpu_attend_scratch_bytes(const we_cpu *d)
 {
+    desk k;
     const int64_t dim = atomic_load(&d->max_head_dim), cols = atomic_load(&d->max_cols);
-    const int64_t vectors =
-        WE_MAX(BLOCK_QUERIES * dim, cols + dim); /* m * head_dim: a row of query heads is a weight's input */
-    const int64_t half = (vectors + MAX_GROUP + MAX_GROUP * WE_KV_BLOCK) / 2; /* words of bfloat16 */
-    const int64_t sums = vectors / WE_KV_GROUP + MAX_GROUP;
-    return (size_t)(2 * vectors + sums + half + MAX_GROUP * (WE_KV_BLOCK + 2) + WE_KV_BLOCK * (dim + 1)) *
-               sizeof(float) +
-           10 * 64;
-}
-
-static float *take(float **at, int64_t n)
-{
-    float *p = *at;
-    *at += (n + 15) / 16 * 16;
-    return p;
+    /* A row of query heads is a weight's input. */
+    return lay(&k, NULL, MAX_GROUP, WE_MAX(BLOCK_QUERIES * dim, cols + dim), dim);
 }
 
 static desk desk_of(const work *w, int thread)
 {
-    float *at = we_cpu_scratch(w->d, thread);
-    const int64_t m = most_queries(w->group), dim = w->a->head_dim;
     desk k;
-    k.q = take(&at, m * dim);
-    k.acc = take(&at, m * dim);
-    k.scores = take(&at, m * WE_KV_BLOCK);
-    k.most = take(&at, m);
-    k.sum = take(&at, m);
-    k.q_sums = take(&at, m * we_kv_groups(w->a->head_dim));
-    k.pairs = (uint32_t *)(void *)take(&at, WE_KV_BLOCK / 2 * (dim + 1));
-    k.halves = (uint16_t *)(void *)take(&at, WE_KV_BLOCK / 2 * dim);
-    k.q_half = (uint16_t *)(void *)take(&at, m * (dim + 1) / 2);
-    k.weights = (uint16_t *)(void *)take(&at, m * WE_KV_BLOCK / 2);
-    assert((size_t)(at - (float *)we_cpu_scratch(w->d, thread)) * sizeof(float) <= w->d->thread_scratch_bytes);
+    const int64_t m = most_queries(w->group), dim = w->a->head_dim;
+    const size_t bytes = lay(&k, we_cpu_scratch(w->d, thread), m, m * dim, dim);
+    assert(bytes <= w->d->thread_scratch_bytes);
+    (void)bytes;
     return k;
 }
 
@@ -142,36 +153,23 @@ static void sum_queries(desk *k, int64_t m, int dim)
 
 static void gather_queries(const work *w, const unit *u, desk *k)
 {
-    const int64_t dim = w->a->head_dim;
-    for (int i = 0; i < u->n_rows * w->group; i++) {
+    const int64_t dim = w->a->head_dim, m = u->n_rows * w->group;
+    k->many = !w->d->batch->precise && rows_of(w, u->span) > FLOAT_ROWS && m >= MANY_QUERIES;
+    k->bf16 = w->d->k.attend_bf16 && u->span->kv->bits <= 16 && k->many;
+    const float scale = k->bf16 ? w->a->scale * LOG2E : w->a->scale;
+    for (int i = 0; i < m; i++) {
         const int64_t row = u->span->first + u->row + i / w->group, head = u->head * w->group + i % w->group;
         const float *from = w->q + row * w->cols + head * dim;
-        for (int64_t j = 0; j < dim; j++) k->q[i * dim + j] = from[j] * w->a->scale;
+        for (int64_t j = 0; j < dim; j++) k->q[i * dim + j] = from[j] * scale;
         for (int64_t j = 0; j < dim; j++) k->acc[i * dim + j] = 0;
         k->most[i] = -INFINITY;
         k->sum[i] = 0;
     }
-    const int64_t m = u->n_rows * w->group;
-    k->many = !w->d->batch->precise && rows_of(w, u->span) > FLOAT_ROWS && m >= MANY_QUERIES;
-    k->bf16 = w->d->k.mul_bf16 && u->span->kv->bits <= 16 && k->many;
-    if (u->span->kv->bits < 16) sum_queries(k, m, w->a->head_dim);
-    if (k->bf16) w->d->k.to_bf16(k->q, dim, k->q_half, dim + dim % 2, m, dim);
-}
-
-/* In bfloat16: the block's keys or values are converted once for all m queries. */
-static void product_bf16(const we_cpu_kernels *kernels, const uint16_t *block, desk *k, int64_t m, int64_t dim,
-                         int first, int n, bool values)
-{
-    uint32_t *pairs = k->pairs;
-    if (values) {
-        kernels->to_bf16(k->scores + first, WE_KV_BLOCK, k->weights, WE_KV_BLOCK, m, n);
-        kernels->pairs_f16(block + first * dim, dim, n, dim, pairs, dim);
-        kernels->mul_bf16(k->weights, WE_KV_BLOCK, pairs, dim, k->acc, dim, m, dim, (n + 1) / 2, true);
-    } else {
-        kernels->pairs_f16(block + first, WE_KV_BLOCK, dim, n, pairs, WE_KV_BLOCK);
-        kernels->mul_bf16(k->q_half, dim + dim % 2, pairs, WE_KV_BLOCK, k->scores + first, WE_KV_BLOCK, m, n,
-                          (dim + 1) / 2, false);
-    }
+    if (k->bf16) {
+        w->d->k.to_bf16(k->q, dim, k->q_half, dim + dim % 2, m, dim);
+        memset(k->lanes, 0, (size_t)m * sizeof *k->lanes);
+    } else if (u->span->kv->bits < 16)
+        sum_queries(k, m, w->a->head_dim);
 }
 
 /* What is read behind a block of 16 bits: the values behind the keys, then the next block's keys; NULL: nothing. */
@@ -213,10 +211,6 @@ static void product(const work *w, const unit *u, desk *k, int64_t index, int fi
         kernels->kv->halves(&codes, values, k->halves);
         block = k->halves;
     }
-    if (k->bf16) {
-        product_bf16(kernels, block, k, m, dim, first, n, values);
-        return;
-    }
     const float *a = values ? k->scores + first : k->q;
     float *c = values ? k->acc : k->scores + first;
     const int64_t at = values ? first * dim : first, width = values ? dim : n, depth = values ? n : dim;
@@ -250,6 +244,68 @@ static void soften(const work *w, const unit *u, desk *k, int64_t base, int firs
         k->sum[i] += kernels->exp_sum(s + lo, k->most[i], hi - lo);
     }
 }
+
+/* ---- The same in bfloat16 ---- */
+
+/* Which of positions [first, first + n) of the block at `base` each query sees. Gives false where that is the whole block for all. */
+static bool see(const work *w, const unit *u, desk *k, int64_t base, int first, int n)
+{
+    bool cut = first > 0 || n < WE_KV_BLOCK;
+    for (int i = 0; i < u->n_rows * w->group; i++) {
+        const int64_t position = u->span->position + u->row + i / w->group;
+        const int64_t oldest = w->a->window ? position - w->a->window + 1 : 0;
+        const int64_t lo = WE_MAX(oldest - base, first), hi = WE_MIN(position + 1 - base, first + n);
+        k->from[i] = (uint8_t)(lo < hi ? lo : 0);
+        k->to[i] = (uint8_t)(lo < hi ? hi : 0);
+        cut |= lo > 0 || hi < WE_KV_BLOCK;
+    }
+    return cut;
+}
+
+/* A block as halves: where it is cut, what lies outside of it is 0, since nothing may have been written there. */
+static const uint16_t *halves_of(const work *w, const unit *u, desk *k, int64_t index, int first, int n, bool values)
+{
+    const we_kv *kv = u->span->kv;
+    const uint16_t *block = we_kv_block(kv, w->a->layer, index, u->head, values);
+    const int64_t dim = w->a->head_dim;
+    if (kv->bits < 16) {
+        const we_kv_codes codes = we_kv_codes_of(kv, w->a->layer, index, u->head, values);
+        w->d->k.kv->halves(&codes, values, k->halves);
+        block = k->halves;
+    }
+    if (!values || n == WE_KV_BLOCK) return block;
+    const size_t row = (size_t)dim * sizeof *block;
+    if (block != k->halves) memcpy(k->halves + first * dim, block + first * dim, (size_t)n * row);
+    memset(k->halves, 0, (size_t)first * row);
+    memset(k->halves + (first + n) * dim, 0, (size_t)(WE_KV_BLOCK - first - n) * row);
+    return k->halves;
+}
+
+/* Keys and values are converted once for all queries. */
+static void attend_bf16(const work *w, const unit *u, desk *k, int64_t index, int first, int n)
+{
+    const we_cpu_kernels *kernels = &w->d->k;
+    const int64_t dim = w->a->head_dim;
+    kernels->pairs_f16(halves_of(w, u, k, index, first, n, false), dim, WE_KV_BLOCK, k->keys);
+    kernels->pairs_f16(halves_of(w, u, k, index, first, n, true), WE_KV_BLOCK, dim, k->values);
+    const bool cut = see(w, u, k, index * WE_KV_BLOCK, first, n);
+    const we_bf16_block block = { k->keys, k->values, dim };
+    const we_bf16_queries queries = { .q = k->q_half,
+                                      .from = cut ? k->from : NULL,
+                                      .to = cut ? k->to : NULL,
+                                      .reference = k->most,
+                                      .sum = k->lanes,
+                                      .acc = k->acc };
+    kernels->attend_bf16(&block, &queries, u->n_rows * w->group);
+}
+
+static void add_lanes(const work *w, const unit *u, desk *k)
+{
+    for (int i = 0; i < u->n_rows * w->group; i++)
+        for (int j = 0; j < WE_SUM_LANES; j++) k->sum[i] += k->lanes[i][j];
+}
+
+/* ---- Results ---- */
 
 static void finish_whole(const work *w, const unit *u, desk *k)
 {
@@ -290,11 +346,16 @@ static void attend_units(void *arg, int64_t begin, int64_t end, int thread)
         for (int64_t at = u.begin; at < u.end;) {
             const int64_t block = at / WE_KV_BLOCK, base = block * WE_KV_BLOCK;
             const int first = (int)(at - base), n = (int)(WE_MIN(u.end, base + WE_KV_BLOCK) - at);
+            at += n;
+            if (k.bf16) {
+                attend_bf16(w, &u, &k, block, first, n);
+                continue;
+            }
             product(w, &u, &k, block, first, n, false);
             soften(w, &u, &k, base, first, n);
             product(w, &u, &k, block, first, n, true);
-            at += n;
         }
+        if (k.bf16) add_lanes(w, &u, &k);
         if (parts_of(w, u.span) > 1)
             finish_part(w, &u, &k);
         else

@@ -14,7 +14,7 @@
 #define BLOCK WE_Q8_PAD /* columns of a panel */
 #define ROWS WE_PANEL_ROWS
 #define TILE WE_BF16_TILE
-#define CHUNK 256 /* tokens whose results stay in the cache while all panels of some rows pass by */
+#define CHUNK WE_PANEL_TOKENS
 
 typedef uint32_t panel[BLOCK / 2][ROWS]; /* [two columns][row] */
 typedef float results[CHUNK][ROWS];
@@ -24,7 +24,7 @@ typedef struct desk { /* in scratch */
     results y;
     float scales[ROWS][BLOCK / 32]; /* mxfp8 */
 } desk;
-static_assert(sizeof(desk) <= WE_Q8_PAD * (WE_PANEL_ROWS + WE_PANEL_ROWS * 8 / 16) + 8192 + 65536, "fits the scratch");
+static_assert(sizeof(desk) <= WE_PANEL_BYTES + WE_Q8_PAD / 16 * WE_PANEL_TOKENS * sizeof(float), "fits the scratch");
 
 /* ---- Activations ---- */
 

@@ -41,7 +41,7 @@ bool we_cpu_kernels_choose(const char *name, we_cpu_kernels *out)
         FILL(mul_f16);
         FILL(to_bf16);
         FILL(pairs_f16);
-        FILL(mul_bf16);
+        FILL(attend_bf16);
         FILL(kv);
         FILL(to_f16);
         FILL(max);

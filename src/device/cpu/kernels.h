@@ -147,6 +147,23 @@ typedef struct we_kv_kernels {
     void (*halves)(const we_kv_codes *b, bool values, uint16_t *out);
 } we_kv_kernels;
 
+/* ---- Attention in bfloat16: a block of a cache, and queries with what they have gathered so far ---- */
+
+typedef struct we_bf16_block {
+    const uint32_t *keys;   /* [(dim + 1) / 2, WE_KV_BLOCK] */
+    const uint32_t *values; /* [WE_KV_BLOCK / 2, dim]; numbers, also where nobody looks */
+    int64_t dim;
+} we_bf16_block;
+
+#define WE_SUM_LANES 16
+typedef struct we_bf16_queries {
+    const uint16_t *q;          /* [m, dim + dim % 2], times the scale and log2(e) */
+    const uint8_t *from, *to;   /* [m]: the positions of the block that each sees; NULL, both: all of it */
+    float *reference;           /* [m]: weights are 2^(score - this); -INFINITY at first */
+    float (*sum)[WE_SUM_LANES]; /* [m]: of the weights, to be added up */
+    float *acc;                 /* [m, dim]: of the weighted values */
+} we_bf16_queries;
+
 /* ---- The table ---- */
 
 typedef struct we_cpu_kernels {
@@ -191,13 +208,12 @@ typedef struct we_cpu_kernels {
     void (*mul_f16)(const float *a, int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
                     int64_t n, int64_t k, bool add, const uint16_t *next);
 
-    /* The same in bfloat16, for many rows of A; NULL, all three: mul_f16 does it. Two neighbours along k share a word of 32 bits,
-     * the first in its low half; beside an odd last one is 0. to_bf16: [m, n], to nearest even. pairs_f16: B [k, n] to
-     * [(k + 1) / 2, n] words. */
+    /* Attention of many queries in bfloat16; NULL, all three: the products above do it. Two neighbours share a word of 32 bits,
+     * the first in its low half; beside an odd last one is 0. to_bf16: [m, n], to nearest even. pairs_f16: IEEE halves [k, n]
+     * to [(k + 1) / 2, n] words, neighbours along k. attend_bf16: what a block adds to m queries. */
     void (*to_bf16)(const float *x, int64_t ldx, uint16_t *out, int64_t ldo, int64_t m, int64_t n);
-    void (*pairs_f16)(const uint16_t *b, int64_t ldb, int64_t k, int64_t n, uint32_t *out, int64_t ldo);
-    void (*mul_bf16)(const uint16_t *a, int64_t lda, const uint32_t *b, int64_t ldb, float *c, int64_t ldc, int64_t m,
-                     int64_t n, int64_t pairs, bool add);
+    void (*pairs_f16)(const uint16_t *b, int64_t k, int64_t n, uint32_t *out);
+    void (*attend_bf16)(const we_bf16_block *block, const we_bf16_queries *queries, int64_t m);
 
     const we_kv_kernels *kv; /* attention over caches of 8 and 4 bits */
 
