@@ -14,6 +14,7 @@
 #define BLOCK WE_Q8_PAD /* columns of a panel */
 #define ROWS WE_PANEL_ROWS
 #define TILE WE_BF16_TILE
+#define SPREAD 16 /* pairs of columns between two rows that are fetched ahead */
 #define CHUNK WE_PANEL_TOKENS
 
 typedef uint32_t panel[BLOCK / 2][ROWS]; /* [two columns][row] */
@@ -109,8 +110,10 @@ static void pack_any(desk *d, const we_matrix *w, int64_t first, int64_t n_rows,
 
 /* ---- Products ---- */
 
-/* A tile of tokens x the panel: sixteen sums. */
-INLINE void run(const uint32_t (*w)[ROWS], const uint32_t *x, int64_t pairs, bool begin, float (*y)[ROWS])
+/* A tile of tokens x the panel: sixteen sums. `fetch` rows of what comes next are fetched meanwhile, spread out: a burst of them would
+ * hold up what the products load. */
+INLINE void run(const uint32_t (*w)[ROWS], const uint32_t *x, int64_t pairs, ahead *next, int64_t fetch, bool begin,
+                float (*y)[ROWS])
 {
     __m512 s0[TILE], s1[TILE];
     UNROLL for (int t = 0; t < TILE; t++)
@@ -118,13 +121,16 @@ INLINE void run(const uint32_t (*w)[ROWS], const uint32_t *x, int64_t pairs, boo
         s0[t] = begin ? _mm512_setzero_ps() : _mm512_load_ps(y[t]);
         s1[t] = begin ? _mm512_setzero_ps() : _mm512_load_ps(y[t] + 16);
     }
-    for (int64_t k = 0; k < pairs; k++, x += TILE) {
-        const __m512bh w0 = (__m512bh)_mm512_load_si512(w[k]), w1 = (__m512bh)_mm512_load_si512(w[k] + 16);
-        UNROLL for (int t = 0; t < TILE; t++)
-        {
-            const __m512bh v = (__m512bh)_mm512_set1_epi32((int)x[t]);
-            s0[t] = _mm512_dpbf16_ps(s0[t], w0, v);
-            s1[t] = _mm512_dpbf16_ps(s1[t], w1, v);
+    for (int64_t k = 0; k < pairs;) {
+        if (fetch-- > 0) ahead_rows(next, 1);
+        for (const int64_t end = WE_MIN(k + SPREAD, pairs); k < end; k++, x += TILE) {
+            const __m512bh w0 = (__m512bh)_mm512_load_si512(w[k]), w1 = (__m512bh)_mm512_load_si512(w[k] + 16);
+            UNROLL for (int t = 0; t < TILE; t++)
+            {
+                const __m512bh v = (__m512bh)_mm512_set1_epi32((int)x[t]);
+                s0[t] = _mm512_dpbf16_ps(s0[t], w0, v);
+                s1[t] = _mm512_dpbf16_ps(s1[t], w1, v);
+            }
         }
     }
     UNROLL for (int t = 0; t < TILE; t++)
@@ -134,31 +140,31 @@ INLINE void run(const uint32_t (*w)[ROWS], const uint32_t *x, int64_t pairs, boo
     }
 }
 
-static void run_begin(const uint32_t (*w)[ROWS], const uint32_t *x, int64_t pairs, float (*y)[ROWS])
+static void run_begin(const uint32_t (*w)[ROWS], const uint32_t *x, int64_t pairs, ahead *next, int64_t fetch,
+                      float (*y)[ROWS])
 {
-    run(w, x, pairs, true, y);
+    run(w, x, pairs, next, fetch, true, y);
 }
-static void run_more(const uint32_t (*w)[ROWS], const uint32_t *x, int64_t pairs, float (*y)[ROWS])
+static void run_more(const uint32_t (*w)[ROWS], const uint32_t *x, int64_t pairs, ahead *next, int64_t fetch,
+                     float (*y)[ROWS])
 {
-    run(w, x, pairs, false, y);
+    run(w, x, pairs, next, fetch, false, y);
 }
 
-/* All columns of up to 32 rows; `next` rows come after them. x: the tokens' tiles. */
+/* All columns of up to 32 rows; `next_rows` come after them. x: the tokens' tiles. */
 static void rows_times(desk *d, const we_matrix *w, int64_t first, int64_t rows, const uint32_t *x, int64_t n,
                        int64_t next_rows)
 {
-    const int64_t tiles = (n + TILE - 1) / TILE, tile_words = (w->cols + 1) / 2 * TILE;
+    const int64_t tiles = (n + TILE - 1) / TILE, tile_words = we_bf16_tile_words(w->cols);
     for (int64_t c = 0; c < w->cols; c += BLOCK) {
         const int64_t cols = WE_MIN(w->cols - c, BLOCK);
         ahead next =
             c + BLOCK < w->cols ? ahead_of(w, first, rows, c + BLOCK) : ahead_of(w, first + rows, next_rows, 0);
         const int64_t fetch = next.rows / tiles + 1;
         pack_any(d, w, first, rows, c, cols);
-        for (int64_t t = 0; t < tiles; t++) {
-            ahead_rows(&next, fetch);
+        for (int64_t t = 0; t < tiles; t++)
             (c == 0 ? run_begin : run_more)((const uint32_t(*)[ROWS])d->panel, x + t * tile_words + c / 2 * TILE,
-                                            (cols + 1) / 2, d->y + t * TILE);
-        }
+                                            (cols + 1) / 2, &next, fetch, d->y + t * TILE);
     }
 }
 
