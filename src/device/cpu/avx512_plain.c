@@ -151,7 +151,7 @@ static void run_more(const uint32_t (*w)[ROWS], const uint32_t *x, int64_t pairs
     run(w, x, pairs, next, fetch, false, y);
 }
 
-/* All columns of up to 32 rows; `next_rows` come after them. x: the tokens' tiles. */
+/* All columns of up to 32 rows; `next_rows` come after them, mostly in the next call. x: the tokens' tiles. */
 static void rows_times(desk *d, const we_matrix *w, int64_t first, int64_t rows, const uint32_t *x, int64_t n,
                        int64_t next_rows)
 {
@@ -191,7 +191,7 @@ void we_avx512_linear_bf16(const we_matrix *w, int64_t first, int64_t n_rows, co
     for (int64_t t = 0; t < n; t += CHUNK) {
         const int64_t some = WE_MIN(n - t, CHUNK);
         for (int64_t r = 0; r < n_rows; r += ROWS) {
-            const int64_t rows = WE_MIN(n_rows - r, ROWS), left = n_rows - r - rows;
+            const int64_t rows = WE_MIN(n_rows - r, ROWS), left = w->rows - (first + r + rows);
             rows_times(d, w, first + r, rows, x + t * pairs, some, WE_MIN(left, ROWS));
             put((const float(*)[ROWS])d->y, some, rows, y + t * y_stride + r, y_stride, add);
         }
