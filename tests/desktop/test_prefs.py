@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The settings of the desktop program: each page's rows change the configuration that the command reads too, what the environment
-sets is locked, the chain is put in another order by keys, and the API key goes to a secret service
+sets is locked, the chain is put in another order by keys and by dragging, and the API key goes to a secret service
 (a stand-in on this test's own bus) or, without one, to the user's file."""
 import json
 import os
@@ -257,6 +257,29 @@ class Settings(desk.Desk):
             subprocess.run(["xdotool", "key", "alt+Down", "alt+Down"], check=True)
             wait_for("the usual order", lambda: "FALLBACK_CHAIN" not in self.kept())
             self.quit()
+
+    def test_the_chain_by_dragging(self):
+        """The drag goes by steps, each once the window has seen the one before: GTK takes a button that is held for a drag only
+        when the pointer has moved some way."""
+        def box(row):
+            return wait_for("its place", lambda: row.queryComponent().getExtents(pyatspi.WINDOW_COORDS))
+
+        def point(y, *then):
+            box(target)
+            subprocess.run(["xdotool", "mousemove", "--window", window, str(x), str(y), *then], check=True)
+            turn()
+
+        self.open("Backends", OLLAMA_HOST="127.0.0.1:1", LMSTUDIO_HOST="127.0.0.1:1")
+        dragged, target = self.row("Ollama"), self.row("LM Studio")
+        window = self.find_window()[-1]
+        place = box(dragged)
+        x, y, way = place.x + place.width // 3, place.y + place.height // 2, box(target).y - place.y
+        point(y, "mousedown", "1")
+        for i in range(1, 11):
+            point(y + way * i // 10)
+        point(y + way, "mouseup", "1")
+        wait_for("the order", lambda: "FALLBACK_CHAIN=mlx,ollama,lmstudio,llamacpp,transformers\n" in self.kept())
+        self.quit()
 
     def test_a_locked_chain(self):
         self.open("Backends", FALLBACK_CHAIN="transformers,mlx", LLM_CHAT_API_KEY="mine")
