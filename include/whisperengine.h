@@ -148,6 +148,7 @@ typedef struct we_config_value {
     char problem[1024]; /* where it is not valid */
     bool is_on;         /* of one that takes true or false: what the value means */
     bool is_in_service; /* a secret that is kept in the secret service */
+    const char *words;  /* of one that takes a word out of a list: "16|8|4"; NULL: any other */
 } we_config_value;
 
 /** Read ./.env and the user's file, and apply WE_LOG. A program calls it once, at its start; a later call reads them anew.

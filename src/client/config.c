@@ -88,12 +88,11 @@ static const row rows[] = {
 static const char *const ranges[] = {
     [TEXT] = "a text", [WHOLE] = "a whole number", [NUMBER] = "a number", [YES_NO] = "true or false", [URL] = URLS,
     [HOST] = "HOST:PORT", [FOLDER] = "a folder", [LEVELS] = "error, warn, info, debug, trace or off",
-    [BITS] = "16, 8 or 4", [KERNELS] = "reference, avx2, avxvnni, avx512, avx512bf16, neon or neoni8mm",
     [CHAIN] = "names out of mlx, lmstudio, ollama, llamacpp and transformers, comma-separated, each once",
 };
 /* clang-format on */
 
-static const char *const word_lists[] = {
+static const char *const word_lists[CHAIN + 1] = {
     [BITS] = "16|8|4", [KERNELS] = "reference|avx2|avxvnni|avx512|avx512bf16|neon|neoni8mm"
 };
 
@@ -111,10 +110,23 @@ static size_t find_row(we_str name) /* N_ROWS: none */
     return i;
 }
 
+static void list_words(const char *words, char out[160]) /* "16|8|4": "16, 8 or 4" */
+{
+    size_t n = 0;
+    for (const char *p = words, *bar; p && n < 160; p = bar ? bar + 1 : NULL) {
+        bar = strchr(p, '|');
+        const char *between = !bar ? "" : strchr(bar + 1, '|') ? ", " : " or ";
+        n += (size_t)snprintf(out + n, 160 - n, "%.*s%s", (int)strcspn(p, "|"), p, between);
+    }
+}
+
 static const char *range_text(const row *r, char out[160])
 {
+    const char *words = word_lists[r->type];
     if (r->type == WHOLE || r->type == NUMBER)
         snprintf(out, 160, "%s, %.10g to %.10g", ranges[r->type], r->min, r->max);
+    else if (words)
+        list_words(words, out);
     else
         snprintf(out, 160, "%s", ranges[r->type]);
     return out;
@@ -513,6 +525,7 @@ static void give(size_t i, we_config_value *out)
     v.refused = from.source == WE_CONFIG_ENVIRONMENT ? NULL : from.refused;
     v.path = from.source == WE_CONFIG_USER || from.source == WE_CONFIG_DOTENV ? from.path : NULL;
     if (r->type == YES_NO && value) read_yes_no(we_str_from(value), &v.is_on);
+    v.words = word_lists[r->type];
     range_text(r, v.range);
     const size_t room = out->size;
     memcpy(out, &v, WE_MIN(room, sizeof v));

@@ -222,6 +222,9 @@ TEST(client_config_checks_lists_of_words)
                                        WE_BACKEND_TRANSFORMERS };
     assert_memory_equal(chain, wanted, sizeof wanted);
     assert_true(get("MLX_PROMPT_LOOKUP").is_on);
+    assert_string_equal(get("MLX_KV_BITS").words, "16|8|4");
+    assert_string_equal(get("MLX_KV_BITS").range, "16, 8 or 4");
+    assert_null(get("MLX_THREADS").words);
     place(NULL, "MLX_KV_BITS=16|8\nMLX_KERNELS=avx\nFALLBACK_CHAIN=mlx,,ollama\nMLX_PROMPT_LOOKUP=off\n");
     load(&notes, NULL);
     CHECK_STATUS(we_config_i64("MLX_KV_BITS", &bits, &err), WE_E_ARG, &err);

@@ -69,14 +69,14 @@ static bool add_model(void *user, const we_model_entry *e)
 
 static void look(GTask *task, gpointer source, gpointer data, GCancellable *cancel)
 {
-    static const char *const names[] = { "reference", "avx2", "avxvnni", "avx512", "avx512bf16", "neon", "neoni8mm" };
+    char **names = g_strsplit(prefs_value("MLX_KERNELS").words, "|", -1);
     choices *c = g_new0(choices, 1);
     (void)source, (void)data, (void)cancel;
     c->kernels = g_ptr_array_new_with_free_func(g_free);
     c->models = g_ptr_array_new_with_free_func(g_free);
     g_ptr_array_add(c->kernels, NULL);
     g_ptr_array_add(c->models, NULL);
-    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+    for (size_t i = 0; names[i]; i++) {
         we_engine *engine = NULL;
         we_engine_options o = WE_ENGINE_OPTIONS_INIT;
         o.device = "cpu";
@@ -85,6 +85,7 @@ static void look(GTask *task, gpointer source, gpointer data, GCancellable *canc
         if (!we_engine_open(&engine, &o, NULL)) g_ptr_array_add(c->kernels, g_strdup(names[i]));
         we_engine_close(engine);
     }
+    g_strfreev(names);
     we_models_list(add_model, c->models, NULL);
     g_task_return_pointer(task, c, choices_free);
 }
