@@ -162,16 +162,15 @@ INLINE void pack_nibbles(panel *out, const uint8_t *from, size_t row_bytes, int6
         }
 }
 
-INLINE void pack_bits(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols, int bits)
+INLINE void pack_bits(panel *out, const uint8_t *from, size_t row_bytes, int64_t n_rows, int64_t cols, int bits,
+                      bool whole)
 {
-    const size_t row_bytes = (size_t)(w->cols * bits / 8);
-    const uint8_t *from = w->data + (size_t)first * row_bytes + c * bits / 8;
-    for (int64_t half = 0; half < 2; half++)
+    for (int64_t half = 0; half < 2; half++, from += 16 * row_bytes)
         for (int64_t at = 0; at < cols; at += 64) {
             __m512i v[16];
-            UNROLL for (int r = 0; r < 16; r++) v[r] =
-                16 * half + r < n_rows ? codes64(bits, from + (size_t)(16 * half + r) * row_bytes + at * bits / 8)
-                                       : _mm512_setzero_si512();
+            const uint8_t *p = from + at * bits / 8;
+            UNROLL for (int r = 0; r < 16; r++, p += row_bytes) v[r] =
+                whole || 16 * half + r < n_rows ? codes64(bits, p) : _mm512_setzero_si512();
             transpose16(v);
             UNROLL for (int i = 0; i < 16; i++) _mm512_store_si512(out->codes[half][at / 4 + i], v[i]);
         }
@@ -255,23 +254,36 @@ static void pack_scales(panel *out, const we_matrix *w, int64_t first, int64_t n
         }
 }
 
+INLINE void pack_codes(panel *out, const uint8_t *from, size_t row_bytes, int64_t n_rows, int64_t cols, int bits,
+                       bool whole)
+{
+    if (bits == 4)
+        pack_nibbles(out, from, row_bytes, n_rows, cols, whole);
+    else
+        pack_bits(out, from, row_bytes, n_rows, cols, bits, whole);
+}
+
 static void pack(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols)
 {
+    const size_t row_bytes = we_matrix_row_bytes(w);
+    const uint8_t *from = w->data + (size_t)first * row_bytes + c * w->quant.bits / 8;
+    const bool whole = n_rows == ROWS && cols == BLOCK;
+#define PACK(bits)                                                       \
+    case bits:                                                           \
+        if (whole)                                                       \
+            pack_codes(out, from, row_bytes, ROWS, BLOCK, bits, true);   \
+        else                                                             \
+            pack_codes(out, from, row_bytes, n_rows, cols, bits, false); \
+        break
     switch (w->quant.bits) {
-    case 2: pack_bits(out, w, first, n_rows, c, cols, 2); break;
-    case 3: pack_bits(out, w, first, n_rows, c, cols, 3); break;
-    case 5: pack_bits(out, w, first, n_rows, c, cols, 5); break;
-    case 6: pack_bits(out, w, first, n_rows, c, cols, 6); break;
-    case 8: pack_bits(out, w, first, n_rows, c, cols, 8); break;
-    default: {
-        const size_t row_bytes = (size_t)w->cols / 2;
-        const uint8_t *from = w->data + (size_t)first * row_bytes + c / 2;
-        if (n_rows == ROWS && cols == BLOCK)
-            pack_nibbles(out, from, row_bytes, ROWS, BLOCK, true);
-        else
-            pack_nibbles(out, from, row_bytes, n_rows, cols, false);
+        PACK(2);
+        PACK(3);
+        PACK(4);
+        PACK(5);
+        PACK(6);
+        PACK(8);
     }
-    }
+#undef PACK
     pack_scales(out, w, first, n_rows, c, cols);
 }
 
