@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* ---- malloc & co. ---- */
 
@@ -72,6 +73,18 @@ void *we_malloc_aligned(size_t alignment, size_t size)
     void *p;
     /* Not aligned_alloc: C17 wants sizes that are multiples of the alignment, and macOS holds us to it. */
     return bytes_of(1, size, &bytes) && may_allocate() && posix_memalign(&p, alignment, bytes) == 0 ? p : NULL;
+}
+
+void *we_pages_new(size_t size)
+{
+    if (!may_allocate()) return NULL;
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+void we_pages_free(void *p, size_t size)
+{
+    if (p) munmap(p, size);
 }
 
 void we_free(void *p) { free(p); }

@@ -37,6 +37,11 @@ char *we_strdup(const char *text);
 /** Aligned (a power of two, >= sizeof(void *)); free with we_free like the others. */
 void *we_malloc_aligned(size_t alignment, size_t size);
 
+/** Zeroed memory straight from the system, aligned to its pages, for much of which little may be used: what nobody touches takes
+ * none. Goes back to the system at once. size: >= 1; the same for both. NULL: no memory. */
+void *we_pages_new(size_t size);
+void we_pages_free(void *p, size_t size); /* NULL is allowed */
+
 /** Tests only: let `n` more allocations succeed and fail those after; negative (the default) never fails. Per process. */
 void we_alloc_fail_after(long n);
 

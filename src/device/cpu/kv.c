@@ -58,12 +58,12 @@ static size_t page_bytes_of(const we_kv_layer *l, int bits) /* at most 2^60: no 
 static we_kv_page *page_new(we_budget *budget, size_t bytes)
 {
     if (!we_budget_take(budget, bytes)) return NULL;
-    we_kv_page *page = we_malloc_aligned(ALIGNMENT, bytes);
+    /* Products run over whole blocks: what was never written must be a number. */
+    we_kv_page *page = we_pages_new(bytes);
     if (!page) {
         we_budget_give(budget, bytes);
         return NULL;
     }
-    memset(page, 0, bytes); /* products run over whole blocks: what was never written must be a number */
     atomic_init(&page->refs, 1);
     page->budget = budget;
     page->size = bytes;
@@ -74,7 +74,7 @@ static void page_unref(we_kv_page *page)
 {
     if (!page || atomic_fetch_sub(&page->refs, 1) != 1) return;
     we_budget_give(page->budget, page->size);
-    we_free(page);
+    we_pages_free(page, page->size);
 }
 
 static bool page_shared(we_kv_page *page) { return atomic_load(&page->refs) > 1; }
