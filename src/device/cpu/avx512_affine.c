@@ -389,45 +389,55 @@ static run_fn *run_of(int bits, bool more)
     }
 }
 
-/* n tokens from `token` x the panel at columns [c, c + cols). */
-static void panel_times(const panel *p, run_fn *times, const we_q8 *x, int64_t c, int64_t cols, int64_t token,
-                        int64_t n, results y, ahead *next)
+typedef struct product {
+    const we_matrix *w;
+    const we_q8 *x;
+    int64_t token, n; /* of x: from `token` on */
+    float *y;         /* [n], y_stride apart: of row `first` and those that follow */
+    int64_t first, y_stride;
+    bool add;
+} product;
+
+/* Brings the lines to be written into the second cache. */
+INLINE void fetch_results(const product *j, int64_t row, int64_t t)
 {
-    const int64_t groups = x->stride / WE_Q8_GROUP, fetch = next->rows / ((n + TILE - 1) / TILE) + 1;
-    for (int64_t t = 0; t < n; t += RUN) {
-        const int64_t tile = token + t / TILE * TILE, i = t % TILE, at = tile * groups + c / WE_Q8_GROUP * TILE;
+    UNROLL for (int64_t k = 0; k < RUN; k++)
+    {
+        const float *y = j->y + WE_MIN(t + k, j->n - 1) * j->y_stride + (row - j->first);
+        __builtin_prefetch(y, 1, 2);
+        __builtin_prefetch(y + 16, 1, 2);
+    }
+}
+
+/* All tokens x the panel of rows from `row` at columns [c, c + cols). */
+static void panel_times(const product *j, desk *d, int64_t row, int64_t c, int64_t cols, ahead *next)
+{
+    const we_q8 *x = j->x;
+    const int64_t groups = x->stride / WE_Q8_GROUP, fetch = next->rows / ((j->n + TILE - 1) / TILE) + 1;
+    const bool last = c + cols == j->w->cols;
+    run_fn *times = run_of(j->w->quant.bits, c > 0);
+    for (int64_t t = 0; t < j->n; t += RUN) {
+        const int64_t tile = j->token + t / TILE * TILE, i = t % TILE, at = tile * groups + c / WE_Q8_GROUP * TILE;
         const tokens v = { .x = x->tiles + tile * x->stride + c * TILE + 4 * i,
                            .starts = x->tile_starts + at + i,
                            .pairs = x->tile_pairs + at / 2 + i,
                            .sums = x->pair_sums + at / 2 + i };
         if (i == 0) ahead_rows(next, fetch);
-        times(p, &v, cols / 64, y + t);
-    }
-}
-
-/* All columns of up to 32 rows. `next` rows of `next_w` come after them. */
-static void rows_times(const we_matrix *w, int64_t first, int64_t rows, const we_q8 *x, int64_t token, int64_t n,
-                       panel *p, results y, const we_matrix *next_w, int64_t next_first, int64_t next_rows)
-{
-    for (int64_t c = 0; c < w->cols; c += BLOCK) {
-        const int64_t cols = WE_MIN(w->cols - c, BLOCK);
-        ahead next =
-            c + BLOCK < w->cols ? ahead_of(w, first, rows, c + BLOCK) : ahead_of(next_w, next_first, next_rows, 0);
-        pack(p, w, first, rows, c, cols);
-        panel_times(p, run_of(w->quant.bits, c > 0), x, c, cols, token, n, y, &next);
+        if (last) fetch_results(j, row, t);
+        times(&d->panel, &v, cols / 64, d->y + t);
     }
 }
 
 /* Results go where they belong. */
-static void put(const float (*from)[ROWS], const float *units, int64_t n, int64_t n_rows, float *y, int64_t y_stride,
-                bool add)
+static void put(const product *j, desk *d, int64_t row, int64_t n_rows)
 {
     const __mmask16 m0 = mask16(n_rows), m1 = mask16(n_rows - 16);
-    for (int64_t t = 0; t < n; t++, y += y_stride) {
-        const __m512 unit = _mm512_set1_ps(units[t]);
-        __m512 v0 = _mm512_mul_ps(_mm512_load_ps(from[t]), unit),
-               v1 = _mm512_mul_ps(_mm512_load_ps(from[t] + 16), unit);
-        if (add) {
+    float *y = j->y + (row - j->first);
+    for (int64_t t = 0; t < j->n; t++, y += j->y_stride) {
+        const __m512 unit = _mm512_set1_ps(j->x->units[j->token + t]);
+        __m512 v0 = _mm512_mul_ps(_mm512_load_ps(d->y[t]), unit),
+               v1 = _mm512_mul_ps(_mm512_load_ps(d->y[t] + 16), unit);
+        if (j->add) {
             v0 = _mm512_add_ps(v0, _mm512_maskz_loadu_ps(m0, y));
             v1 = _mm512_add_ps(v1, _mm512_maskz_loadu_ps(m1, y + 16));
         }
@@ -436,16 +446,35 @@ static void put(const float (*from)[ROWS], const float *units, int64_t n, int64_
     }
 }
 
+/* Up to 32 rows; `left` more come after them. */
+static void rows_times(const product *j, desk *d, int64_t row, int64_t rows, int64_t left)
+{
+    const we_matrix *w = j->w;
+    for (int64_t c = 0; c < w->cols; c += BLOCK) {
+        const int64_t cols = WE_MIN(w->cols - c, BLOCK);
+        ahead next =
+            c + cols < w->cols ? ahead_of(w, row, rows, c + cols) : ahead_of(w, row + rows, WE_MIN(left, ROWS), 0);
+        pack(&d->panel, w, row, rows, c, cols);
+        panel_times(j, d, row, c, cols, &next);
+    }
+    put(j, d, row, rows);
+}
+
 void we_avx512_affine(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                       int64_t y_stride, bool add, void *scratch)
 {
-    desk *d = scratch;
     for (int64_t t = 0; t < n; t += CHUNK) {
-        const int64_t some = WE_MIN(n - t, CHUNK);
+        const product j = { .w = w,
+                            .x = x,
+                            .token = t,
+                            .n = WE_MIN(n - t, CHUNK),
+                            .y = y + t * y_stride,
+                            .first = first,
+                            .y_stride = y_stride,
+                            .add = add };
         for (int64_t r = 0; r < n_rows; r += ROWS) {
-            const int64_t rows = WE_MIN(n_rows - r, ROWS), left = n_rows - r - rows;
-            rows_times(w, first + r, rows, x, t, some, &d->panel, d->y, w, first + r + rows, WE_MIN(left, ROWS));
-            put((const float(*)[ROWS])d->y, x->units + t, some, rows, y + t * y_stride + r, y_stride, add);
+            const int64_t rows = WE_MIN(n_rows - r, ROWS);
+            rows_times(&j, scratch, first + r, rows, n_rows - r - rows);
         }
     }
 }
