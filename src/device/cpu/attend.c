@@ -5,7 +5,8 @@
  *
  * The work is cut into units: one KV head x some rows of a sequence x (for few rows and many threads) a part of its context.
  * A unit's `m` query vectors are those rows times the query heads that share the KV head, so the cache is read once for all
- * of them. Parts of one context are joined at the end. */
+ * of them. Parts of one context are joined at the end. Many queries go in bfloat16 where the processor multiplies that: then a
+ * block's scores, weights and products are one kernel. */
 #include "device/cpu/cpu_int.h"
 
 #include <assert.h>
@@ -58,32 +59,37 @@ typedef struct desk {
 
 /* ---- Scratch ---- */
 
-static void *take(uint8_t **at, int64_t bytes)
+typedef struct pieces { /* of `base`; NULL: they are only counted */
+    uint8_t *base;
+    size_t used;
+} pieces;
+
+static void *take(pieces *p, int64_t bytes)
 {
-    void *p = *at;
-    *at += (bytes + 63) / 64 * 64;
-    return p;
+    void *piece = p->base ? p->base + p->used : NULL;
+    p->used += ((size_t)bytes + 63) / 64 * 64;
+    return piece;
 }
 
 /* For m queries of `vectors` numbers; gives its size. */
-static size_t lay(desk *k, uint8_t *bytes, int64_t m, int64_t vectors, int64_t dim)
+static size_t lay(desk *k, void *base, int64_t m, int64_t vectors, int64_t dim)
 {
     const int64_t word = sizeof(float);
-    uint8_t *at = bytes;
-    *k = (desk){ .q = take(&at, vectors * word) };
-    k->acc = take(&at, vectors * word);
-    k->scores = take(&at, m * WE_KV_BLOCK * word);
-    k->most = take(&at, m * word);
-    k->sum = take(&at, m * word);
-    k->q_sums = take(&at, m * we_kv_groups((int)dim) * word);
-    k->halves = take(&at, WE_KV_BLOCK * dim * 2);
-    k->q_half = take(&at, (vectors + m) * 2);
-    k->keys = take(&at, WE_KV_BLOCK * (dim + 1) / 2 * word);
-    k->values = take(&at, WE_KV_BLOCK * dim / 2 * word);
-    k->lanes = take(&at, m * (int64_t)sizeof *k->lanes);
-    k->from = take(&at, m);
-    k->to = take(&at, m);
-    return (size_t)(at - bytes);
+    pieces p = { base, 0 };
+    *k = (desk){ .q = take(&p, vectors * word) };
+    k->acc = take(&p, vectors * word);
+    k->scores = take(&p, m * WE_KV_BLOCK * word);
+    k->most = take(&p, m * word);
+    k->sum = take(&p, m * word);
+    k->q_sums = take(&p, m * we_kv_groups((int)dim) * word);
+    k->halves = take(&p, WE_KV_BLOCK * dim * 2);
+    k->q_half = take(&p, (vectors + m) * 2);
+    k->keys = take(&p, WE_KV_BLOCK * (dim + 1) / 2 * word);
+    k->values = take(&p, WE_KV_BLOCK * dim / 2 * word);
+    k->lanes = take(&p, m * (int64_t)sizeof *k->lanes);
+    k->from = take(&p, m);
+    k->to = take(&p, m);
+    return p.used;
 }
 
 static int64_t most_queries(int group) { return WE_MAX(BLOCK_QUERIES, group); }
@@ -262,7 +268,7 @@ static bool see(const work *w, const unit *u, desk *k, int64_t base, int first, 
     return cut;
 }
 
-/* A block as halves: where it is cut, what lies outside of it is 0, since nothing may have been written there. */
+/* A block as halves: where it is cut, values outside of it are 0, since 0 times what was forgotten there may be no number. */
 static const uint16_t *halves_of(const work *w, const unit *u, desk *k, int64_t index, int first, int n, bool values)
 {
     const we_kv *kv = u->span->kv;
