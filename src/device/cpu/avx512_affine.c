@@ -303,8 +303,10 @@ INLINE __m512i pair_of(__m512i a, __m512i b, int lost)
     return _mm512_mask_mov_epi16(a, 0xaaaaaaaa, _mm512_slli_epi32(b, (unsigned)(16 - lost)));
 }
 
-/* RUN tokens x the panel. The first 32 of each 64 columns and the second side by side: their sums meet in registers. */
-INLINE void run(const panel *p, tokens t, int64_t steps, bool begin, int lost, float (*y)[ROWS])
+/* RUN tokens x the panel. The first 32 of each 64 columns and the second side by side: their sums meet in registers. `fetch` rows
+ * of what comes next are fetched meanwhile, spread out: a burst of them would hold up what the products load. */
+INLINE void run(const panel *p, tokens t, int64_t steps, ahead *next, int64_t fetch, bool begin, int lost,
+                float (*y)[ROWS])
 {
     __m512 y0[RUN], y1[RUN];
     UNROLL for (int i = 0; i < RUN; i++)
@@ -314,6 +316,7 @@ INLINE void run(const panel *p, tokens t, int64_t steps, bool begin, int lost, f
     }
     const uint8_t(*c0)[64] = p->codes[0], (*c1)[64] = p->codes[1];
     for (int64_t g = 0; g < steps; g++) {
+        if (g < fetch) ahead_rows(next, 1);
         __m512i a0[RUN], a1[RUN], b0[RUN], b1[RUN];
         UNROLL for (int i = 0; i < RUN; i++)
         {
@@ -363,20 +366,20 @@ INLINE void run(const panel *p, tokens t, int64_t steps, bool begin, int lost, f
     }
 }
 
-typedef void run_fn(const panel *p, const tokens *t, int64_t steps, float (*y)[ROWS]);
-#define RUN_OF(lost)                                                                              \
-    static void run_begin_##lost(const panel *p, const tokens *t, int64_t steps, float(*y)[ROWS]) \
-    {                                                                                             \
-        run(p, *t, steps, true, lost, y);                                                         \
-    }                                                                                             \
-    static void run_more_##lost(const panel *p, const tokens *t, int64_t steps, float(*y)[ROWS])  \
-    {                                                                                             \
-        run(p, *t, steps, false, lost, y);                                                        \
+typedef void run_fn(const panel *p, const tokens *t, int64_t steps, ahead *next, int64_t fetch, float (*y)[ROWS]);
+#define RUN_OF(name, begin, lost)                                                                                 \
+    static void name(const panel *p, const tokens *t, int64_t steps, ahead *next, int64_t fetch, float(*y)[ROWS]) \
+    {                                                                                                             \
+        run(p, *t, steps, next, fetch, begin, lost, y);                                                           \
     }
-RUN_OF(0)
-RUN_OF(2)
-RUN_OF(3)
-RUN_OF(5)
+RUN_OF(run_begin_0, true, 0)
+RUN_OF(run_begin_2, true, 2)
+RUN_OF(run_begin_3, true, 3)
+RUN_OF(run_begin_5, true, 5)
+RUN_OF(run_more_0, false, 0)
+RUN_OF(run_more_2, false, 2)
+RUN_OF(run_more_3, false, 3)
+RUN_OF(run_more_5, false, 5)
 
 /* more: the tokens have results of earlier columns. */
 static run_fn *run_of(int bits, bool more)
@@ -413,7 +416,7 @@ INLINE void fetch_results(const product *j, int64_t row, int64_t t)
 static void panel_times(const product *j, desk *d, int64_t row, int64_t c, int64_t cols, ahead *next)
 {
     const we_q8 *x = j->x;
-    const int64_t groups = x->stride / WE_Q8_GROUP, fetch = next->rows / ((j->n + TILE - 1) / TILE) + 1;
+    const int64_t groups = x->stride / WE_Q8_GROUP, fetch = next->rows / ((j->n + RUN - 1) / RUN) + 1;
     const bool last = c + cols == j->w->cols;
     run_fn *times = run_of(j->w->quant.bits, c > 0);
     for (int64_t t = 0; t < j->n; t += RUN) {
@@ -422,9 +425,8 @@ static void panel_times(const product *j, desk *d, int64_t row, int64_t c, int64
                            .starts = x->tile_starts + at + i,
                            .pairs = x->tile_pairs + at / 2 + i,
                            .sums = x->pair_sums + at / 2 + i };
-        if (i == 0) ahead_rows(next, fetch);
         if (last) fetch_results(j, row, t);
-        times(&d->panel, &v, cols / 64, d->y + t);
+        times(&d->panel, &v, cols / 64, next, fetch, d->y + t);
     }
 }
 
@@ -446,10 +448,11 @@ static void put(const product *j, desk *d, int64_t row, int64_t n_rows)
     }
 }
 
-/* Up to 32 rows; `left` more come after them. */
-static void rows_times(const product *j, desk *d, int64_t row, int64_t rows, int64_t left)
+/* Up to 32 rows. Those that follow come next, mostly in the next call. */
+static void rows_times(const product *j, desk *d, int64_t row, int64_t rows)
 {
     const we_matrix *w = j->w;
+    const int64_t left = w->rows - (row + rows);
     for (int64_t c = 0; c < w->cols; c += BLOCK) {
         const int64_t cols = WE_MIN(w->cols - c, BLOCK);
         ahead next =
@@ -474,7 +477,7 @@ void we_avx512_affine(const we_matrix *w, int64_t first, int64_t n_rows, const w
                             .add = add };
         for (int64_t r = 0; r < n_rows; r += ROWS) {
             const int64_t rows = WE_MIN(n_rows - r, ROWS);
-            rows_times(&j, scratch, first + r, rows, n_rows - r - rows);
+            rows_times(&j, scratch, first + r, rows);
         }
     }
 }

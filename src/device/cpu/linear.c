@@ -234,10 +234,8 @@ static void gated_panels(void *arg, int64_t begin, int64_t end, int thread)
     void *scratch = we_cpu_scratch(p->d, thread);
     float *y = (float *)(void *)((uint8_t *)scratch + we_kernel_scratch_bytes(p->x->cols)), *z = y + n * cols;
     for (int64_t b = begin; b < end; b++) {
-        const bool fetch = p->form == CODES; /* linear_bf16 fetches the rows that follow by itself */
-        if (fetch || b == begin) fetch_panel(up, b * cols);
+        if (b == begin) fetch_panel(up, b * cols); /* later ones are those that follow in the same weight */
         panel_rows(p, gate, b * cols, y, scratch);
-        if (fetch && b + 1 < end) fetch_panel(gate, (b + 1) * cols);
         panel_rows(p, up, b * cols, z, scratch);
         g->glu(y, z, n * cols);
         round_columns(p, gate->rows, b * cols, y);

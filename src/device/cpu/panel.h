@@ -106,7 +106,8 @@ static void linear_many(const we_matrix *w, int64_t first, int64_t n_rows, const
 {
     const float *sums = sums_of(w, x, token, n, m->sums);
     for (int64_t r = 0; r < n_rows; r += ROWS) {
-        const int64_t rows = WE_MIN(n_rows - r, ROWS), next_rows = WE_MIN(n_rows - r - ROWS, ROWS);
+        const int64_t rows = WE_MIN(n_rows - r, ROWS);
+        const int64_t next_rows = WE_MIN(w->rows - (first + r + rows), ROWS); /* mostly in the next call */
         memset(m->y, 0, (size_t)n * sizeof m->y[0]);
         for (int64_t c = 0; c < w->cols; c += BLOCK) {
             const int64_t cols = WE_MIN(w->cols - c, BLOCK);
@@ -114,7 +115,7 @@ static void linear_many(const we_matrix *w, int64_t first, int64_t n_rows, const
             if (c + BLOCK < w->cols)
                 next = ahead_of(w, first + r, rows, c + BLOCK);
             else if (next_rows > 0)
-                next = ahead_of(w, first + r + ROWS, next_rows, 0);
+                next = ahead_of(w, first + r + rows, next_rows, 0);
             pack(&m->panel, w, first + r, rows, c, cols);
             panel_times(&m->panel, w, c, cols, x, sums, token, n, m->y, &next);
         }
