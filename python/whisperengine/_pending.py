@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import sys
 import threading
+import time
 from types import TracebackType
 from typing import (Any, AsyncIterator, Callable, Coroutine, Generator, Generic, Iterator, List, Optional, Set, Type,
                     TypeVar, Union)
@@ -41,7 +43,7 @@ class Pending(Coroutine[Any, Any, R], Generic[P, R]):
 
     def __init__(self, work: Callable[["Pending[P, R]"], R]) -> None:
         self._work = work
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
         self._pieces: List[P] = []
         self._value: Optional[R] = None
         self._error: Optional[BaseException] = None
@@ -63,18 +65,17 @@ class Pending(Coroutine[Any, Any, R], Generic[P, R]):
         finally:
             del self._work  # and what it holds
             _running.discard(self)
-            with self._changed:
+            with self._lock:
                 self._ended = True
                 self._wake()
 
     def _wake(self) -> None:
-        self._changed.notify_all()
         wakers, self._wakers = self._wakers, []
         for wake in wakers:
             wake()
 
     def emit(self, piece: P) -> bool:
-        with self._changed:
+        with self._lock:
             self._pieces.append(piece)
             self._wake()
             return not self._cancelled
@@ -89,7 +90,7 @@ class Pending(Coroutine[Any, Any, R], Generic[P, R]):
 
     def allow_cancel(self, stop: Optional[Callable[[], None]]) -> None:
         """From now on cancel() calls `stop`, from any thread; None: no more. When this returns, no call of it is running."""
-        with self._changed:
+        with self._lock:
             self._stop = stop
         if stop:
             self.check_cancelled()
@@ -101,7 +102,7 @@ class Pending(Coroutine[Any, Any, R], Generic[P, R]):
 
     def cancel(self) -> bool:
         """Stop soon; result() then raises GenerationCancelledError. False: it had ended already."""
-        with self._changed:
+        with self._lock:
             if self._ended:
                 return False
             self._cancelled = True
@@ -120,16 +121,27 @@ class Pending(Coroutine[Any, Any, R], Generic[P, R]):
     def result(self, timeout: Optional[float] = None) -> R:
         """Wait for the whole. After `timeout` seconds: TimeoutError, and it goes on."""
         try:
-            with self._changed:
-                if not self._changed.wait_for(lambda: self._ended, timeout):
-                    raise TimeoutError(f"no complete answer within {timeout} seconds")
-        except TimeoutError:
-            raise
+            self._wait(sys.maxsize, timeout)
         except BaseException:  # KeyboardInterrupt: the engine is free again when the caller hears of it
             self.cancel()
             self.join()
             raise
+        if not self._ended:
+            raise TimeoutError(f"no complete answer within {timeout} seconds")
         return self._outcome()
+
+    def _wait(self, have: int, timeout: Optional[float] = None) -> None:
+        """Until there are more than `have` pieces, the end, or `timeout` seconds have passed. Takes no lock that the working thread
+        takes, as a condition variable would: KeyboardInterrupt may come before it is given back."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self._ended and have >= len(self._pieces):
+            gate = threading.Lock()
+            gate.acquire()
+            self._wakers.append(gate.release)
+            if self._ended or have < len(self._pieces):  # that came before anybody could have opened the gate
+                return
+            if not gate.acquire(timeout=-1 if until is None else max(until - time.monotonic(), 0)):
+                return
 
     def __str__(self) -> str:
         return str(self.result())
@@ -142,11 +154,10 @@ class Pending(Coroutine[Any, Any, R], Generic[P, R]):
         n = 0
         try:
             while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._ended or n < len(self._pieces))
-                    fresh = self._pieces[n:]
-                    if not fresh:
-                        break
+                self._wait(n)
+                fresh = self._pieces[n:]
+                if not fresh:
+                    break
                 yield from fresh
                 n += len(fresh)
         except BaseException:  # left early
@@ -166,7 +177,7 @@ class Pending(Coroutine[Any, Any, R], Generic[P, R]):
                 future.set_result(None)
 
         while True:
-            with self._changed:
+            with self._lock:
                 if self._ended or 0 <= have < len(self._pieces):
                     return
                 future: "asyncio.Future[None]" = loop.create_future()
