@@ -228,14 +228,25 @@ static void product(const work *w, const unit *u, desk *k, int64_t index, int fi
                          kv->bits == 16 ? block_after(w, u, index, values) : NULL);
 }
 
+typedef struct stretch {
+    int64_t lo, hi; /* none: lo >= hi */
+} stretch;
+
+/* Which of positions [first, first + n) of the block at `base` a unit's query sees. */
+static stretch seen_by(const work *w, const unit *u, int query, int64_t base, int first, int n)
+{
+    const int64_t position = u->span->position + u->row + query / w->group;
+    const int64_t oldest = w->a->window ? position - w->a->window + 1 : 0;
+    return (stretch){ WE_MAX(oldest - base, first), WE_MIN(position + 1 - base, first + n) };
+}
+
 /* Scores of one block to weights: masked ones become 0, what was summed before is brought to the new maximum. */
 static void soften(const work *w, const unit *u, desk *k, int64_t base, int first, int n)
 {
     const we_cpu_kernels *kernels = &w->d->k;
     for (int i = 0; i < u->n_rows * w->group; i++) {
-        const int64_t position = u->span->position + u->row + i / w->group;
-        const int64_t oldest = w->a->window ? position - w->a->window + 1 : 0;
-        const int lo = (int)WE_MAX(oldest - base, first), hi = (int)WE_MIN(position + 1 - base, first + n);
+        const stretch seen = seen_by(w, u, i, base, first, n);
+        const int lo = (int)seen.lo, hi = (int)seen.hi;
         float *s = k->scores + i * WE_KV_BLOCK;
         for (int j = first; j < WE_MIN(lo, first + n); j++) s[j] = 0;
         for (int j = WE_MAX(hi, first); j < first + n; j++) s[j] = 0;
@@ -253,17 +264,16 @@ static void soften(const work *w, const unit *u, desk *k, int64_t base, int firs
 
 /* ---- The same in bfloat16 ---- */
 
-/* Which of positions [first, first + n) of the block at `base` each query sees. Gives false where that is the whole block for all. */
+/* The same for all queries. Gives false where that is the whole block for each. */
 static bool see(const work *w, const unit *u, desk *k, int64_t base, int first, int n)
 {
     bool cut = first > 0 || n < WE_KV_BLOCK;
     for (int i = 0; i < u->n_rows * w->group; i++) {
-        const int64_t position = u->span->position + u->row + i / w->group;
-        const int64_t oldest = w->a->window ? position - w->a->window + 1 : 0;
-        const int64_t lo = WE_MAX(oldest - base, first), hi = WE_MIN(position + 1 - base, first + n);
-        k->from[i] = (uint8_t)(lo < hi ? lo : 0);
-        k->to[i] = (uint8_t)(lo < hi ? hi : 0);
-        cut |= lo > 0 || hi < WE_KV_BLOCK;
+        const stretch seen = seen_by(w, u, i, base, first, n);
+        const bool some = seen.lo < seen.hi;
+        k->from[i] = (uint8_t)(some ? seen.lo : 0);
+        k->to[i] = (uint8_t)(some ? seen.hi : 0);
+        cut |= seen.lo > 0 || seen.hi < WE_KV_BLOCK;
     }
     return cut;
 }

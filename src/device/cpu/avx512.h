@@ -20,6 +20,12 @@ void we_avx512_affine(const we_matrix *w, int64_t first, int64_t n_rows, const w
 INLINE __mmask64 mask64(int64_t n) { return n >= 64 ? ~0ull : n <= 0 ? 0 : (1ull << n) - 1; }
 INLINE __mmask16 mask16(int64_t n) { return (__mmask16)(mask64(n) & 0xffff); }
 
+/* Results of up to 16 rows: y = v, or += v. */
+INLINE void put16(float *y, __mmask16 there, __m512 v, bool add)
+{
+    _mm512_mask_storeu_ps(y, there, add ? _mm512_add_ps(v, _mm512_maskz_loadu_ps(there, y)) : v);
+}
+
 /* Eight codes of `bits` bits are `bits` bytes, and those lie in one 64-bit lane: bring them there, then take eight bytes
  * beginning at bits 0, bits, 2 bits, ... of the lane, and mask. Reads 8 * bits bytes, no more. */
 INLINE __m512i codes64(int bits, const uint8_t *p)

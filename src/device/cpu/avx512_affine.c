@@ -6,7 +6,7 @@
  * Two neighbours' sums over 32 columns, in 16 bits each, times the activations' scales, are one vpmaddwd instead of two
  * multiplications; those scales are integers for it, 15 bits of a unit that the whole row shares (their error is far below that of
  * the activations' own rounding). Sums of codes of up to 4 bits fit once the codes are taken less 8, which is subtracted where
- * a sum begins. Those of wider codes lose their lowest bits: an eighth of what they are less sure of by the activations' rounding.
+ * a sum begins. Those of wider codes lose their lowest bits: some thirteenth of what the activations' rounding leaves uncertain.
  * Per 64 columns of 16 rows and a token: 16 dot products, a vpmaddwd, a multiplication by the weight's scale, one for its bias;
  * shifting, blending and converting go to the other pipes. */
 #include "device/cpu/ahead.h"
@@ -381,16 +381,11 @@ RUN_OF(run_more_2, false, 2)
 RUN_OF(run_more_3, false, 3)
 RUN_OF(run_more_5, false, 5)
 
-/* more: the tokens have results of earlier columns. */
-static run_fn *run_of(int bits, bool more)
-{
-    switch (bits) {
-    case 5: return more ? run_more_2 : run_begin_2;
-    case 6: return more ? run_more_3 : run_begin_3;
-    case 8: return more ? run_more_5 : run_begin_5;
-    default: return more ? run_more_0 : run_begin_0;
-    }
-}
+/* [lost_bits][whether the tokens have results of earlier columns] */
+static run_fn *const runs[][2] = { [0] = { run_begin_0, run_more_0 },
+                                   [2] = { run_begin_2, run_more_2 },
+                                   [3] = { run_begin_3, run_more_3 },
+                                   [5] = { run_begin_5, run_more_5 } };
 
 typedef struct product {
     const we_matrix *w;
@@ -418,7 +413,7 @@ static void panel_times(const product *j, desk *d, int64_t row, int64_t c, int64
     const we_q8 *x = j->x;
     const int64_t groups = x->stride / WE_Q8_GROUP, fetch = next->rows / ((j->n + RUN - 1) / RUN) + 1;
     const bool last = c + cols == j->w->cols;
-    run_fn *times = run_of(j->w->quant.bits, c > 0);
+    run_fn *times = runs[lost_bits(j->w->quant.bits)][c > 0];
     for (int64_t t = 0; t < j->n; t += RUN) {
         const int64_t tile = j->token + t / TILE * TILE, i = t % TILE, at = tile * groups + c / WE_Q8_GROUP * TILE;
         const tokens v = { .x = x->tiles + tile * x->stride + c * TILE + 4 * i,
@@ -437,14 +432,8 @@ static void put(const product *j, desk *d, int64_t row, int64_t n_rows)
     float *y = j->y + (row - j->first);
     for (int64_t t = 0; t < j->n; t++, y += j->y_stride) {
         const __m512 unit = _mm512_set1_ps(j->x->units[j->token + t]);
-        __m512 v0 = _mm512_mul_ps(_mm512_load_ps(d->y[t]), unit),
-               v1 = _mm512_mul_ps(_mm512_load_ps(d->y[t] + 16), unit);
-        if (j->add) {
-            v0 = _mm512_add_ps(v0, _mm512_maskz_loadu_ps(m0, y));
-            v1 = _mm512_add_ps(v1, _mm512_maskz_loadu_ps(m1, y + 16));
-        }
-        _mm512_mask_storeu_ps(y, m0, v0);
-        _mm512_mask_storeu_ps(y + 16, m1, v1);
+        put16(y, m0, _mm512_mul_ps(_mm512_load_ps(d->y[t]), unit), j->add);
+        put16(y + 16, m1, _mm512_mul_ps(_mm512_load_ps(d->y[t] + 16), unit), j->add);
     }
 }
 

@@ -173,13 +173,8 @@ static void put(const float (*from)[ROWS], int64_t n, int64_t n_rows, float *y, 
 {
     const __mmask16 m0 = mask16(n_rows), m1 = mask16(n_rows - 16);
     for (int64_t t = 0; t < n; t++, y += y_stride) {
-        __m512 v0 = _mm512_load_ps(from[t]), v1 = _mm512_load_ps(from[t] + 16);
-        if (add) {
-            v0 = _mm512_add_ps(v0, _mm512_maskz_loadu_ps(m0, y));
-            v1 = _mm512_add_ps(v1, _mm512_maskz_loadu_ps(m1, y + 16));
-        }
-        _mm512_mask_storeu_ps(y, m0, v0);
-        _mm512_mask_storeu_ps(y + 16, m1, v1);
+        put16(y, m0, _mm512_load_ps(from[t]), add);
+        put16(y + 16, m1, _mm512_load_ps(from[t] + 16), add);
     }
 }
 
