@@ -43,14 +43,15 @@ INLINE int lost_bits(int bits) { return bits > 4 ? bits - 3 : 0; }
 
 /* ---- Activations ---- */
 
-/* One tile's rows get their units, its groups their factors and sums. Reads tiles and tile_scales. */
-void we_avx512_q8_join(const we_q8 *x, int64_t first)
+/* Of rows [row, row + RUN) at columns from `c` on. */
+INLINE we_q8_piece *piece_of(const we_q8 *x, int64_t row, int64_t c)
 {
-    const int64_t groups = x->stride / WE_Q8_GROUP;
-    const int8_t *codes = x->tiles + first * x->stride;
-    const float *scales = x->tile_scales + first * groups;
-    int32_t *starts = x->tile_starts + first * groups, *pairs = x->tile_pairs + first * groups / 2;
-    float *sums = x->pair_sums + first * groups / 2;
+    return x->pieces + row / RUN * (x->stride / 64) + c / 64;
+}
+
+/* The greatest scale of each row in units of 1 / MOST: NaN where one is; *factor: what makes a scale an integer. */
+INLINE __m256 units8(const float *scales, int64_t groups, __m256 *factor)
+{
     __m256 largest = _mm256_setzero_ps();
     __mmask8 broken = 0;
     for (int64_t g = 0; g < groups; g++) {
@@ -59,24 +60,53 @@ void we_avx512_q8_join(const we_q8 *x, int64_t first)
         largest = _mm256_max_ps(largest, s);
     }
     const __mmask8 some = _mm256_cmp_ps_mask(largest, _mm256_setzero_ps(), _CMP_GT_OQ);
-    const __m256 most = _mm256_set1_ps(MOST), factor = _mm256_maskz_div_ps(some, most, largest);
-    const __m256 unit = _mm256_mask_mov_ps(_mm256_div_ps(largest, most), broken, _mm256_set1_ps(NAN));
-    _mm256_storeu_ps(x->units + first, unit);
-    for (int64_t g = 0; g < groups; g += 2, pairs += TILE, sums += TILE) {
+    const __m256 most = _mm256_set1_ps(MOST);
+    *factor = _mm256_maskz_div_ps(some, most, largest);
+    return _mm256_mask_mov_ps(_mm256_div_ps(largest, most), broken, _mm256_set1_ps(NAN));
+}
+
+/* What eight rows have becomes that of two pieces' rows. */
+INLINE void halve(void *first, void *second, __m256i rows)
+{
+    _mm_store_si128(first, _mm256_castsi256_si128(rows));
+    _mm_store_si128(second, _mm256_extracti128_si256(rows, 1));
+}
+
+/* Half of the columns of two pieces' codes; gives the sums of the rows. */
+INLINE __m256i halve_codes(we_q8_piece *first, we_q8_piece *second, int64_t h, const int8_t *codes)
+{
+    __m512i sum = _mm512_setzero_si512();
+    UNROLL for (int i = 0; i < 4; i += 2)
+    {
+        const __m512i a = _mm512_load_si512(codes + 64 * i), b = _mm512_load_si512(codes + 64 * i + 64);
+        _mm512_store_si512(first->codes[8 * h + 2 * i], _mm512_shuffle_i64x2(a, b, 0x88));
+        _mm512_store_si512(second->codes[8 * h + 2 * i], _mm512_shuffle_i64x2(a, b, 0xdd));
+        sum = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), a), _mm512_set1_epi8(1), b);
+    }
+    return _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
+}
+
+/* One tile's rows get their units and pieces. Reads tiles and tile_scales. */
+void we_avx512_q8_join(const we_q8 *x, int64_t first)
+{
+    static_assert(TILE == 2 * RUN, "a tile's rows are two runs");
+    const int64_t groups = x->stride / WE_Q8_GROUP;
+    const int8_t *codes = x->tiles + first * x->stride;
+    const float *scales = x->tile_scales + first * groups;
+    we_q8_piece *a = piece_of(x, first, 0), *b = piece_of(x, first + RUN, 0);
+    __m256 factor;
+    _mm256_storeu_ps(x->units + first, units8(scales, groups, &factor));
+    for (int64_t g = 0; g < groups; g += 2, a++, b++) {
         __m256i m[2], start[2];
         for (int h = 0; h < 2; h++, codes += TILE * WE_Q8_GROUP) {
-            __m512i sum = _mm512_setzero_si512();
-            UNROLL for (int i = 0; i < 4; i++) sum =
-                _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), _mm512_load_si512(codes + 64 * i));
-            const __m256i of_row = _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
-            start[h] = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(of_row, 3));
-            _mm256_store_si256((__m256i *)(void *)(starts + (g + h) * TILE), start[h]);
+            start[h] = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(halve_codes(a, b, h, codes), 3));
+            halve(a->starts[h], b->starts[h], start[h]);
             m[h] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_load_ps(scales + (g + h) * TILE), factor));
         }
-        const __m256i pair = _mm256_mask_mov_epi16(m[0], 0xaaaa, _mm256_slli_epi32(m[1], 16));
-        _mm256_store_si256((__m256i *)(void *)pairs, pair);
+        halve(a->pairs, b->pairs, _mm256_mask_mov_epi16(m[0], 0xaaaa, _mm256_slli_epi32(m[1], 16)));
         const __m256i less = _mm256_add_epi32(_mm256_mullo_epi32(m[0], start[0]), _mm256_mullo_epi32(m[1], start[1]));
-        _mm256_store_ps(sums, _mm256_mul_ps(_mm256_cvtepi32_ps(less), _mm256_set1_ps(-1.0f / CENTER)));
+        const __m256 sum = _mm256_mul_ps(_mm256_cvtepi32_ps(less), _mm256_set1_ps(-1.0f / CENTER));
+        halve(a->sums, b->sums, _mm256_castps_si256(sum));
     }
 }
 
@@ -289,13 +319,6 @@ static void pack(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, 
 
 /* ---- Products ---- */
 
-/* What a run reads of its tokens: pieces of a tile, at the panel's first column. */
-typedef struct tokens {
-    const int8_t *x;
-    const int32_t *starts, *pairs;
-    const float *sums;
-} tokens;
-
 /* Sums without their lowest bits: a's in the low halves of words, b's in the high ones. */
 INLINE __m512i pair_of(__m512i a, __m512i b, int lost)
 {
@@ -305,7 +328,7 @@ INLINE __m512i pair_of(__m512i a, __m512i b, int lost)
 
 /* RUN tokens x the panel. The first 32 of each 64 columns and the second side by side: their sums meet in registers. `fetch` rows
  * of what comes next are fetched meanwhile, spread out: a burst of them would hold up what the products load. */
-INLINE void run(const panel *p, tokens t, int64_t steps, ahead *next, int64_t fetch, bool begin, int lost,
+INLINE void run(const panel *p, const we_q8_piece *x, int64_t steps, ahead *next, int64_t fetch, bool begin, int lost,
                 float (*y)[ROWS])
 {
     __m512 y0[RUN], y1[RUN];
@@ -321,8 +344,8 @@ INLINE void run(const panel *p, tokens t, int64_t steps, ahead *next, int64_t fe
         UNROLL for (int i = 0; i < RUN; i++)
         {
             /* To nearest; what lies in the middle goes up in one and down in the other. */
-            a0[i] = a1[i] = _mm512_set1_epi32(lost ? 1 << (lost - 1) : t.starts[i]);
-            b0[i] = b1[i] = _mm512_set1_epi32(lost ? (1 << (lost - 1)) - 1 : t.starts[TILE + i]);
+            a0[i] = a1[i] = _mm512_set1_epi32(lost ? 1 << (lost - 1) : x->starts[0][i]);
+            b0[i] = b1[i] = _mm512_set1_epi32(lost ? (1 << (lost - 1)) - 1 : x->starts[1][i]);
         }
         UNROLL for (int k = 0; k < 8; k++)
         {
@@ -332,8 +355,8 @@ INLINE void run(const panel *p, tokens t, int64_t steps, ahead *next, int64_t fe
             UNROLL for (int i = 0; i < RUN; i++)
             {
                 int32_t four, later;
-                memcpy(&four, t.x + 4 * (TILE * k + i), sizeof four);
-                memcpy(&later, t.x + 4 * (TILE * (k + 8) + i), sizeof later);
+                memcpy(&four, x->codes[k][i], sizeof four);
+                memcpy(&later, x->codes[k + 8][i], sizeof later);
                 const __m512i xa = _mm512_set1_epi32(four), xb = _mm512_set1_epi32(later);
                 a0[i] = _mm512_dpbusd_epi32(a0[i], u0, xa);
                 a1[i] = _mm512_dpbusd_epi32(a1[i], u1, xa);
@@ -345,16 +368,15 @@ INLINE void run(const panel *p, tokens t, int64_t steps, ahead *next, int64_t fe
         const __m512 bias0 = _mm512_load_ps(p->biases[g]), bias1 = _mm512_load_ps(p->biases[g] + 16);
         UNROLL for (int i = 0; i < RUN; i++)
         {
-            const __m512i factors = _mm512_set1_epi32(t.pairs[i]);
+            const __m512i factors = _mm512_set1_epi32(x->pairs[i]);
             const __m512i d0 = pair_of(a0[i], b0[i], lost), d1 = pair_of(a1[i], b1[i], lost);
-            const __m512 sum = _mm512_set1_ps(t.sums[i]);
+            const __m512 sum = _mm512_set1_ps(x->sums[i]);
             y0[i] = _mm512_fmadd_ps(bias0, sum, y0[i]);
             y1[i] = _mm512_fmadd_ps(bias1, sum, y1[i]);
             y0[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_madd_epi16(d0, factors)), scale0, y0[i]);
             y1[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_madd_epi16(d1, factors)), scale1, y1[i]);
         }
-        c0 += 16, c1 += 16;
-        t.x += 64 * TILE, t.starts += 2 * TILE, t.pairs += TILE, t.sums += TILE;
+        c0 += 16, c1 += 16, x++;
         __asm__ volatile(
             "" ::
                 : "memory"); /* one step's products mixed with the next one's need more registers than there are */
@@ -366,11 +388,11 @@ INLINE void run(const panel *p, tokens t, int64_t steps, ahead *next, int64_t fe
     }
 }
 
-typedef void run_fn(const panel *p, const tokens *t, int64_t steps, ahead *next, int64_t fetch, float (*y)[ROWS]);
-#define RUN_OF(name, begin, lost)                                                                                 \
-    static void name(const panel *p, const tokens *t, int64_t steps, ahead *next, int64_t fetch, float(*y)[ROWS]) \
-    {                                                                                                             \
-        run(p, *t, steps, next, fetch, begin, lost, y);                                                           \
+typedef void run_fn(const panel *p, const we_q8_piece *x, int64_t steps, ahead *next, int64_t fetch, float (*y)[ROWS]);
+#define RUN_OF(name, begin, lost)                                                                                      \
+    static void name(const panel *p, const we_q8_piece *x, int64_t steps, ahead *next, int64_t fetch, float(*y)[ROWS]) \
+    {                                                                                                                  \
+        run(p, x, steps, next, fetch, begin, lost, y);                                                                 \
     }
 RUN_OF(run_begin_0, true, 0)
 RUN_OF(run_begin_2, true, 2)
@@ -407,33 +429,29 @@ INLINE void fetch_results(const product *j, int64_t row, int64_t t)
     }
 }
 
-/* All tokens x the panel of rows from `row` at columns [c, c + cols). */
-static void panel_times(const product *j, desk *d, int64_t row, int64_t c, int64_t cols, ahead *next)
+/* Results of a run go where they belong, while the next one multiplies: stores to so many pages would wait for each other. */
+INLINE void put(const product *j, float (*from)[ROWS], int64_t row, int64_t n_rows, int64_t t)
 {
-    const we_q8 *x = j->x;
-    const int64_t groups = x->stride / WE_Q8_GROUP, fetch = next->rows / ((j->n + RUN - 1) / RUN) + 1;
-    const bool last = c + cols == j->w->cols;
-    run_fn *times = runs[lost_bits(j->w->quant.bits)][c > 0];
-    for (int64_t t = 0; t < j->n; t += RUN) {
-        const int64_t tile = j->token + t / TILE * TILE, i = t % TILE, at = tile * groups + c / WE_Q8_GROUP * TILE;
-        const tokens v = { .x = x->tiles + tile * x->stride + c * TILE + 4 * i,
-                           .starts = x->tile_starts + at + i,
-                           .pairs = x->tile_pairs + at / 2 + i,
-                           .sums = x->pair_sums + at / 2 + i };
-        if (last) fetch_results(j, row, t);
-        times(&d->panel, &v, cols / 64, next, fetch, d->y + t);
+    const int64_t end = WE_MIN(t + RUN, j->n);
+    const __mmask16 m0 = mask16(n_rows), m1 = mask16(n_rows - 16);
+    float *y = j->y + t * j->y_stride + (row - j->first);
+    for (; t < end; t++, y += j->y_stride, from++) {
+        const __m512 unit = _mm512_set1_ps(j->x->units[j->token + t]);
+        put16(y, m0, _mm512_mul_ps(_mm512_load_ps(*from), unit), j->add);
+        put16(y + 16, m1, _mm512_mul_ps(_mm512_load_ps(*from + 16), unit), j->add);
     }
 }
 
-/* Results go where they belong. */
-static void put(const product *j, desk *d, int64_t row, int64_t n_rows)
+/* All tokens x the panel of rows from `row` at columns [c, c + cols). */
+static void panel_times(const product *j, desk *d, int64_t row, int64_t n_rows, int64_t c, int64_t cols, ahead *next)
 {
-    const __mmask16 m0 = mask16(n_rows), m1 = mask16(n_rows - 16);
-    float *y = j->y + (row - j->first);
-    for (int64_t t = 0; t < j->n; t++, y += j->y_stride) {
-        const __m512 unit = _mm512_set1_ps(j->x->units[j->token + t]);
-        put16(y, m0, _mm512_mul_ps(_mm512_load_ps(d->y[t]), unit), j->add);
-        put16(y + 16, m1, _mm512_mul_ps(_mm512_load_ps(d->y[t] + 16), unit), j->add);
+    const int64_t fetch = next->rows / ((j->n + RUN - 1) / RUN) + 1;
+    const bool last = c + cols == j->w->cols;
+    run_fn *times = runs[lost_bits(j->w->quant.bits)][c > 0];
+    for (int64_t t = 0; t < j->n; t += RUN) {
+        if (last) fetch_results(j, row, t);
+        times(&d->panel, piece_of(j->x, j->token + t, c), cols / 64, next, fetch, d->y + t);
+        if (last) put(j, d->y + t, row, n_rows, t);
     }
 }
 
@@ -447,9 +465,8 @@ static void rows_times(const product *j, desk *d, int64_t row, int64_t rows)
         ahead next =
             c + cols < w->cols ? ahead_of(w, row, rows, c + cols) : ahead_of(w, row + rows, WE_MIN(left, ROWS), 0);
         pack(&d->panel, w, row, rows, c, cols);
-        panel_times(j, d, row, c, cols, &next);
+        panel_times(j, d, row, rows, c, cols, &next);
     }
-    put(j, d, row, rows);
 }
 
 void we_avx512_affine(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,

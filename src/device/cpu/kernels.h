@@ -33,6 +33,14 @@ static inline we_q8_scale we_q8_scale_of(uint32_t largest_bits)
     return (we_q8_scale){ largest / 127.0f, 127.0f / largest };
 }
 
+/* Four rows x 64 columns, all that a product reads of them, in the order in which it does: one stream, and few pages. */
+typedef struct we_q8_piece {
+    int8_t codes[16][4][4]; /* [4 columns][row] */
+    int32_t starts[2][4];   /* [32 columns][row]: -8 times the sum of their codes */
+    int32_t pairs[4];       /* both 32s' factors of the row's unit, the first in the low half */
+    float sums[4];          /* the sum of factor times code */
+} we_q8_piece;
+
 typedef struct we_q8 {
     int8_t *values;       /* [rows, stride], aligned to 64 */
     float *scales;        /* [rows, stride / WE_Q8_GROUP] */
@@ -43,10 +51,8 @@ typedef struct we_q8 {
     float *tile_scales; /* [rows / 8, stride / WE_Q8_GROUP, 8] */
     float *tile_sums;   /* the same */
     /* And once more where a row has one scale, its unit, and a group an integer factor of it (AVX-512: avx512_affine.c). */
-    int32_t *tile_starts; /* [rows / 8, stride / WE_Q8_GROUP, 8]: -8 times the sum of the group's codes */
-    int32_t *tile_pairs;  /* [rows / 8, stride / 64, 8]: the factors of two groups, the first in the low half */
-    float *pair_sums;     /* the same: the sum of factor times code of both */
-    float *units;         /* [rows] */
+    we_q8_piece *pieces; /* [rows / 4, stride / 64] */
+    float *units;        /* [rows] */
 } we_q8;
 #define WE_Q8_TILE 8
 #define WE_Q8_FEW 12 /* most rows that go without tiles */
@@ -57,8 +63,8 @@ static inline int64_t we_q8_stride(int64_t cols) { return (cols + WE_Q8_PAD - 1)
 static inline size_t we_q8_bytes(int64_t n_rows, int64_t cols)
 {
     const size_t rows = (size_t)(n_rows + WE_Q8_TILE - 1) / WE_Q8_TILE * WE_Q8_TILE;
-    const size_t floats = rows * (size_t)we_q8_stride(cols) / WE_Q8_GROUP;
-    return 2 * rows * (size_t)we_q8_stride(cols) + 6 * floats * sizeof(float) + rows * sizeof(float);
+    const size_t values = rows * (size_t)we_q8_stride(cols), floats = values / WE_Q8_GROUP;
+    return 2 * values + values / 256 * sizeof(we_q8_piece) + (4 * floats + rows) * sizeof(float);
 }
 static inline void we_q8_lay(we_q8 *q, void *bytes, int64_t n_rows, int64_t cols)
 {
@@ -68,14 +74,12 @@ static inline void we_q8_lay(we_q8 *q, void *bytes, int64_t n_rows, int64_t cols
     const int64_t values = rows * q->stride, floats = values / WE_Q8_GROUP;
     q->values = (int8_t *)bytes;
     q->tiles = q->values + values;
-    q->scales = (float *)(void *)(q->tiles + values);
+    q->pieces = (we_q8_piece *)(void *)(q->tiles + values);
+    q->scales = (float *)(void *)(q->pieces + values / 256);
     q->sums = q->scales + floats;
     q->tile_scales = q->sums + floats;
     q->tile_sums = q->tile_scales + floats;
-    q->tile_starts = (int32_t *)(void *)(q->tile_sums + floats);
-    q->tile_pairs = q->tile_starts + floats;
-    q->pair_sums = (float *)(void *)(q->tile_pairs + floats / 2);
-    q->units = q->pair_sums + floats / 2;
+    q->units = q->tile_sums + floats;
 }
 
 /* Packings whose codes are integers (e2m1: halves) and which linear_q8 therefore takes. */
