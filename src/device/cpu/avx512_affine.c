@@ -3,12 +3,13 @@
  * avx512_affine.c - many tokens times affine codes in groups of 64 or 128, what most models are: panels as in avx512_q8.c, with
  * less to do beside the dot products, which share their two pipes with every multiplication.
  *
- * Two neighbours' sums over 32 columns, in 16 bits each, times the activations' scales, are one vpmaddwd instead of two
- * multiplications; those scales are integers for it, 15 bits of a unit that the whole row shares (their error is far below that of
- * the activations' own rounding). Sums of codes of up to 4 bits fit once the codes are taken less 8, which is subtracted where
- * a sum begins. Those of wider codes lose their lowest bits: some thirteenth of what the activations' rounding leaves uncertain.
- * Per 64 columns of 16 rows and a token: 16 dot products, a vpmaddwd, a multiplication by the weight's scale, one for its bias;
- * shifting, blending and converting go to the other pipes. */
+ * Two neighbours' sums over 32 columns, in 16 bits each, times the activations' scales, are one instruction instead of two
+ * multiplications; those scales are integers for it, 15 bits of a unit that the whole row shares. The upper halves of two such products meet
+ * the weights' scales in the same way, integers of 12 bits of a unit that 512 columns of a row share, as do the activations' sums the
+ * biases. All of these errors are far below that of the activations' own rounding. Sums of codes of up to 4 bits fit once the
+ * codes are taken less 8, which is subtracted where a sum begins. Those of wider codes lose their lowest bits: some thirteenth
+ * of what the activations' rounding leaves uncertain. Per 64 columns of 16 rows and a token: 16 dot products of bytes, two of
+ * words; shifting and blending go to the other pipes. */
 #include "device/cpu/ahead.h"
 #include "device/cpu/avx512.h"
 
@@ -18,14 +19,19 @@
 #define ROWS WE_PANEL_ROWS
 #define TILE WE_Q8_TILE
 #define RUN 4    /* tokens of one run through the panel: 16 integer sums and 8 results in registers */
-#define CENTER 8 /* what codes of up to 4 bits are taken less */
+#define CENTER 8 /* what codes of up to 4 bits are taken less, once their middle is that */
 #define CHUNK WE_PANEL_TOKENS
-#define MOST 32767 /* the greatest factor of a unit */
+#define UPPER 0xaaaaaaaau /* the upper halves of words */
+#define MOST 32767        /* the greatest factor of a unit */
+#define PRODUCT_BITS 16   /* that 64 columns' sum loses before it meets the weight's scale */
+#define SUM_BITS 13       /* and that of the activations alone, before it meets the bias */
+#define MOST_SCALE 4095   /* 8 x (2^15 + 2^15) of it still fit in 32 bits */
 
 typedef struct panel {
-    uint8_t codes[2][BLOCK / 4][64]; /* [half][4 columns][16 rows x 4] */
-    float scales[BLOCK / 64][ROWS];
-    float biases[BLOCK / 64][ROWS]; /* and what codes are taken less times the scale */
+    uint8_t codes[2][BLOCK / 4][64];   /* [half][4 columns][16 rows x 4] */
+    int32_t scales[BLOCK / 128][ROWS]; /* of two neighbouring 64s, in 16 bits each: units of PRODUCT_BITS */
+    int32_t biases[BLOCK / 128][ROWS]; /* likewise, and what codes are taken less times the scale: units of SUM_BITS */
+    float units[ROWS];
 } panel;
 
 typedef float results[CHUNK][ROWS]; /* of a panel's rows, in the tokens' units */
@@ -40,13 +46,15 @@ bool we_avx512_affine_takes(we_quant quant) { return quant.mode == WE_QUANT_AFFI
 
 /* The lowest bits that a sum of unsigned codes loses: 32 x 255 x 127 >> 5 is less than 2^15. */
 INLINE int lost_bits(int bits) { return bits > 4 ? bits - 3 : 0; }
+/* What codes mean 0 with. */
+INLINE int middle_of(int bits) { return bits > 4 ? 0 : 1 << (bits - 1); }
 
 /* ---- Activations ---- */
 
 /* Of rows [row, row + RUN) at columns from `c` on. */
 INLINE we_q8_piece *piece_of(const we_q8 *x, int64_t row, int64_t c)
 {
-    return x->pieces + row / RUN * (x->stride / 64) + c / 64;
+    return x->pieces + row / RUN * (x->stride / 128) + c / 128;
 }
 
 /* The greatest scale of each row in units of 1 / MOST: NaN where one is; *factor: what makes a scale an integer. */
@@ -72,7 +80,10 @@ INLINE void halve(void *first, void *second, __m256i rows)
     _mm_store_si128(second, _mm256_extracti128_si256(rows, 1));
 }
 
-/* Half of the columns of two pieces' codes; gives the sums of the rows. */
+/* The low halves of words side by side, a's in the low ones. */
+INLINE __m256i pair8(__m256i a, __m256i b) { return _mm256_mask_mov_epi16(a, 0xaaaa, _mm256_slli_epi32(b, 16)); }
+
+/* A group of two pieces' codes; gives the sums of the rows. */
 INLINE __m256i halve_codes(we_q8_piece *first, we_q8_piece *second, int64_t h, const int8_t *codes)
 {
     __m512i sum = _mm512_setzero_si512();
@@ -96,17 +107,23 @@ void we_avx512_q8_join(const we_q8 *x, int64_t first)
     we_q8_piece *a = piece_of(x, first, 0), *b = piece_of(x, first + RUN, 0);
     __m256 factor;
     _mm256_storeu_ps(x->units + first, units8(scales, groups, &factor));
-    for (int64_t g = 0; g < groups; g += 2, a++, b++) {
-        __m256i m[2], start[2];
-        for (int h = 0; h < 2; h++, codes += TILE * WE_Q8_GROUP) {
-            start[h] = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(halve_codes(a, b, h, codes), 3));
-            halve(a->starts[h], b->starts[h], start[h]);
-            m[h] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_load_ps(scales + (g + h) * TILE), factor));
+    for (int64_t g = 0; g < groups; g += 4, a++, b++) {
+        __m256i sums[2];
+        for (int i = 0; i < 2; i++) {
+            __m256i m[2], start[2];
+            for (int h = 0; h < 2; h++, codes += TILE * WE_Q8_GROUP) {
+                const int at = 2 * i + h;
+                start[h] = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(halve_codes(a, b, at, codes), 3));
+                halve(a->starts[at], b->starts[at], start[h]);
+                m[h] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_load_ps(scales + (g + at) * TILE), factor));
+            }
+            halve(a->pairs[i], b->pairs[i], pair8(m[0], m[1]));
+            const __m256i eight =
+                _mm256_add_epi32(_mm256_mullo_epi32(m[0], start[0]), _mm256_mullo_epi32(m[1], start[1]));
+            const __m256i sum = _mm256_sub_epi32(_mm256_set1_epi32(1 << (SUM_BITS + 2)), eight); /* to nearest */
+            sums[i] = _mm256_srai_epi32(sum, SUM_BITS + 3);
         }
-        halve(a->pairs, b->pairs, _mm256_mask_mov_epi16(m[0], 0xaaaa, _mm256_slli_epi32(m[1], 16)));
-        const __m256i less = _mm256_add_epi32(_mm256_mullo_epi32(m[0], start[0]), _mm256_mullo_epi32(m[1], start[1]));
-        const __m256 sum = _mm256_mul_ps(_mm256_cvtepi32_ps(less), _mm256_set1_ps(-1.0f / CENTER));
-        halve(a->sums, b->sums, _mm256_castps_si256(sum));
+        halve(a->sums, b->sums, pair8(sums[0], sums[1]));
     }
 }
 
@@ -195,6 +212,7 @@ INLINE void pack_nibbles(panel *out, const uint8_t *from, size_t row_bytes, int6
 INLINE void pack_bits(panel *out, const uint8_t *from, size_t row_bytes, int64_t n_rows, int64_t cols, int bits,
                       bool whole)
 {
+    const __m512i up = _mm512_set1_epi8((char)(bits > 4 ? 0 : CENTER - middle_of(bits)));
     for (int64_t half = 0; half < 2; half++, from += 16 * row_bytes)
         for (int64_t at = 0; at < cols; at += 64) {
             __m512i v[16];
@@ -202,7 +220,8 @@ INLINE void pack_bits(panel *out, const uint8_t *from, size_t row_bytes, int64_t
             UNROLL for (int r = 0; r < 16; r++, p += row_bytes) v[r] =
                 whole || 16 * half + r < n_rows ? codes64(bits, p) : _mm512_setzero_si512();
             transpose16(v);
-            UNROLL for (int i = 0; i < 16; i++) _mm512_store_si512(out->codes[half][at / 4 + i], v[i]);
+            UNROLL for (int i = 0; i < 16; i++)
+                _mm512_store_si512(out->codes[half][at / 4 + i], _mm512_add_epi8(v[i], up));
         }
 }
 
@@ -214,7 +233,12 @@ INLINE __m512 half_floats(we_dtype dtype, __m512i words, bool high)
     return _mm512_castsi512_ps(high ? _mm512_and_si512(words, upper) : _mm512_slli_epi32(words, 16));
 }
 
-INLINE void put_scales(panel *out, int64_t group, int64_t each, int64_t half, __m512 scale, __m512 bias)
+typedef struct group_floats { /* [group of 64 columns][row] */
+    _Alignas(64) float scales[BLOCK / 64][ROWS];
+    float biases[BLOCK / 64][ROWS];
+} group_floats;
+
+INLINE void put_scales(group_floats *out, int64_t group, int64_t each, int64_t half, __m512 scale, __m512 bias)
 {
     for (int64_t i = group * each; i < (group + 1) * each; i++) {
         _mm512_store_ps(out->scales[i] + half, scale);
@@ -223,8 +247,8 @@ INLINE void put_scales(panel *out, int64_t group, int64_t each, int64_t half, __
 }
 
 /* Up to eight halves are four words: a row's scales, its biases, and the same of the row 16 further are turned at once. */
-INLINE void pack_halves(panel *out, we_dtype dtype, const uint8_t *scales, const uint8_t *biases, size_t row_bytes,
-                        int64_t n_rows, int64_t n, int64_t each)
+INLINE void pack_halves(group_floats *out, we_dtype dtype, const uint8_t *scales, const uint8_t *biases,
+                        size_t row_bytes, int64_t n_rows, int64_t n, int64_t each)
 {
     const __mmask8 there = (__mmask8)mask16(n);
     __m512i v[16];
@@ -244,8 +268,8 @@ INLINE void pack_halves(panel *out, we_dtype dtype, const uint8_t *scales, const
         }
 }
 
-INLINE void pack_floats(panel *out, const uint8_t *scales, const uint8_t *biases, size_t row_bytes, int64_t n_rows,
-                        int64_t n, int64_t each)
+INLINE void pack_floats(group_floats *out, const uint8_t *scales, const uint8_t *biases, size_t row_bytes,
+                        int64_t n_rows, int64_t n, int64_t each)
 {
     for (int64_t half = 0; half < ROWS; half += 16) {
         __m512i v[16];
@@ -261,7 +285,7 @@ INLINE void pack_floats(panel *out, const uint8_t *scales, const uint8_t *biases
     }
 }
 
-static void pack_scales(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols)
+static void read_scales(group_floats *out, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols)
 {
     const int64_t n = cols / w->quant.group_size, each = w->quant.group_size / 64;
     const size_t row_bytes = we_matrix_row_scale_bytes(w);
@@ -273,15 +297,49 @@ static void pack_scales(panel *out, const we_matrix *w, int64_t first, int64_t n
     case WE_F16: pack_halves(out, WE_F16, scales, biases, row_bytes, n_rows, n, each); break;
     default: pack_halves(out, WE_BF16, scales, biases, row_bytes, n_rows, n, each); break;
     }
+}
+
+/* Two vectors of integers as halves of words. */
+INLINE __m512i pair16(__m512 low, __m512 high)
+{
+    return _mm512_mask_mov_epi16(_mm512_cvtps_epi32(low), UPPER, _mm512_slli_epi32(_mm512_cvtps_epi32(high), 16));
+}
+
+/* Scales and biases become integers of what their row's greatest is worth MOST_SCALE of: within the panel, 512 columns, they differ
+ * from what they were by 1/8190 of the greatest weight at most. */
+static void pack_scales(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, int64_t c, int64_t cols)
+{
+    group_floats f;
+    read_scales(&f, w, first, n_rows, c, cols);
+    const int64_t n = cols / 64;
     const int lost = lost_bits(w->quant.bits);
-    const __m512 center = _mm512_set1_ps(lost ? 0 : CENTER), unit = _mm512_set1_ps((float)(1 << lost));
-    for (int64_t i = 0; i < cols / 64; i++)
-        for (int64_t half = 0; half < ROWS; half += 16) {
-            float *scale = out->scales[i] + half, *bias = out->biases[i] + half;
-            const __m512 s = _mm512_load_ps(scale);
-            _mm512_store_ps(bias, _mm512_fmadd_ps(s, center, _mm512_load_ps(bias)));
-            _mm512_store_ps(scale, _mm512_mul_ps(s, unit));
+    const __m512 center = _mm512_set1_ps((float)middle_of(w->quant.bits)),
+                 product = _mm512_set1_ps((float)(1 << (lost + PRODUCT_BITS)));
+    const __m512 sum = _mm512_set1_ps(1 << SUM_BITS), most = _mm512_set1_ps(MOST_SCALE);
+    for (int64_t half = 0; half < ROWS; half += 16) {
+        __m512 scales[BLOCK / 64], biases[BLOCK / 64], largest = _mm512_setzero_ps();
+        __mmask16 broken = 0;
+        UNROLL for (int64_t i = 0; i < BLOCK / 64; i++)
+        {
+            const __mmask16 there = i < n ? 0xffff : 0;
+            const __m512 s = _mm512_maskz_load_ps(there, f.scales[i] + half);
+            const __m512 b = _mm512_fmadd_ps(s, center, _mm512_maskz_load_ps(there, f.biases[i] + half));
+            scales[i] = _mm512_mul_ps(s, product);
+            biases[i] = _mm512_mul_ps(b, sum);
+            broken |= _mm512_cmp_ps_mask(s, b, _CMP_UNORD_Q);
+            largest = _mm512_max_ps(largest, _mm512_max_ps(_mm512_abs_ps(scales[i]), _mm512_abs_ps(biases[i])));
         }
+        const __mmask16 some = _mm512_cmp_ps_mask(largest, _mm512_set1_ps(1e-30f), _CMP_GE_OQ);
+        const __m512 inverse = _mm512_maskz_div_ps(some, most, largest), unit = _mm512_div_ps(largest, most);
+        _mm512_store_ps(out->units + half, _mm512_mask_mov_ps(unit, broken, _mm512_set1_ps(NAN)));
+        UNROLL for (int64_t i = 0; i < BLOCK / 128; i++)
+        {
+            _mm512_store_si512(out->scales[i] + half, pair16(_mm512_mul_ps(scales[2 * i], inverse),
+                                                             _mm512_mul_ps(scales[2 * i + 1], inverse)));
+            _mm512_store_si512(out->biases[i] + half, pair16(_mm512_mul_ps(biases[2 * i], inverse),
+                                                             _mm512_mul_ps(biases[2 * i + 1], inverse)));
+        }
+    }
 }
 
 INLINE void pack_codes(panel *out, const uint8_t *from, size_t row_bytes, int64_t n_rows, int64_t cols, int bits,
@@ -323,68 +381,79 @@ static void pack(panel *out, const we_matrix *w, int64_t first, int64_t n_rows, 
 INLINE __m512i pair_of(__m512i a, __m512i b, int lost)
 {
     if (lost) a = _mm512_srli_epi32(a, (unsigned)lost);
-    return _mm512_mask_mov_epi16(a, 0xaaaaaaaa, _mm512_slli_epi32(b, (unsigned)(16 - lost)));
+    return _mm512_mask_mov_epi16(a, UPPER, _mm512_slli_epi32(b, (unsigned)(16 - lost)));
 }
 
-/* RUN tokens x the panel. The first 32 of each 64 columns and the second side by side: their sums meet in registers. `fetch` rows
- * of what comes next are fetched meanwhile, spread out: a burst of them would hold up what the products load. */
+/* RUN tokens x the panel. The first 32 of each 64 columns and the second side by side: their sums meet in registers, and those of
+ * two 64s in `first`, since registers are few. `fetch` rows of what comes next are fetched meanwhile, spread out: a burst of them
+ * would hold up what the products load. */
 INLINE void run(const panel *p, const we_q8_piece *x, int64_t steps, ahead *next, int64_t fetch, bool begin, int lost,
                 float (*y)[ROWS])
 {
-    __m512 y0[RUN], y1[RUN];
-    UNROLL for (int i = 0; i < RUN; i++)
-    {
-        y0[i] = begin ? _mm512_setzero_ps() : _mm512_load_ps(y[i]);
-        y1[i] = begin ? _mm512_setzero_ps() : _mm512_load_ps(y[i] + 16);
-    }
+    _Alignas(64) int32_t first[2][RUN][16]; /* upper halves of the first 64 columns' products */
+    const __m512i nearest = _mm512_set1_epi32(1 << (PRODUCT_BITS - 1));
+    __m512i y0[RUN], y1[RUN], e0[RUN], e1[RUN];
+    UNROLL for (int i = 0; i < RUN; i++) y0[i] = y1[i] = _mm512_setzero_si512();
     const uint8_t(*c0)[64] = p->codes[0], (*c1)[64] = p->codes[1];
-    for (int64_t g = 0; g < steps; g++) {
-        if (g < fetch) ahead_rows(next, 1);
-        __m512i a0[RUN], a1[RUN], b0[RUN], b1[RUN];
-        UNROLL for (int i = 0; i < RUN; i++)
+    for (int64_t g = 0; g < steps; g++, x++) {
+        if (2 * g < fetch) ahead_rows(next, 2);
+        UNROLL for (int h = 0; h < 2; h++)
         {
-            /* To nearest; what lies in the middle goes up in one and down in the other. */
-            a0[i] = a1[i] = _mm512_set1_epi32(lost ? 1 << (lost - 1) : x->starts[0][i]);
-            b0[i] = b1[i] = _mm512_set1_epi32(lost ? (1 << (lost - 1)) - 1 : x->starts[1][i]);
-        }
-        UNROLL for (int k = 0; k < 8; k++)
-        {
-            const __m512i u0 = _mm512_load_si512(c0[k]), u1 = _mm512_load_si512(c1[k]);
-            const __m512i v0 = _mm512_load_si512(c0[k + 8]), v1 = _mm512_load_si512(c1[k + 8]);
-
+            __m512i a0[RUN], a1[RUN], b0[RUN], b1[RUN];
             UNROLL for (int i = 0; i < RUN; i++)
             {
-                int32_t four, later;
-                memcpy(&four, x->codes[k][i], sizeof four);
-                memcpy(&later, x->codes[k + 8][i], sizeof later);
-                const __m512i xa = _mm512_set1_epi32(four), xb = _mm512_set1_epi32(later);
-                a0[i] = _mm512_dpbusd_epi32(a0[i], u0, xa);
-                a1[i] = _mm512_dpbusd_epi32(a1[i], u1, xa);
-                b0[i] = _mm512_dpbusd_epi32(b0[i], v0, xb);
-                b1[i] = _mm512_dpbusd_epi32(b1[i], v1, xb);
+                /* To nearest; what lies in the middle goes up in one and down in the other. */
+                a0[i] = a1[i] = _mm512_set1_epi32(lost ? 1 << (lost - 1) : x->starts[2 * h][i]);
+                b0[i] = b1[i] = _mm512_set1_epi32(lost ? (1 << (lost - 1)) - 1 : x->starts[2 * h + 1][i]);
             }
+            UNROLL for (int k = 0; k < 8; k++)
+            {
+                const __m512i u0 = _mm512_load_si512(c0[k]), u1 = _mm512_load_si512(c1[k]);
+                const __m512i v0 = _mm512_load_si512(c0[k + 8]), v1 = _mm512_load_si512(c1[k + 8]);
+
+                UNROLL for (int i = 0; i < RUN; i++)
+                {
+                    int32_t four, later;
+                    memcpy(&four, x->codes[16 * h + k][i], sizeof four);
+                    memcpy(&later, x->codes[16 * h + k + 8][i], sizeof later);
+                    const __m512i xa = _mm512_set1_epi32(four), xb = _mm512_set1_epi32(later);
+                    a0[i] = _mm512_dpbusd_epi32(a0[i], u0, xa);
+                    a1[i] = _mm512_dpbusd_epi32(a1[i], u1, xa);
+                    b0[i] = _mm512_dpbusd_epi32(b0[i], v0, xb);
+                    b1[i] = _mm512_dpbusd_epi32(b1[i], v1, xb);
+                }
+            }
+            UNROLL for (int i = 0; i < RUN; i++)
+            {
+                const __m512i factors = _mm512_set1_epi32(x->pairs[h][i]);
+                e0[i] = _mm512_dpwssd_epi32(nearest, pair_of(a0[i], b0[i], lost), factors);
+                e1[i] = _mm512_dpwssd_epi32(nearest, pair_of(a1[i], b1[i], lost), factors);
+                if (h > 0) continue;
+                _mm512_store_si512(first[0][i], _mm512_srli_epi32(e0[i], PRODUCT_BITS));
+                _mm512_store_si512(first[1][i], _mm512_srli_epi32(e1[i], PRODUCT_BITS));
+            }
+            c0 += 16, c1 += 16;
+            /* One step's products mixed with the next one's need more registers than there are. */
+            __asm__ volatile("" ::"r"(first) : "memory");
         }
-        const __m512 scale0 = _mm512_load_ps(p->scales[g]), scale1 = _mm512_load_ps(p->scales[g] + 16);
-        const __m512 bias0 = _mm512_load_ps(p->biases[g]), bias1 = _mm512_load_ps(p->biases[g] + 16);
+        const __m512i scale0 = _mm512_load_si512(p->scales[g]), scale1 = _mm512_load_si512(p->scales[g] + 16);
+        const __m512i bias0 = _mm512_load_si512(p->biases[g]), bias1 = _mm512_load_si512(p->biases[g] + 16);
         UNROLL for (int i = 0; i < RUN; i++)
         {
-            const __m512i factors = _mm512_set1_epi32(x->pairs[i]);
-            const __m512i d0 = pair_of(a0[i], b0[i], lost), d1 = pair_of(a1[i], b1[i], lost);
-            const __m512 sum = _mm512_set1_ps(x->sums[i]);
-            y0[i] = _mm512_fmadd_ps(bias0, sum, y0[i]);
-            y1[i] = _mm512_fmadd_ps(bias1, sum, y1[i]);
-            y0[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_madd_epi16(d0, factors)), scale0, y0[i]);
-            y1[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_madd_epi16(d1, factors)), scale1, y1[i]);
+            const __m512i sums = _mm512_set1_epi32(x->sums[i]);
+            const __m512i d0 = _mm512_mask_mov_epi16(_mm512_load_si512(first[0][i]), UPPER, e0[i]);
+            const __m512i d1 = _mm512_mask_mov_epi16(_mm512_load_si512(first[1][i]), UPPER, e1[i]);
+            y0[i] = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(y0[i], bias0, sums), scale0, d0);
+            y1[i] = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(y1[i], bias1, sums), scale1, d1);
         }
-        c0 += 16, c1 += 16, x++;
-        __asm__ volatile(
-            "" ::
-                : "memory"); /* one step's products mixed with the next one's need more registers than there are */
     }
+    const __m512 unit0 = _mm512_load_ps(p->units), unit1 = _mm512_load_ps(p->units + 16);
     UNROLL for (int i = 0; i < RUN; i++)
     {
-        _mm512_store_ps(y[i], y0[i]);
-        _mm512_store_ps(y[i] + 16, y1[i]);
+        const __m512 before0 = begin ? _mm512_setzero_ps() : _mm512_load_ps(y[i]);
+        const __m512 before1 = begin ? _mm512_setzero_ps() : _mm512_load_ps(y[i] + 16);
+        _mm512_store_ps(y[i], _mm512_fmadd_ps(_mm512_cvtepi32_ps(y0[i]), unit0, before0));
+        _mm512_store_ps(y[i] + 16, _mm512_fmadd_ps(_mm512_cvtepi32_ps(y1[i]), unit1, before1));
     }
 }
 
@@ -450,7 +519,7 @@ static void panel_times(const product *j, desk *d, int64_t row, int64_t n_rows, 
     run_fn *times = runs[lost_bits(j->w->quant.bits)][c > 0];
     for (int64_t t = 0; t < j->n; t += RUN) {
         if (last) fetch_results(j, row, t);
-        times(&d->panel, piece_of(j->x, j->token + t, c), cols / 64, next, fetch, d->y + t);
+        times(&d->panel, piece_of(j->x, j->token + t, c), (cols + 127) / 128, next, fetch, d->y + t);
         if (last) put(j, d->y + t, row, n_rows, t);
     }
 }

@@ -33,12 +33,12 @@ static inline we_q8_scale we_q8_scale_of(uint32_t largest_bits)
     return (we_q8_scale){ largest / 127.0f, 127.0f / largest };
 }
 
-/* Four rows x 64 columns, all that a product reads of them, in the order in which it does: one stream, and few pages. */
+/* Four rows x 128 columns, all that a product reads of them, in the order in which it does: one stream, and few pages. */
 typedef struct we_q8_piece {
-    int8_t codes[16][4][4]; /* [4 columns][row] */
-    int32_t starts[2][4];   /* [32 columns][row]: -8 times the sum of their codes */
-    int32_t pairs[4];       /* both 32s' factors of the row's unit, the first in the low half */
-    float sums[4];          /* the sum of factor times code */
+    _Alignas(64) int8_t codes[32][4][4]; /* [4 columns][row] */
+    int32_t starts[4][4];                /* [32 columns][row]: -8 times the sum of their codes */
+    int32_t pairs[2][4]; /* [64 columns][row]: the factors of both 32s to the row's unit, the first in the low half */
+    int32_t sums[4]; /* [row]: of both 64s the sum of factor times code, in units of 2^13, the first in the low half */
 } we_q8_piece;
 
 typedef struct we_q8 {
@@ -51,7 +51,7 @@ typedef struct we_q8 {
     float *tile_scales; /* [rows / 8, stride / WE_Q8_GROUP, 8] */
     float *tile_sums;   /* the same */
     /* And once more where a row has one scale, its unit, and a group an integer factor of it (AVX-512: avx512_affine.c). */
-    we_q8_piece *pieces; /* [rows / 4, stride / 64] */
+    we_q8_piece *pieces; /* [rows / 4, stride / 128] */
     float *units;        /* [rows] */
 } we_q8;
 #define WE_Q8_TILE 8
@@ -64,7 +64,7 @@ static inline size_t we_q8_bytes(int64_t n_rows, int64_t cols)
 {
     const size_t rows = (size_t)(n_rows + WE_Q8_TILE - 1) / WE_Q8_TILE * WE_Q8_TILE;
     const size_t values = rows * (size_t)we_q8_stride(cols), floats = values / WE_Q8_GROUP;
-    return 2 * values + values / 256 * sizeof(we_q8_piece) + (4 * floats + rows) * sizeof(float);
+    return 2 * values + values / 512 * sizeof(we_q8_piece) + (4 * floats + rows) * sizeof(float);
 }
 static inline void we_q8_lay(we_q8 *q, void *bytes, int64_t n_rows, int64_t cols)
 {
@@ -75,7 +75,7 @@ static inline void we_q8_lay(we_q8 *q, void *bytes, int64_t n_rows, int64_t cols
     q->values = (int8_t *)bytes;
     q->tiles = q->values + values;
     q->pieces = (we_q8_piece *)(void *)(q->tiles + values);
-    q->scales = (float *)(void *)(q->pieces + values / 256);
+    q->scales = (float *)(void *)(q->pieces + values / 512);
     q->sums = q->scales + floats;
     q->tile_scales = q->sums + floats;
     q->tile_sums = q->tile_scales + floats;
@@ -181,8 +181,9 @@ typedef struct we_cpu_kernels {
      * The exact path: float32 activations and accumulation, any weight format. */
     void (*linear_f32)(const we_matrix *w, int64_t first, int64_t n_rows, const float *x, int64_t x_stride, int64_t n,
                        float *y, int64_t y_stride, bool add, void *scratch);
-    /* The fast path for weights that we_q8_takes: int8 activations, exact integers within a group; but where tiles are joined
-     * (q8_join) a group's sum of 5 to 8 bit codes may lose bits below the highest 15. */
+    /* The fast path for weights that we_q8_takes: int8 activations, exact integers within a group. Where tiles are joined (q8_join)
+     * affine weights in groups of 64 or more lose a little more: their scales and biases are rounded to 1/8190 of the greatest
+     * in 512 columns of the row, and a group's sum of 5 to 8 bit codes to its highest 15 bits. */
     void (*linear_q8)(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                       int64_t y_stride, bool add, void *scratch);
     /* The same for ggml's blocks as they lie in the file, n <= WE_Q8_FEW. NULL: ggml.c unpacks them for linear_q8. */
