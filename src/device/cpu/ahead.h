@@ -19,12 +19,14 @@ static inline ahead ahead_of(const we_matrix *w, int64_t row, int64_t n_rows, in
     const int64_t bits = plain ? 8 * (int64_t)we_dtype_size(w->dtype) : w->quant.bits;
     const size_t code_stride = we_matrix_row_bytes(w), scale_stride = we_matrix_row_scale_bytes(w);
     const uint8_t *codes = w->data + (size_t)row * code_stride + (size_t)(c * bits / 8);
+    const int64_t begin = (int64_t)((uintptr_t)codes % 64); /* in a line: files are packed without gaps */
+    const int64_t bytes = WE_MIN(w->cols - c, WE_Q8_PAD) * bits / 8;
     ahead a = { .codes = codes,
                 .scales = codes,
                 .biases = codes,
                 .code_stride = code_stride,
                 .scale_stride = scale_stride,
-                .lines = (int)((WE_MIN(w->cols - c, WE_Q8_PAD) * bits / 8 + 63) / 64),
+                .lines = (int)((begin + bytes + 63) / 64),
                 .rows = n_rows };
     if (!plain) {
         const int64_t at = c / w->quant.group_size * we_scale_size(w->quant.mode, w->dtype);
@@ -34,7 +36,9 @@ static inline ahead ahead_of(const we_matrix *w, int64_t row, int64_t n_rows, in
     return a;
 }
 
-static inline void fetch(const uint8_t *p) { __builtin_prefetch(p, 0, 2); } /* into the second cache */
+/* Into the first cache: what it has to give up is then in the second. Fetched into the second alone, more was gone again when
+ * it was unpacked, above all where another weight's panels come in between (gate and up). */
+static inline void fetch(const uint8_t *p) { __builtin_prefetch(p, 0, 3); }
 
 static inline void ahead_rows(ahead *a, int64_t n)
 {
