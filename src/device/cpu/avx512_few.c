@@ -22,6 +22,9 @@
 #define CHUNK 5
 #define GROUP 16
 
+#define PAIR 2      /* rows that pass together */
+#define PAIR_FROM 6 /* tokens */
+
 typedef struct few {
     const we_matrix *w;
     size_t code_bytes, scale_bytes; /* of a row */
@@ -82,29 +85,31 @@ static __m512i lane_groups(int bits)
 
 /* ---- Codes ---- */
 
-/* The block at p. Where several codes share a byte, plane after plane comes out of the turned bytes. raised: the high nibbles stay
- * where they are, 16 times as large. */
-INLINE void unpack(bool e2m1, int bits, bool raised, const uint8_t *p, __m512i v[STEPS])
+/* The block at p, its words turned: vectors of codes, or of bytes that several codes share. */
+INLINE void turned(int bits, const uint8_t *p, __m512i v[STEPS])
 {
-    if (bits != 4 && bits != 2) {
-        UNROLL for (int i = 0; i < STEPS; i++) v[i] = codes64(bits, p + 8 * bits * i);
-        turn8(v);
+    if (bits == 4 || bits == 2) {
+        UNROLL for (int i = 0; i < bits; i++) v[i] = _mm512_loadu_si512(p + 64 * i);
+        if (bits == 4)
+            turn4(v);
+        else
+            turn2(v);
         return;
     }
-    const int planes = 8 / bits, n = STEPS / planes;
-    __m512i bytes[4];
-    UNROLL for (int i = 0; i < n; i++) bytes[i] = _mm512_loadu_si512(p + 64 * i);
-    if (n == 4)
-        turn4(bytes);
-    else
-        turn2(bytes);
-    const __m512i low = _mm512_set1_epi8((char)((1 << bits) - 1));
-    UNROLL for (int i = 0; i < n; i++) UNROLL for (int j = 0; j < planes; j++)
-    {
-        const __m512i c = raised && j == 1 ? _mm512_andnot_si512(low, bytes[i])
-                                           : _mm512_and_si512(_mm512_srli_epi16(bytes[i], (unsigned)(j * bits)), low);
-        v[planes * i + j] = e2m1 ? e2m1_bytes(c) : c;
-    }
+    UNROLL for (int i = 0; i < STEPS; i++) v[i] = codes64(bits, p + 8 * bits * i);
+    turn8(v);
+}
+
+/* Vector k of a block's codes. Where several share a byte, plane after plane comes out of it. raised: the high nibbles stay where
+ * they are, 16 times as large. */
+INLINE __m512i codes_of(bool e2m1, int bits, bool raised, const __m512i v[STEPS], int k)
+{
+    if (bits != 4 && bits != 2) return v[k];
+    const int planes = 8 / bits, j = k % planes;
+    const __m512i bytes = v[k / planes], low = _mm512_set1_epi8((char)((1 << bits) - 1));
+    const __m512i c = raised && j == 1 ? _mm512_andnot_si512(low, bytes)
+                                       : _mm512_and_si512(_mm512_srli_epi16(bytes, (unsigned)(j * bits)), low);
+    return e2m1 ? e2m1_bytes(c) : c;
 }
 
 /* ---- Scales ---- */
@@ -141,36 +146,53 @@ typedef struct place {
     __mmask32 some; /* of its scales */
 } place;
 
-/* A block of a row times n tokens; `units`: 2 where 16 columns have a scale. */
-INLINE void block_few(const few *f, const place *at, int64_t i, bool e2m1, int bits, int units, int n, __m512 *acc)
+/* A block of `rows` rows times n tokens; `units`: 2 where 16 columns have a scale. Two rows share what is loaded of the activations:
+ * with eight tokens and one row the loads keep the first cache so busy that it takes up no lines from memory. */
+INLINE void block_few(const few *f, const place *at, int64_t i, bool e2m1, int bits, int units, int n, int rows,
+                      __m512 (*acc)[WE_FEW])
 {
     const int64_t block = f->block + i;
     const int8_t *x = f->x + block * BLOCK * n;
     const float *scales = f->scales + block * 16 * n, *sums = f->sums + block * 16 * n * units;
     const bool raised = bits == 4 && !e2m1 && n <= 2; /* one shift for each token's sum instead of four for the codes */
     const int steps = STEPS / units;
-    __m512i v[STEPS];
-    unpack(e2m1, bits, raised, at->codes, v);
+    __m512i v[PAIR][STEPS];
+    UNROLL for (int r = 0; r < rows; r++) turned(bits, at[r].codes, v[r]);
     UNROLL for (int u = 0; u < units; u++)
     {
-        __m512i dot[2][WE_FEW];
-        UNROLL for (int t = 0; t < n; t++) dot[0][t] = dot[1][t] = _mm512_setzero_si512();
-        UNROLL for (int k = 0; k < steps; k++) UNROLL for (int t = 0; t < n; t++)
+        __m512i dot[PAIR][2][WE_FEW];
+        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int t = 0; t < n; t++) dot[r][0][t] = dot[r][1][t] =
+            _mm512_setzero_si512();
+        UNROLL for (int k = steps * u; k < steps * (u + 1); k++)
         {
-            __m512i *d = &dot[raised ? k % 2 : 0][t];
-            *d = _mm512_dpbusd_epi32(*d, v[steps * u + k], _mm512_load_si512(x + 64 * (n * (steps * u + k) + t)));
+            __m512i c[PAIR];
+            UNROLL for (int r = 0; r < rows; r++) c[r] = codes_of(e2m1, bits, raised, v[r], k);
+            UNROLL for (int t = 0; t < n; t++)
+            {
+                __m512i some = _mm512_load_si512(x + 64 * (n * k + t));
+                if (rows > 1) __asm__("" : "+v"(some)); /* one load: as an operand of both products it would be two */
+                UNROLL for (int r = 0; r < rows; r++)
+                {
+                    __m512i *d = &dot[r][raised ? k % 2 : 0][t];
+                    *d = _mm512_dpbusd_epi32(*d, c[r], some);
+                }
+            }
         }
-        if (raised)
-            UNROLL for (int t = 0; t < n; t++) dot[0][t] = _mm512_add_epi32(dot[0][t], _mm512_srai_epi32(dot[1][t], 4));
-        const __m512 scale =
-            e2m1 ? e2m1_lanes(f, at->scales, at->some, units, u) : affine_lanes(f, at->scales, (__mmask16)at->some);
-        const __m512 bias = e2m1 ? _mm512_mul_ps(scale, _mm512_set1_ps(-E2M1_OFFSET))
-                                 : affine_lanes(f, at->biases, (__mmask16)at->some);
-        UNROLL for (int t = 0; t < n; t++)
+        UNROLL for (int r = 0; r < rows; r++)
         {
-            const __m512 d = _mm512_mul_ps(_mm512_cvtepi32_ps(dot[0][t]), _mm512_load_ps(scales + 16 * t));
-            acc[t] = _mm512_fmadd_ps(d, scale, acc[t]);
-            acc[t] = _mm512_fmadd_ps(bias, _mm512_load_ps(sums + 16 * (n * u + t)), acc[t]);
+            if (raised)
+                UNROLL for (int t = 0; t < n; t++) dot[r][0][t] =
+                    _mm512_add_epi32(dot[r][0][t], _mm512_srai_epi32(dot[r][1][t], 4));
+            const __m512 scale = e2m1 ? e2m1_lanes(f, at[r].scales, at[r].some, units, u)
+                                      : affine_lanes(f, at[r].scales, (__mmask16)at[r].some);
+            const __m512 bias = e2m1 ? _mm512_mul_ps(scale, _mm512_set1_ps(-E2M1_OFFSET))
+                                     : affine_lanes(f, at[r].biases, (__mmask16)at[r].some);
+            UNROLL for (int t = 0; t < n; t++)
+            {
+                const __m512 d = _mm512_mul_ps(_mm512_cvtepi32_ps(dot[r][0][t]), _mm512_load_ps(scales + 16 * t));
+                acc[r][t] = _mm512_fmadd_ps(d, scale, acc[r][t]);
+                acc[r][t] = _mm512_fmadd_ps(bias, _mm512_load_ps(sums + 16 * (n * u + t)), acc[r][t]);
+            }
         }
     }
 }
@@ -202,61 +224,79 @@ INLINE float sum_of(__m512 a)
     return _mm512_cvtss_f32(_mm512_add_ps(a, _mm512_shuffle_f32x4(a, a, 0x4e)));
 }
 
-/* Blocks [begin, end) of a row, from f->block on. */
+/* Blocks [begin, end) of a row, or two, from f->block on. What is fetched lies in the order of its bytes. */
 INLINE void blocks_few(const few *f, place *at, int64_t begin, int64_t end, const uint8_t *ahead, bool e2m1, int bits,
-                       int units, int n, __m512 *acc)
+                       int units, int n, int rows, __m512 (*acc)[WE_FEW])
 {
     const int64_t cols = f->w->cols - f->block * BLOCK, whole = WE_MIN(cols / BLOCK, end);
     const int64_t step = BLOCK / 8 * bits, step_bytes = f->step_bytes;
     for (int64_t b = begin; b < whole; b++) {
-        if (f->ahead)
-            UNROLL for (int i = 0; i < bits; i++) _mm_prefetch((const char *)ahead + b * step + 64 * i, _MM_HINT_T1);
-        else
-            UNROLL for (int i = 0; i < bits; i++)
-                _mm_prefetch((const char *)at->codes + PREFETCH + 64 * i, _MM_HINT_T0);
-        _mm_prefetch((const char *)at->scales + PREFETCH / 8, _MM_HINT_T0);
-        if (!e2m1) _mm_prefetch((const char *)at->biases + PREFETCH / 8, _MM_HINT_T0);
-        block_few(f, at, b, e2m1, bits, units, n, acc);
-        at->codes += step, at->scales += step_bytes, at->biases += step_bytes;
+        UNROLL for (int i = 0; i < rows * bits; i++) if (f->ahead)
+            _mm_prefetch((const char *)ahead + b * rows * step + 64 * i, _MM_HINT_T1);
+        else _mm_prefetch((const char *)ahead + b * rows * step + 64 * i, _MM_HINT_T0);
+        UNROLL for (int r = 0; r < rows; r++)
+        {
+            _mm_prefetch((const char *)at[r].scales + PREFETCH / 8, _MM_HINT_T0);
+            if (!e2m1) _mm_prefetch((const char *)at[r].biases + PREFETCH / 8, _MM_HINT_T0);
+        }
+        block_few(f, at, b, e2m1, bits, units, n, rows, acc);
+        UNROLL for (int r = 0; r < rows; r++) at[r].codes += step, at[r].scales += step_bytes,
+            at[r].biases += step_bytes;
     }
     if (whole < end) { /* what lies behind the row is not ours to read */
-        uint8_t tail[BLOCK] = { 0 };
+        uint8_t tail[PAIR][BLOCK] = { 0 };
         const int64_t left = cols - whole * BLOCK;
-        memcpy(tail, at->codes, (size_t)(left * bits / 8));
-        at->codes = tail;
-        at->some = (__mmask32)mask64(left / f->w->quant.group_size);
-        block_few(f, at, whole, e2m1, bits, units, n, acc);
+        for (int r = 0; r < rows; r++) {
+            memcpy(tail[r], at[r].codes, (size_t)(left * bits / 8));
+            at[r].codes = tail[r];
+            at[r].some = (__mmask32)mask64(left / f->w->quant.group_size);
+        }
+        block_few(f, at, whole, e2m1, bits, units, n, rows, acc);
     }
 }
 
-INLINE void row_few(const few *f, int64_t row, int64_t out, const uint8_t *ahead, bool e2m1, int bits, int units, int n)
+INLINE place place_of(const few *f, int64_t row, bool e2m1, int bits)
 {
     const size_t codes = (size_t)row * f->code_bytes + (size_t)(f->block * BLOCK / 8 * bits);
     const size_t scales = (size_t)row * f->scale_bytes + (size_t)(f->block * f->step_bytes);
-    place at = { .codes = f->w->data + codes,
-                 .scales = f->w->scales + scales,
-                 .biases = e2m1 ? NULL : f->w->biases + scales,
-                 .some = (__mmask32)mask64(f->step) };
+    return (place){ .codes = f->w->data + codes,
+                    .scales = f->w->scales + scales,
+                    .biases = e2m1 ? NULL : f->w->biases + scales,
+                    .some = (__mmask32)mask64(f->step) };
+}
+
+/* `rows` rows from `row` on: y's from `out` on. */
+INLINE void row_few(const few *f, int64_t row, int64_t out, const uint8_t *ahead, bool e2m1, int bits, int units, int n,
+                    int rows)
+{
+    place at[PAIR];
+    UNROLL for (int r = 0; r < rows; r++) at[r] = place_of(f, row + r, e2m1, bits);
     for (int64_t b = 0; b < f->n_blocks; b += CHUNK) {
         const bool add = f->add || b > 0;
-        __m512 acc[WE_FEW];
-        float sums[WE_FEW];
-        UNROLL for (int t = 0; t < WE_FEW; t++) acc[t] = _mm512_setzero_ps();
-        blocks_few(f, &at, b, WE_MIN(b + CHUNK, f->n_blocks), ahead, e2m1, bits, units, n, acc);
-        if (n == 1)
-            sums[0] = sum_of(acc[0]);
-        else
-            _mm256_storeu_ps(sums, sums_of(acc));
-        UNROLL for (int t = 0; t < n; t++) f->y[t][out] = (add ? f->y[t][out] : 0.0f) + sums[t];
+        __m512 acc[PAIR][WE_FEW];
+        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int t = 0; t < WE_FEW; t++) acc[r][t] = _mm512_setzero_ps();
+        blocks_few(f, at, b, WE_MIN(b + CHUNK, f->n_blocks), ahead, e2m1, bits, units, n, rows, acc);
+        UNROLL for (int r = 0; r < rows; r++)
+        {
+            float sums[WE_FEW];
+            if (n == 1)
+                sums[0] = sum_of(acc[r][0]);
+            else
+                _mm256_storeu_ps(sums, sums_of(acc[r]));
+            UNROLL for (int t = 0; t < n; t++) f->y[t][out + r] = (add ? f->y[t][out + r] : 0.0f) + sums[t];
+        }
     }
 }
 
 /* Rows `at` and after. */
 INLINE void rows_few(const few *f, int64_t first, int64_t at, int64_t n_rows, bool e2m1, int bits, int units, int n)
 {
-    const uint8_t *ahead = f->w->data + (size_t)(first + at) * f->code_bytes + f->ahead;
-    for (int64_t r = at; r < at + n_rows; r++, ahead += f->n_blocks * BLOCK / 8 * bits)
-        row_few(f, first + r, r, ahead, e2m1, bits, units, n);
+    const int64_t end = at + n_rows, row_bytes = f->n_blocks * BLOCK / 8 * bits;
+    const uint8_t *ahead = f->w->data + (size_t)(first + at) * f->code_bytes + (f->ahead ? f->ahead : PREFETCH);
+    if (n >= PAIR_FROM && bits == 4) /* others have no registers left for it */
+        for (; at + PAIR <= end; at += PAIR, ahead += PAIR * row_bytes)
+            row_few(f, first + at, at, ahead, e2m1, bits, units, n, PAIR);
+    for (; at < end; at++, ahead += row_bytes) row_few(f, first + at, at, ahead, e2m1, bits, units, n, 1);
 }
 
 /* A function for each packing and number of tokens. */
