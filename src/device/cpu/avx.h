@@ -21,7 +21,7 @@ void we_avx2_linear_q8(const we_matrix *w, int64_t first, int64_t n_rows, const 
                        int64_t y_stride, bool add, void *scratch); /* avx2_q8.c */
 void we_avx2_q8_tile(const we_q8 *x, int64_t first, int64_t n);    /* for the tables without AVX-512 */
 void we_avx512_q8_tile(const we_q8 *x, int64_t first, int64_t n);  /* avx512_affine.c, with the next two */
-void we_avx512_q8_group(const we_q8 *x, int64_t n, int64_t group, const float *columns);
+void we_avx512_q8_group(const we_q8 *x, int64_t n, int64_t group, const float *columns, int64_t stride);
 void we_avx512_q8_join(const we_q8 *x, int64_t first);
 void we_avx2_few(const we_matrix *w, int64_t first, int64_t n_rows, const we_q8 *x, int64_t n, float *y,
                  int64_t y_stride, bool add, void *scratch); /* avx2_few.c: the same row by row */

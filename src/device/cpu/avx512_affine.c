@@ -38,7 +38,7 @@ typedef float results[CHUNK][ROWS]; /* of a panel's rows, in the tokens' units *
 
 typedef struct desk { /* in scratch */
     panel panel;
-    results y;
+    results y[WE_PANEL_GROUP];
 } desk;
 static_assert(sizeof(desk) <= WE_PANEL_BYTES, "fits the scratch");
 
@@ -143,18 +143,18 @@ INLINE __m256 scales8(__m256i largest_bits, __m256 *inverse)
     return _mm256_mask_mov_ps(_mm256_maskz_div_ps(some, largest, most), (__mmask8)~finite, _mm256_set1_ps(NAN));
 }
 
-void we_avx512_q8_group(const we_q8 *x, int64_t n, int64_t group, const float *columns)
+void we_avx512_q8_group(const we_q8 *x, int64_t n, int64_t group, const float *columns, int64_t stride)
 {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    for (int64_t first = 0; first < n; first += TILE, columns += TILE * WE_Q8_GROUP) {
+    for (int64_t first = 0; first < n; first += TILE, columns += TILE * stride) {
         const int64_t rows = WE_MIN(n - first, TILE), at = first * (x->stride / WE_Q8_GROUP) + group * TILE;
         __m512 a[TILE], b[TILE];
         __m256i v[TILE];
         UNROLL for (int i = 0; i < TILE; i++)
         {
             const __mmask16 there = i < rows ? 0xffff : 0;
-            a[i] = _mm512_maskz_loadu_ps(there, columns + i * WE_Q8_GROUP);
-            b[i] = _mm512_maskz_loadu_ps(there, columns + i * WE_Q8_GROUP + 16);
+            a[i] = _mm512_maskz_loadu_ps(there, columns + i * stride);
+            b[i] = _mm512_maskz_loadu_ps(there, columns + i * stride + 16);
             const __m512i most = _mm512_max_epu32(_mm512_and_si512(magnitude, _mm512_castps_si512(a[i])),
                                                   _mm512_and_si512(magnitude, _mm512_castps_si512(b[i])));
             v[i] = _mm256_max_epu32(_mm512_castsi512_si256(most), _mm512_extracti64x4_epi64(most, 1));
@@ -512,29 +512,35 @@ INLINE void put(const product *j, float (*from)[ROWS], int64_t row, int64_t n_ro
 }
 
 /* All tokens x the panel of rows from `row` at columns [c, c + cols). */
-static void panel_times(const product *j, desk *d, int64_t row, int64_t n_rows, int64_t c, int64_t cols, ahead *next)
+static void panel_times(const product *j, const panel *p, float (*y)[ROWS], int64_t row, int64_t n_rows, int64_t c,
+                        int64_t cols, ahead *next)
 {
     const int64_t fetch = next->rows / ((j->n + RUN - 1) / RUN) + 1;
     const bool last = c + cols == j->w->cols;
     run_fn *times = runs[lost_bits(j->w->quant.bits)][c > 0];
     for (int64_t t = 0; t < j->n; t += RUN) {
         if (last) fetch_results(j, row, t);
-        times(&d->panel, piece_of(j->x, j->token + t, c), (cols + 127) / 128, next, fetch, d->y + t);
-        if (last) put(j, d->y + t, row, n_rows, t);
+        times(p, piece_of(j->x, j->token + t, c), (cols + 127) / 128, next, fetch, y + t);
+        if (last) put(j, y + t, row, n_rows, t);
     }
 }
 
-/* Up to 32 rows. Those that follow come next, mostly in the next call. */
-static void rows_times(const product *j, desk *d, int64_t row, int64_t rows)
+/* Up to WE_PANEL_GROUP panels of rows: the tokens' 512 columns pass by all of them before the next 512 do, so that they come from
+ * the second cache where all columns would not fit there. What follows these rows comes next, mostly in the next call. */
+static void rows_times(const product *j, desk *d, int64_t first, int64_t n_rows)
 {
     const we_matrix *w = j->w;
-    const int64_t left = w->rows - (row + rows);
+    const int64_t end = first + n_rows;
     for (int64_t c = 0; c < w->cols; c += BLOCK) {
         const int64_t cols = WE_MIN(w->cols - c, BLOCK);
-        ahead next =
-            c + cols < w->cols ? ahead_of(w, row, rows, c + cols) : ahead_of(w, row + rows, WE_MIN(left, ROWS), 0);
-        pack(&d->panel, w, row, rows, c, cols);
-        panel_times(j, d, row, rows, c, cols, &next);
+        for (int64_t row = first; row < end; row += ROWS) {
+            const int64_t rows = WE_MIN(end - row, ROWS), later = c + cols < w->cols ? c + cols : 0;
+            ahead next = row + rows < end ? ahead_of(w, row + rows, WE_MIN(end - row - rows, ROWS), c)
+                         : later          ? ahead_of(w, first, WE_MIN(n_rows, ROWS), later)
+                                          : ahead_of(w, end, WE_MIN(w->rows - end, ROWS), 0);
+            pack(&d->panel, w, row, rows, c, cols);
+            panel_times(j, &d->panel, d->y[(row - first) / ROWS], row, rows, c, cols, &next);
+        }
     }
 }
 
@@ -550,9 +556,7 @@ void we_avx512_affine(const we_matrix *w, int64_t first, int64_t n_rows, const w
                             .first = first,
                             .y_stride = y_stride,
                             .add = add };
-        for (int64_t r = 0; r < n_rows; r += ROWS) {
-            const int64_t rows = WE_MIN(n_rows - r, ROWS);
-            rows_times(&j, scratch, first + r, rows);
-        }
+        for (int64_t r = 0; r < n_rows; r += WE_PANEL_GROUP * ROWS)
+            rows_times(&j, scratch, first + r, WE_MIN(n_rows - r, WE_PANEL_GROUP * ROWS));
     }
 }

@@ -115,7 +115,8 @@ static inline int64_t we_scale_size(we_quant_mode mode, we_dtype dtype)
  * a row. (16 rows as float32 take no more.) */
 #define WE_PANEL_ROWS 32
 #define WE_PANEL_TOKENS 256 /* their results stay in the cache while all panels of some rows pass by: 32 KB */
-#define WE_PANEL_BYTES 65536
+#define WE_PANEL_GROUP 8    /* panels of rows whose results do, where columns are so many that the tokens' leave it */
+#define WE_PANEL_BYTES (32768 + WE_PANEL_GROUP * WE_PANEL_TOKENS * WE_PANEL_ROWS * sizeof(float))
 static inline size_t we_kernel_scratch_bytes(int64_t cols)
 {
     return WE_PANEL_BYTES + (size_t)we_q8_stride(cols) / 16 * WE_PANEL_TOKENS * sizeof(float);
@@ -199,10 +200,10 @@ typedef struct we_cpu_kernels {
     /* Lay rows [first, first + n), first a multiple of WE_Q8_TILE and n at most that, as a tile. NULL: linear_q8 reads none;
      * else it does for more than WE_Q8_FEW rows. */
     void (*q8_tile)(const we_q8 *x, int64_t first, int64_t n);
-    /* The tiles of n rows, one group after the other, from its columns x[n, WE_Q8_GROUP]: the bits that q8_quantize and q8_tile
+    /* The tiles of n rows, one group after the other, from its WE_Q8_GROUP columns x[n], `stride` apart: the bits that q8_quantize and q8_tile
      * give, but for rows of x (only tiles); then, once all groups of the tile at row `first` are there, what is left to do. NULL,
      * both: there is no such way. */
-    void (*q8_group)(const we_q8 *x, int64_t n, int64_t group, const float *columns);
+    void (*q8_group)(const we_q8 *x, int64_t n, int64_t group, const float *columns, int64_t stride);
     void (*q8_join)(const we_q8 *x, int64_t first);
 
     /* C[m, n] = A[m, k] B[k, n], += when `add`; rows lda, ldb, ldc elements apart. For attention: queries times a page of

@@ -182,6 +182,9 @@ void we_cpu_linear(we_device *device, const we_linear *l, int n, const we_tensor
  * A panel's rows of gate and up are 32 columns of what the next product reads, one group of its activations: they are joined and
  * rounded while they are in the cache, and no float of them is ever written to memory. */
 
+#define GATED_ROWS \
+    (4 * WE_PANEL_ROWS) /* of gate, then of up: what is read and written meanwhile fits into the second cache */
+
 typedef struct gated {
     product p; /* of both */
     void (*glu)(float *gate, const float *up, int64_t n);
@@ -190,7 +193,7 @@ typedef struct gated {
 size_t we_cpu_linear_scratch_bytes(const we_cpu *d, int64_t n_rows, int64_t cols)
 {
     const bool gates = d->k.q8_group || d->k.linear_bf16;
-    const size_t results = gates ? (size_t)n_rows * WE_PANEL_ROWS * sizeof(float) : 0;
+    const size_t results = gates ? (size_t)n_rows * GATED_ROWS * sizeof(float) : 0;
     return we_kernel_scratch_bytes(cols) + 2 * results;
 }
 
@@ -200,29 +203,29 @@ static void fetch_panel(const we_matrix *w, int64_t first)
     ahead_rows(&a, WE_PANEL_ROWS);
 }
 
-/* A panel's rows of a weight: y[n, WE_PANEL_ROWS] */
-static void panel_rows(const product *p, const we_matrix *w, int64_t first, float *y, void *scratch)
+/* Rows of a weight: y[n, rows] */
+static void some_rows(const product *p, const we_matrix *w, int64_t first, int64_t rows, float *y, void *scratch)
 {
     const we_cpu_kernels *k = &p->d->k;
-    const int64_t n = p->x->rows, rows = WE_PANEL_ROWS;
+    const int64_t n = p->x->rows;
     if (p->form == CODES)
         k->linear_q8(w, first, rows, p->q8, n, y, rows, false, scratch);
     else
         k->linear_bf16(w, first, rows, p->halves, n, y, rows, false, scratch);
 }
 
-/* Columns [first, first + WE_PANEL_ROWS) of what the next product reads. */
-static void round_columns(const product *p, int64_t cols, int64_t first, const float *y)
+/* Columns [first, first + WE_PANEL_ROWS) of what the next product reads; y: of all rows, `stride` apart. */
+static void round_columns(const product *p, int64_t cols, int64_t first, const float *y, int64_t stride)
 {
     we_cpu *d = p->d;
     const int64_t n = p->x->rows;
     if (p->form == CODES) {
-        d->k.q8_group(&d->gated, n, first / WE_Q8_GROUP, y);
+        d->k.q8_group(&d->gated, n, first / WE_Q8_GROUP, y, stride);
         return;
     }
     uint32_t *out = (uint32_t *)(void *)d->gated_bytes + first / 2 * WE_BF16_TILE;
     for (int64_t t = 0; t < n; t += WE_BF16_TILE, out += we_bf16_tile_words(cols))
-        d->k.bf16_tile(y + t * WE_PANEL_ROWS, WE_PANEL_ROWS, WE_MIN(n - t, WE_BF16_TILE), WE_PANEL_ROWS, out);
+        d->k.bf16_tile(y + t * stride, stride, WE_MIN(n - t, WE_BF16_TILE), WE_PANEL_ROWS, out);
 }
 
 static void gated_panels(void *arg, int64_t begin, int64_t end, int thread)
@@ -230,15 +233,17 @@ static void gated_panels(void *arg, int64_t begin, int64_t end, int thread)
     const gated *g = arg;
     const product *p = &g->p;
     const we_matrix *gate = &p->l[0].weight->matrix, *up = &p->l[1].weight->matrix;
-    const int64_t n = p->x->rows, cols = WE_PANEL_ROWS;
+    const int64_t n = p->x->rows;
     void *scratch = we_cpu_scratch(p->d, thread);
-    float *y = (float *)(void *)((uint8_t *)scratch + we_kernel_scratch_bytes(p->x->cols)), *z = y + n * cols;
-    for (int64_t b = begin; b < end; b++) {
-        if (b == begin) fetch_panel(up, b * cols); /* later ones are those that follow in the same weight */
-        panel_rows(p, gate, b * cols, y, scratch);
-        panel_rows(p, up, b * cols, z, scratch);
-        g->glu(y, z, n * cols);
-        round_columns(p, gate->rows, b * cols, y);
+    float *y = (float *)(void *)((uint8_t *)scratch + we_kernel_scratch_bytes(p->x->cols)), *z = y + n * GATED_ROWS;
+    begin *= WE_PANEL_ROWS, end *= WE_PANEL_ROWS;
+    fetch_panel(up, begin); /* later ones are those that follow in the same weight */
+    for (int64_t first = begin; first < end; first += GATED_ROWS) {
+        const int64_t rows = WE_MIN(end - first, GATED_ROWS);
+        some_rows(p, gate, first, rows, y, scratch);
+        some_rows(p, up, first, rows, z, scratch);
+        g->glu(y, z, n * rows);
+        for (int64_t r = 0; r < rows; r += WE_PANEL_ROWS) round_columns(p, gate->rows, first + r, y + r, rows);
     }
 }
 
