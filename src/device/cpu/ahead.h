@@ -36,6 +36,16 @@ static inline ahead ahead_of(const we_matrix *w, int64_t row, int64_t n_rows, in
     return a;
 }
 
+/* What comes behind the panel of rows from `row` at columns from c on, where panels of `n_rows` rows from `first` on take the same
+ * 512 columns before the next 512: mostly it is needed in the next call, where it is the last one. */
+static inline ahead ahead_in_group(const we_matrix *w, int64_t first, int64_t n_rows, int64_t row, int64_t c)
+{
+    const int64_t end = first + n_rows, behind = row + WE_PANEL_ROWS;
+    if (behind < end) return ahead_of(w, behind, WE_MIN(end - behind, WE_PANEL_ROWS), c);
+    if (c + WE_Q8_PAD < w->cols) return ahead_of(w, first, WE_MIN(n_rows, WE_PANEL_ROWS), c + WE_Q8_PAD);
+    return ahead_of(w, end, WE_MIN(w->rows - end, WE_PANEL_ROWS), 0);
+}
+
 /* Into the first cache: what it has to give up is then in the second. Fetched into the second alone, more was gone again when
  * it was unpacked, above all where another weight's panels come in between (gate and up). */
 static inline void fetch(const uint8_t *p) { __builtin_prefetch(p, 0, 3); }

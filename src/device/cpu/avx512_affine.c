@@ -534,10 +534,8 @@ static void rows_times(const product *j, desk *d, int64_t first, int64_t n_rows)
     for (int64_t c = 0; c < w->cols; c += BLOCK) {
         const int64_t cols = WE_MIN(w->cols - c, BLOCK);
         for (int64_t row = first; row < end; row += ROWS) {
-            const int64_t rows = WE_MIN(end - row, ROWS), later = c + cols < w->cols ? c + cols : 0;
-            ahead next = row + rows < end ? ahead_of(w, row + rows, WE_MIN(end - row - rows, ROWS), c)
-                         : later          ? ahead_of(w, first, WE_MIN(n_rows, ROWS), later)
-                                          : ahead_of(w, end, WE_MIN(w->rows - end, ROWS), 0);
+            const int64_t rows = WE_MIN(end - row, ROWS);
+            ahead next = ahead_in_group(w, first, n_rows, row, c);
             pack(&d->panel, w, row, rows, c, cols);
             panel_times(j, &d->panel, d->y[(row - first) / ROWS], row, rows, c, cols, &next);
         }

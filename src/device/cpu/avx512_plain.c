@@ -22,7 +22,7 @@ typedef float results[CHUNK][ROWS];
 
 typedef struct desk { /* in scratch */
     _Alignas(64) panel panel;
-    results y;
+    results y[WE_PANEL_GROUP];
     float scales[ROWS][BLOCK / 32]; /* mxfp8 */
 } desk;
 static_assert(sizeof(desk) <= WE_PANEL_BYTES + WE_Q8_PAD / 16 * WE_PANEL_TOKENS * sizeof(float), "fits the scratch");
@@ -151,44 +151,68 @@ static void run_more(const uint32_t (*w)[ROWS], const uint32_t *x, int64_t pairs
     run(w, x, pairs, next, fetch, false, y);
 }
 
-/* All columns of up to 32 rows; `next_rows` come after them, mostly in the next call. x: the tokens' tiles. */
-static void rows_times(desk *d, const we_matrix *w, int64_t first, int64_t rows, const uint32_t *x, int64_t n,
-                       int64_t next_rows)
+typedef struct product {
+    const we_matrix *w;
+    const uint32_t *x; /* tiles */
+    int64_t n;
+    float *y; /* [n], y_stride apart: of row `first` and those that follow */
+    int64_t first, y_stride;
+    bool add;
+} product;
+
+/* Results of a tile from token t on go where they belong. */
+static void put(const product *j, float (*from)[ROWS], int64_t row, int64_t n_rows, int64_t t)
 {
-    const int64_t tiles = (n + TILE - 1) / TILE, tile_words = we_bf16_tile_words(w->cols);
-    for (int64_t c = 0; c < w->cols; c += BLOCK) {
-        const int64_t cols = WE_MIN(w->cols - c, BLOCK);
-        ahead next =
-            c + BLOCK < w->cols ? ahead_of(w, first, rows, c + BLOCK) : ahead_of(w, first + rows, next_rows, 0);
-        const int64_t fetch = next.rows / tiles + 1;
-        pack_any(d, w, first, rows, c, cols);
-        for (int64_t t = 0; t < tiles; t++)
-            (c == 0 ? run_begin : run_more)((const uint32_t(*)[ROWS])d->panel, x + t * tile_words + c / 2 * TILE,
-                                            (cols + 1) / 2, &next, fetch, d->y + t * TILE);
+    const __mmask16 m0 = mask16(n_rows), m1 = mask16(n_rows - 16);
+    const int64_t end = WE_MIN(t + TILE, j->n);
+    float *y = j->y + t * j->y_stride + (row - j->first);
+    for (; t < end; t++, y += j->y_stride, from++) {
+        put16(y, m0, _mm512_load_ps(*from), j->add);
+        put16(y + 16, m1, _mm512_load_ps(*from + 16), j->add);
     }
 }
 
-/* Results go where they belong. */
-static void put(const float (*from)[ROWS], int64_t n, int64_t n_rows, float *y, int64_t y_stride, bool add)
+/* All tokens x the panel of rows from `row` at columns [c, c + cols). */
+static void panel_times(const product *j, const desk *d, float (*y)[ROWS], int64_t row, int64_t n_rows, int64_t c,
+                        int64_t cols, ahead *next)
 {
-    const __mmask16 m0 = mask16(n_rows), m1 = mask16(n_rows - 16);
-    for (int64_t t = 0; t < n; t++, y += y_stride) {
-        put16(y, m0, _mm512_load_ps(from[t]), add);
-        put16(y + 16, m1, _mm512_load_ps(from[t] + 16), add);
+    const int64_t tile_words = we_bf16_tile_words(j->w->cols), fetch = next->rows / ((j->n + TILE - 1) / TILE) + 1;
+    const uint32_t *x = j->x + c / 2 * TILE;
+    for (int64_t t = 0; t < j->n; t += TILE, x += tile_words) {
+        (c == 0 ? run_begin : run_more)((const uint32_t(*)[ROWS])d->panel, x, (cols + 1) / 2, next, fetch, y + t);
+        if (c + cols == j->w->cols) put(j, y + t, row, n_rows, t);
+    }
+}
+
+/* Up to WE_PANEL_GROUP panels of rows, as in avx512_affine.c. */
+static void rows_times(const product *j, desk *d, int64_t first, int64_t n_rows)
+{
+    const we_matrix *w = j->w;
+    const int64_t end = first + n_rows;
+    for (int64_t c = 0; c < w->cols; c += BLOCK) {
+        const int64_t cols = WE_MIN(w->cols - c, BLOCK);
+        for (int64_t row = first; row < end; row += ROWS) {
+            const int64_t rows = WE_MIN(end - row, ROWS);
+            ahead next = ahead_in_group(w, first, n_rows, row, c);
+            pack_any(d, w, row, rows, c, cols);
+            panel_times(j, d, d->y[(row - first) / ROWS], row, rows, c, cols, &next);
+        }
     }
 }
 
 void we_avx512_linear_bf16(const we_matrix *w, int64_t first, int64_t n_rows, const uint32_t *x, int64_t n, float *y,
                            int64_t y_stride, bool add, void *scratch)
 {
-    desk *d = scratch;
     const int64_t pairs = (w->cols + 1) / 2;
     for (int64_t t = 0; t < n; t += CHUNK) {
-        const int64_t some = WE_MIN(n - t, CHUNK);
-        for (int64_t r = 0; r < n_rows; r += ROWS) {
-            const int64_t rows = WE_MIN(n_rows - r, ROWS), left = w->rows - (first + r + rows);
-            rows_times(d, w, first + r, rows, x + t * pairs, some, WE_MIN(left, ROWS));
-            put((const float(*)[ROWS])d->y, some, rows, y + t * y_stride + r, y_stride, add);
-        }
+        const product j = { .w = w,
+                            .x = x + t * pairs,
+                            .n = WE_MIN(n - t, CHUNK),
+                            .y = y + t * y_stride,
+                            .first = first,
+                            .y_stride = y_stride,
+                            .add = add };
+        for (int64_t r = 0; r < n_rows; r += WE_PANEL_GROUP * ROWS)
+            rows_times(&j, scratch, first + r, WE_MIN(n_rows - r, WE_PANEL_GROUP * ROWS));
     }
 }
