@@ -215,6 +215,25 @@ INLINE __m256 sums_of(const __m512 a[8])
     return _mm256_insertf128_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x4_ps(sum, 2), 1);
 }
 
+/* The same of eight vectors each of two rows: [vector][row] */
+INLINE __m512 sums_of_pair(const __m512 a[8], const __m512 b[8])
+{
+    __m512 pairs[8], fours[4], halves[2];
+    UNROLL for (int i = 0; i < 8; i++) pairs[i] =
+        _mm512_add_ps(_mm512_unpacklo_ps(a[i], b[i]), _mm512_unpackhi_ps(a[i], b[i]));
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        const __m512d u = _mm512_castps_pd(pairs[2 * i]), v = _mm512_castps_pd(pairs[2 * i + 1]);
+        fours[i] =
+            _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(u, v)), _mm512_castpd_ps(_mm512_unpackhi_pd(u, v)));
+    }
+    UNROLL for (int i = 0; i < 2; i++) halves[i] =
+        _mm512_add_ps(_mm512_shuffle_f32x4(fours[2 * i], fours[2 * i + 1], 0x88),
+                      _mm512_shuffle_f32x4(fours[2 * i], fours[2 * i + 1], 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(halves[0], halves[1], 0x88),
+                         _mm512_shuffle_f32x4(halves[0], halves[1], 0xdd));
+}
+
 /* The same of one: in that order. */
 INLINE float sum_of(__m512 a)
 {
@@ -231,9 +250,8 @@ INLINE void blocks_few(const few *f, place *at, int64_t begin, int64_t end, cons
     const int64_t cols = f->w->cols - f->block * BLOCK, whole = WE_MIN(cols / BLOCK, end);
     const int64_t step = BLOCK / 8 * bits, step_bytes = f->step_bytes;
     for (int64_t b = begin; b < whole; b++) {
-        UNROLL for (int i = 0; i < rows * bits; i++) if (f->ahead)
-            _mm_prefetch((const char *)ahead + b * rows * step + 64 * i, _MM_HINT_T1);
-        else _mm_prefetch((const char *)ahead + b * rows * step + 64 * i, _MM_HINT_T0);
+        UNROLL for (int i = 0; i < rows * bits; i++) _mm_prefetch((const char *)ahead + 64 * i, _MM_HINT_T0);
+        ahead += rows * step;
         UNROLL for (int r = 0; r < rows; r++)
         {
             _mm_prefetch((const char *)at[r].scales + PREFETCH / 8, _MM_HINT_T0);
@@ -265,6 +283,20 @@ INLINE place place_of(const few *f, int64_t row, bool e2m1, int bits)
                     .some = (__mmask32)mask64(f->step) };
 }
 
+/* Sums of two rows go where they belong. */
+INLINE void put_pair(const few *f, int64_t out, int n, bool add, __m512 sums)
+{
+    const __m128 two[4] = { _mm512_castps512_ps128(sums), _mm512_extractf32x4_ps(sums, 1),
+                            _mm512_extractf32x4_ps(sums, 2), _mm512_extractf32x4_ps(sums, 3) };
+    UNROLL for (int t = 0; t < n; t++)
+    {
+        __m128i *to = (__m128i *)(void *)(f->y[t] + out);
+        const __m128 s = t % 2 ? _mm_movehl_ps(two[t / 2], two[t / 2]) : two[t / 2];
+        const __m128i before = add ? _mm_loadl_epi64(to) : _mm_setzero_si128();
+        _mm_storel_epi64(to, _mm_castps_si128(_mm_add_ps(_mm_castsi128_ps(before), s)));
+    }
+}
+
 /* `rows` rows from `row` on: y's from `out` on. */
 INLINE void row_few(const few *f, int64_t row, int64_t out, const uint8_t *ahead, bool e2m1, int bits, int units, int n,
                     int rows)
@@ -275,16 +307,18 @@ INLINE void row_few(const few *f, int64_t row, int64_t out, const uint8_t *ahead
         const bool add = f->add || b > 0;
         __m512 acc[PAIR][WE_FEW];
         UNROLL for (int r = 0; r < rows; r++) UNROLL for (int t = 0; t < WE_FEW; t++) acc[r][t] = _mm512_setzero_ps();
-        blocks_few(f, at, b, WE_MIN(b + CHUNK, f->n_blocks), ahead, e2m1, bits, units, n, rows, acc);
-        UNROLL for (int r = 0; r < rows; r++)
-        {
-            float sums[WE_FEW];
-            if (n == 1)
-                sums[0] = sum_of(acc[r][0]);
-            else
-                _mm256_storeu_ps(sums, sums_of(acc[r]));
-            UNROLL for (int t = 0; t < n; t++) f->y[t][out + r] = (add ? f->y[t][out + r] : 0.0f) + sums[t];
+        blocks_few(f, at, b, WE_MIN(b + CHUNK, f->n_blocks), ahead + b * rows * (BLOCK / 8 * bits), e2m1, bits, units,
+                   n, rows, acc);
+        if (rows == PAIR) {
+            put_pair(f, out, n, add, sums_of_pair(acc[0], acc[1]));
+            continue;
         }
+        float sums[WE_FEW];
+        if (n == 1)
+            sums[0] = sum_of(acc[0][0]);
+        else
+            _mm256_storeu_ps(sums, sums_of(acc[0]));
+        UNROLL for (int t = 0; t < n; t++) f->y[t][out] = (add ? f->y[t][out] : 0.0f) + sums[t];
     }
 }
 
