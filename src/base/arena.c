@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* ---- malloc & co. ---- */
 
@@ -79,13 +80,19 @@ void *we_pages_new(size_t size)
 {
     if (!may_allocate()) return NULL;
     void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
+    if (p == MAP_FAILED) return NULL;
+#ifdef MADV_HUGEPAGE
+    madvise(p, size, MADV_HUGEPAGE);
+#endif
+    return p;
 }
 
 void we_pages_free(void *p, size_t size)
 {
     if (p) munmap(p, size);
 }
+
+size_t we_pages_unit(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
 void we_free(void *p) { free(p); }
 

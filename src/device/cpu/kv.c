@@ -21,7 +21,6 @@
 
 struct we_kv_page {
     _Alignas(ALIGNMENT) atomic_int refs;
-    we_kv_page *next;  /* while in a list of new pages */
     we_budget *budget; /* that its bytes are counted in */
     size_t size;
     _Alignas(ALIGNMENT) uint8_t bytes[];
@@ -55,19 +54,12 @@ static size_t page_bytes_of(const we_kv_layer *l, int bits) /* at most 2^60: no 
 
 /* ---- Pages ---- */
 
-static we_kv_page *page_new(we_budget *budget, size_t bytes)
+/* New pages lie in one mapping, which the system may back with its large pages: a layer's page alone fills none. Each goes back
+ * alone, hence whole units. */
+static size_t mapped_bytes(const we_kv_store *s)
 {
-    if (!we_budget_take(budget, bytes)) return NULL;
-    /* Products run over whole blocks: what was never written must be a number. */
-    we_kv_page *page = we_pages_new(bytes);
-    if (!page) {
-        we_budget_give(budget, bytes);
-        return NULL;
-    }
-    atomic_init(&page->refs, 1);
-    page->budget = budget;
-    page->size = bytes;
-    return page;
+    const size_t unit = we_pages_unit();
+    return (s->page_bytes + unit - 1) / unit * unit;
 }
 
 static void page_unref(we_kv_page *page)
@@ -78,14 +70,6 @@ static void page_unref(we_kv_page *page)
 }
 
 static bool page_shared(we_kv_page *page) { return atomic_load(&page->refs) > 1; }
-
-static void pages_free(we_kv_page *list)
-{
-    for (we_kv_page *next; list; list = next) {
-        next = list->next;
-        page_unref(list);
-    }
-}
 
 /* ---- A cache ---- */
 
@@ -164,30 +148,46 @@ static bool table_grow(we_kv_store *s, int64_t n_pages)
 
 static bool needs_page(const we_kv_store *s, int64_t p) { return !s->pages[p] || page_shared(s->pages[p]); }
 
-/* New pages for positions [length, n), as a list; false when memory is out. */
-static bool take_pages(we_budget *budget, const we_kv_store *s, int64_t length, int64_t n, we_kv_page ***tail)
+/* For positions [length, n) of all layers; SIZE_MAX: more than there can be. */
+static size_t new_bytes(const we_kv *kv, int64_t length, int64_t n)
 {
-    for (int64_t p = length / WE_KV_PAGE; p < pages_of(n); p++) {
-        if (!needs_page(s, p)) continue;
-        we_kv_page *page = page_new(budget, s->page_bytes);
-        if (!page) return false;
-        **tail = page;
-        *tail = &page->next;
+    size_t bytes = 0;
+    for (int i = 0; i < kv->n_layers; i++) {
+        const we_kv_store *s = &kv->layers[i];
+        const size_t each = mapped_bytes(s);
+        for (int64_t p = length / WE_KV_PAGE; p < pages_of(n); p++) {
+            if (!needs_page(s, p)) continue;
+            if (each > SIZE_MAX / 2 - bytes) return SIZE_MAX;
+            bytes += each;
+        }
     }
-    return true;
+    return bytes;
 }
 
-static we_kv_page *place_pages(we_kv_store *s, int64_t length, int64_t n, we_kv_page *list)
+/* Zeroed: products run over whole blocks, and what was never written must be a number. */
+static uint8_t *take_bytes(we_budget *budget, size_t bytes)
+{
+    if (bytes == SIZE_MAX || !we_budget_take(budget, bytes)) return NULL;
+    uint8_t *p = we_pages_new(bytes);
+    if (!p) we_budget_give(budget, bytes);
+    return p;
+}
+
+/* Pages from `at` on; gives where the next ones go. */
+static uint8_t *place_pages(we_budget *budget, we_kv_store *s, int64_t length, int64_t n, uint8_t *at)
 {
     for (int64_t p = length / WE_KV_PAGE; p < pages_of(n); p++) {
         if (!needs_page(s, p)) continue;
-        we_kv_page *old = s->pages[p], *page = list;
-        list = page->next;
+        we_kv_page *old = s->pages[p], *page = (we_kv_page *)(void *)at;
+        atomic_init(&page->refs, 1);
+        page->budget = budget;
+        page->size = mapped_bytes(s);
+        at += page->size;
         if (old && p * WE_KV_PAGE < length) memcpy(page->bytes, old->bytes, s->page_bytes - sizeof(*page));
         page_unref(old);
         s->pages[p] = page;
     }
-    return list;
+    return at;
 }
 
 /* Pages that lie wholly before what the next token's window shows. */
@@ -205,13 +205,11 @@ we_status we_cpu_kv_reserve(we_device *d, we_kv *kv, int64_t length, int64_t n, 
     if (length < 0 || n < length || n > INT32_MAX)
         return we_fail(err, WE_E_RANGE, "a KV cache can't grow from %lld to %lld positions", (long long)length,
                        (long long)n);
-    we_kv_page *list = NULL, **tail = &list;
     bool ok = true;
-    for (int i = 0; i < kv->n_layers && ok; i++)
-        ok = table_grow(&kv->layers[i], pages_of(n)) &&
-             (n == length || take_pages(&d->budget, &kv->layers[i], length, n, &tail));
-    if (!ok) {
-        pages_free(list);
+    for (int i = 0; i < kv->n_layers && ok; i++) ok = table_grow(&kv->layers[i], pages_of(n));
+    const size_t bytes = ok && n > length ? new_bytes(kv, length, n) : 0;
+    uint8_t *at = bytes ? take_bytes(&d->budget, bytes) : NULL, *const end = at + (at ? bytes : 0);
+    if (!ok || (bytes && !at)) {
         char limit[24], used[24];
         if (d->budget.limit)
             return we_fail(
@@ -222,10 +220,13 @@ we_status we_cpu_kv_reserve(we_device *d, we_kv *kv, int64_t length, int64_t n, 
         return we_fail(err, WE_E_NOMEM, "no memory for a KV cache of %lld tokens", (long long)n);
     }
     for (int i = 0; i < kv->n_layers; i++) {
-        if (n > length) list = place_pages(&kv->layers[i], length, n, list);
+        if (at) at = place_pages(&d->budget, &kv->layers[i], length, n, at);
         drop_pages(&kv->layers[i], length);
     }
-    assert(!list);
+    if (at != end) { /* a copy that shared a page has gone meanwhile */
+        we_budget_give(&d->budget, (size_t)(end - at));
+        we_pages_free(at, (size_t)(end - at));
+    }
     return WE_OK;
 }
 
