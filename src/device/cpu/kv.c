@@ -208,7 +208,7 @@ we_status we_cpu_kv_reserve(we_device *d, we_kv *kv, int64_t length, int64_t n, 
     bool ok = true;
     for (int i = 0; i < kv->n_layers && ok; i++) ok = table_grow(&kv->layers[i], pages_of(n));
     const size_t bytes = ok && n > length ? new_bytes(kv, length, n) : 0;
-    uint8_t *at = bytes ? take_bytes(&d->budget, bytes) : NULL, *const end = at + (at ? bytes : 0);
+    uint8_t *at = bytes ? take_bytes(&d->budget, bytes) : NULL, *const end = at ? at + bytes : NULL;
     if (!ok || (bytes && !at)) {
         char limit[24], used[24];
         if (d->budget.limit)
