@@ -110,7 +110,8 @@ static bool all_digits(we_str s)
     return s.len > 0;
 }
 
-static int64_t field_number(formatter *f, we_str name)
+/* {} and {0}: string.Formatter numbers fields, or refuses to mix both, only where nothing follows the name. */
+static int64_t field_number(formatter *f, we_str name, bool alone)
 {
     int64_t n = 0;
     if (name.len == 0) {
@@ -118,16 +119,18 @@ static int64_t field_number(formatter *f, we_str name)
             we_tpl_fail(f->r, "cannot switch from manual field specification to automatic field numbering");
         return f->next++;
     }
-    if (f->next > 0) we_tpl_fail(f->r, "cannot switch from automatic field numbering to manual field specification");
-    f->next = -1;
+    if (alone && f->next > 0)
+        we_tpl_fail(f->r, "cannot switch from automatic field numbering to manual field specification");
+    if (alone) f->next = -1;
     if (!we_parse_i64(name, &n)) we_tpl_fail(f->r, "Too many decimal digits in format string");
     return n;
 }
 
-static value first_of_field(formatter *f, we_str name)
+/* alone: neither .attr nor [item] follows. */
+static value first_of_field(formatter *f, we_str name, bool alone)
 {
-    if (name.len == 0 || all_digits(name)) {
-        int64_t n = field_number(f, name);
+    if ((alone && name.len == 0) || all_digits(name)) {
+        int64_t n = field_number(f, name, alone);
         if (f->mapping.type != V_MISSING || n >= (int64_t)f->args->n_args)
             we_tpl_fail(f->r, "Replacement index %lld out of range for positional args tuple", (long long)n);
         return f->args->args[n];
@@ -147,7 +150,7 @@ static value field_value(formatter *f, we_str field) /* name(.attr|[item])* */
 {
     size_t i = 0;
     while (i < field.len && field.ptr[i] != '.' && field.ptr[i] != '[') i++;
-    value v = first_of_field(f, (we_str){ field.ptr, i });
+    value v = first_of_field(f, (we_str){ field.ptr, i }, i == field.len);
     while (i < field.len) {
         bool item = field.ptr[i] == '[';
         size_t start = ++i;

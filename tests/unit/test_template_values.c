@@ -111,6 +111,10 @@ TEST(template_formatting)
     FAILS("{{ '%d' % 'x' }}", NULL, "a real number is required, not str");
     FAILS("{{ '%s %s' % 'x' }}", NULL, "not enough arguments for format string");
     FAILS("{{ '{1}'.format(1) }}", NULL, "out of range");
+    RENDERS("{{ '{}{0.x}{}'.format(1, 2) }}", NULL, "12"); /* fields are numbered where nothing follows the name */
+    FAILS("{{ '{0}{}'.format(1, 2) }}", NULL, "cannot switch from manual field specification");
+    FAILS("{{ '{.x}'.format(1) }}", NULL, "''");
+    FAILS("{{ '{}{[0]}'.format(1, [2]) }}", NULL, "''");
 }
 
 TEST(template_tojson_is_pythons)
