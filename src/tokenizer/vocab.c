@@ -44,8 +44,8 @@ bool we_vocab_add(we_vocab *v, we_str text, int32_t id)
     }
     uint32_t hash = hash_end(hash_more(2166136261U, text));
     v->tokens[v->n] = (we_vocab_token){ (uint32_t)v->pool.len, (uint32_t)text.len, id };
+    if (!we_buf_reserve(&v->pool, text.len)) return false; /* an only token that is empty has a place as well */
     we_buf_append(&v->pool, text.ptr, text.len);
-    if (v->pool.failed) return false;
     v->n++;
     v->max_len = WE_MAX(v->max_len, text.len);
     v->max_id = v->n == 1 ? id : WE_MAX(v->max_id, id);
